@@ -1,0 +1,95 @@
+//! The contract between those who hand out results and whatever answers SQL.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::{FieldRef, SchemaRef};
+use async_trait::async_trait;
+use datafusion::common::ScalarValue;
+use datafusion::execution::SendableRecordBatchStream;
+use serde::{Deserialize, Serialize};
+
+use crate::model::TableName;
+use crate::query::QueryError;
+
+/// One SQL statement with everything its answer depends on. Sealed into tickets, so that a ticket
+/// can be planned again after a restart and give the same rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement {
+    /// The text, exactly one statement.
+    pub sql: String,
+    /// Values of `$1`, `$2`, … (a `?` is the next of them).
+    pub parameters: Vec<ScalarValue>,
+    /// Versions to read; a table that is not named is read at its newest version.
+    pub pins: TablePins,
+    /// Settings that change rows or their order.
+    pub options: StatementOptions,
+}
+
+/// Which version of each table a statement reads.
+pub type TablePins = BTreeMap<TableName, u64>;
+
+/// Settings of one statement that change its rows, their order, or how they are cut into batches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementOptions {
+    /// Zone in which timestamps are printed and `now()` is cut to days; `UTC` unless asked for.
+    pub time_zone: String,
+    /// Partitions the plan runs in; 1 where the order of rows has to be the same at each run.
+    pub partitions: Option<usize>,
+    /// Rows of a batch.
+    pub batch_rows: Option<usize>,
+}
+
+impl Default for StatementOptions {
+    fn default() -> Self {
+        Self { time_zone: "UTC".to_owned(), partitions: None, batch_rows: None }
+    }
+}
+
+/// A statement that was understood, with each of its tables resolved once.
+#[derive(Clone)]
+pub struct Planned {
+    /// The statement, its pins filled in for every table it reads.
+    pub statement: Statement,
+    /// The columns as the logical plan names them; the stream's may be less nullable.
+    pub schema: SchemaRef,
+    /// Parameters in order; the type is `Null` where nothing tells it.
+    pub parameters: Vec<FieldRef>,
+    /// What the engine needs to run it.
+    pub plan: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+/// Something that answers SQL over the lake.
+///
+/// Called by many at once. Planning opens tables and reads no rows. `execute` may be called any
+/// number of times for one [`Planned`]; each call runs it anew. Dropping the stream stops the work,
+/// joins without output included. Errors that are the person's own are `InvalidInput`.
+#[async_trait]
+pub trait QueryEngine: Send + Sync {
+    /// Understands a statement and pins its tables.
+    async fn plan(&self, statement: Statement) -> Result<Planned, QueryError>;
+
+    /// Runs a planned statement. Fails when a parameter has no value or the time is up.
+    async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError>;
+
+    /// The tables one may read now, in order, from the catalogue's cache of versions and schemas.
+    async fn tables(&self) -> Result<Vec<TableSummary>, QueryError>;
+}
+
+/// A table as the catalogue lists it.
+#[derive(Clone, Debug)]
+pub struct TableSummary {
+    /// Schema of the table, such as `weather` or `system`.
+    pub schema: String,
+    /// The table's own name.
+    pub table: String,
+    /// Its newest version; none for tables that are not in the lake (`system.*`).
+    pub version: Option<u64>,
+    /// Its columns.
+    pub columns: SchemaRef,
+    /// Columns that name a row.
+    pub key: Vec<String>,
+    /// What it is, for people.
+    pub description: Option<String>,
+}

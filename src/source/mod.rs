@@ -1,0 +1,105 @@
+//! Where rows come from.
+
+pub mod files;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::error::{Classify, ErrorKind};
+use crate::model::{CarriedFile, ChangeBatch, Reject};
+
+/// What a table's chain of attempts knows when a reading begins.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The position of the newest landed attempt; none before the first.
+    pub position: Option<serde_json::Value>,
+    /// The newest entry of every file the table ever carried, by path.
+    pub files: Arc<std::collections::HashMap<String, CarriedFile>>,
+    /// The table's columns; none before the first load.
+    pub schema: Option<SchemaRef>,
+}
+
+/// A place rows come from.
+///
+/// Called by a load, once per attempt, one reading of a table at a time; different tables in parallel.
+/// A source never writes to the lake, never retries on its own, and classifies its errors.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Looks what is new since `known` and opens it. `None` when there is nothing to do.
+    ///
+    /// # Errors
+    /// When the source cannot be listed or what is there cannot be made into rows of one schema.
+    async fn open(&self, known: &Known) -> Result<Option<Reading>, SourceError>;
+}
+
+/// What a source has for one load.
+pub struct Reading {
+    /// The columns of every batch of rows, in the order the table should have them.
+    pub schema: SchemaRef,
+    /// Bytes that will be read, as stored, where known: for progress.
+    pub total_bytes: Option<u64>,
+    /// Oldest modification time among what is new: how long the change has been waiting.
+    pub oldest_change: Option<chrono::DateTime<chrono::Utc>>,
+    /// What happens, in order. Nothing counts until the stream has ended without error, and its last
+    /// item is [`SourceEvent::End`].
+    pub events: BoxStream<'static, Result<SourceEvent, SourceError>>,
+}
+
+/// One thing a reading tells.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Rows.
+    Changes(ChangeBatch),
+    /// Rows that did not fit.
+    Rejects(Vec<Reject>),
+    /// So many more bytes were read, as stored.
+    Progress(u64),
+    /// The reading is complete.
+    End(ReadingEnd),
+}
+
+/// What is known when a reading has ended.
+#[derive(Clone, Debug, Default)]
+pub struct ReadingEnd {
+    /// How far the source has been read, in the source's own words.
+    pub position: serde_json::Value,
+    /// The files of this reading. [`ChangeBatch::file`] is an index into this list.
+    pub files: Vec<CarriedFile>,
+    /// Files whose rows this reading takes out of the table (mode `mirror`): paths of [`Known::files`].
+    pub replaced_files: Vec<String>,
+}
+
+/// Why a source could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    kind: ErrorKind,
+    message: String,
+    #[source]
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl SourceError {
+    /// An error without a deeper cause. The message names what, where and what to do.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), cause: None }
+    }
+
+    /// An error with its cause.
+    pub fn because(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { kind, message: message.into(), cause: Some(cause.into()) }
+    }
+}
+
+impl Classify for SourceError {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
