@@ -1,0 +1,1 @@
+//! Applying changes to a table's files.

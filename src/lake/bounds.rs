@@ -1,0 +1,1 @@
+//! Bounds of columns in data files, only where they are safe.

@@ -1,0 +1,1 @@
+//! Sorting rows in bounded memory.
