@@ -4,9 +4,11 @@
 //! form ([`Settings`], [`TableDefinition`]) is validated, has every default filled in, and cannot be wrong.
 
 pub mod settings;
+pub mod state;
 pub mod table;
 
 pub use settings::{
     Connection, LakeSettings, Limits, LogFormat, LogSettings, S3Connection, ServeSettings, Settings, TicketSettings,
 };
+pub use state::state_folder;
 pub use table::{ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, Schedule, TableDefinition};

@@ -7,6 +7,7 @@ pub mod load;
 pub mod location;
 pub mod name;
 pub mod reject;
+pub mod wire;
 
 pub use change::{ChangeBatch, ChangeKind};
 pub use column_type::ColumnType;
@@ -15,3 +16,4 @@ pub use load::{LoadMode, LoadRecord, LoadStatus};
 pub use location::Location;
 pub use name::TableName;
 pub use reject::Reject;
+pub use wire::{Codec, WireProfile};
