@@ -1,10 +1,12 @@
 //! Object stores built from a location and a connection.
 
+use std::path::{Component, PathBuf};
 use std::sync::Arc;
 
 use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
 use secrecy::ExposeSecret;
 
 use crate::config::S3Connection;
@@ -39,6 +41,31 @@ pub fn open(location: &Location, connection: Option<&S3Connection>) -> Result<Ar
                 .map_err(|source| StoreError { location: location.to_string(), source })?;
             Ok(Arc::new(store))
         }
+    }
+}
+
+/// Where a location stands within the store [`open`] gives for it: `.` and `..` are taken out of local paths.
+///
+/// # Errors
+/// When a local path is no text a store can hold.
+pub fn root(location: &Location) -> Result<ObjectPath, StoreError> {
+    let failed = |source: object_store::path::Error| StoreError {
+        location: location.to_string(),
+        source: object_store::Error::InvalidPath { source },
+    };
+    match location {
+        Location::Local(path) => {
+            let mut clean = PathBuf::from("/");
+            for component in path.components() {
+                match component {
+                    Component::ParentDir => drop(clean.pop()),
+                    Component::Normal(part) => clean.push(part),
+                    Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+                }
+            }
+            ObjectPath::from_absolute_path(clean).map_err(failed)
+        }
+        Location::S3 { key, .. } => ObjectPath::parse(key).map_err(failed),
     }
 }
 
