@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
 use serde::{Deserialize, Serialize};
@@ -39,20 +40,24 @@ pub struct StatementOptions {
     pub partitions: Option<usize>,
     /// Rows of a batch.
     pub batch_rows: Option<usize>,
+    /// What `now()` gives. Planning fills it in, so that a ticket redeemed later gives the same rows.
+    #[serde(default)]
+    pub now: Option<DateTime<Utc>>,
 }
 
 impl Default for StatementOptions {
     fn default() -> Self {
-        Self { time_zone: "UTC".to_owned(), partitions: None, batch_rows: None }
+        Self { time_zone: "UTC".to_owned(), partitions: None, batch_rows: None, now: None }
     }
 }
 
 /// A statement that was understood, with each of its tables resolved once.
 #[derive(Clone)]
 pub struct Planned {
-    /// The statement, its pins filled in for every table it reads.
+    /// The statement, its pins filled in for every table it reads, and its `now`.
     pub statement: Statement,
-    /// The columns as the logical plan names them; the stream's may be less nullable.
+    /// The columns as the plan names them; the stream's may be less nullable, and its types may
+    /// differ where the statement has parameters that had no values when it was planned.
     pub schema: SchemaRef,
     /// Parameters in order; the type is `Null` where nothing tells it.
     pub parameters: Vec<FieldRef>,
@@ -64,13 +69,17 @@ pub struct Planned {
 ///
 /// Called by many at once. Planning opens tables and reads no rows. `execute` may be called any
 /// number of times for one [`Planned`]; each call runs it anew. Dropping the stream stops the work,
-/// joins without output included. Errors that are the person's own are `InvalidInput`.
+/// joins without output included. Errors that are the person's own are `InvalidInput`. Where a
+/// statement's values are known they belong into [`Statement::parameters`] before it is planned:
+/// the columns' types may depend on them. A stream's errors are turned into a [`QueryError`], with
+/// its kind, by `QueryError::from`.
 #[async_trait]
 pub trait QueryEngine: Send + Sync {
     /// Understands a statement and pins its tables.
     async fn plan(&self, statement: Statement) -> Result<Planned, QueryError>;
 
-    /// Runs a planned statement. Fails when a parameter has no value or the time is up.
+    /// Runs a planned statement with its [`Statement::parameters`]. Fails when a parameter has no
+    /// value; the stream fails with `DeadlineExceeded` when `timeout` has passed since this call.
     async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError>;
 
     /// The tables one may read now, in order, from the catalogue's cache of versions and schemas.
