@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Handing results out: sealed tickets, the schema clients see, and messages of bounded size.
+//!
+//! Knows Arrow's IPC format, but neither gRPC nor HTTP: the rooms above put the messages on a line.
+
+pub mod encode;
+pub mod error;
+pub mod key;
+pub mod seal;
+mod size;
+pub mod ticket;
+pub mod wire_schema;
+
+pub use encode::{EncodedResult, WireMessage, single_batch};
+pub use error::DeliveryError;
+pub use key::TicketKey;
+pub use seal::{Purpose, Sealer};
+pub use ticket::Ticket;
+pub use wire_schema::{conform, wire_schema};

@@ -1,0 +1,164 @@
+//! The one schema a client is told and sent: plain types that every client knows, all nullable.
+//!
+//! Drivers compare the schema of a plan with the schema of its stream and refuse the result when
+//! they differ, nullability included. So the schema is made once, from the logical plan, and every
+//! batch is brought to it.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+
+use crate::delivery::DeliveryError;
+
+/// The schema under which a result with the columns `planned` is announced and sent.
+///
+/// Views become plain strings and binaries, dictionaries and runs their values, and types that
+/// JDBC's driver does not know (half floats, 32- and 64-bit decimals) the next wider ones. Every
+/// field is nullable, for an optimiser may learn or forget that a column has no nulls. Metadata of
+/// fields stays; the schema's own, which holds traces of the files it came from, does not.
+pub fn wire_schema(planned: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(planned.fields().iter().map(wire_field).collect::<Vec<_>>()))
+}
+
+/// Brings a batch to a wire schema: casts where types differ, and fails rather than lose a value.
+///
+/// # Errors
+/// `Convert` naming the column whose values do not fit the announced type.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DeliveryError> {
+    let mismatch = || DeliveryError::Encode(arrow::error::ArrowError::SchemaError(mismatch_text(batch, schema)));
+    if batch.num_columns() != schema.fields().len() {
+        return Err(mismatch());
+    }
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| conform_column(column, field));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    // A result without columns still has rows.
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(DeliveryError::Encode)
+}
+
+fn mismatch_text(batch: &RecordBatch, schema: &SchemaRef) -> String {
+    format!("the plan has {} columns, its result {}", schema.fields().len(), batch.num_columns())
+}
+
+fn conform_column(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef, DeliveryError> {
+    if column.data_type() == field.data_type() {
+        return Ok(Arc::clone(column));
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(column, field.data_type(), &options).map_err(|source| DeliveryError::Convert {
+        column: field.name().clone(),
+        announced: field.data_type().to_string(),
+        source,
+    })
+}
+
+fn wire_field(field: &FieldRef) -> FieldRef {
+    let data_type = wire_type(field.data_type());
+    Arc::new(Field::new(field.name(), data_type, true).with_metadata(field.metadata().clone()))
+}
+
+fn wire_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::Dictionary(_, values) => wire_type(values),
+        DataType::RunEndEncoded(_, values) => wire_type(values.data_type()),
+        DataType::Float16 => DataType::Float32,
+        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
+            DataType::Decimal128(*precision, *scale)
+        }
+        DataType::List(item) | DataType::ListView(item) => DataType::List(wire_field(item)),
+        DataType::LargeList(item) | DataType::LargeListView(item) => DataType::LargeList(wire_field(item)),
+        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(wire_field(item), *size),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(wire_field).collect()),
+        DataType::Map(entries, sorted) => DataType::Map(wire_entries(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
+/// The entries of a map and their keys are never null (Schema.fbs); only values are.
+fn wire_entries(entries: &FieldRef) -> FieldRef {
+    let DataType::Struct(fields) = entries.data_type() else { return Arc::clone(entries) };
+    let fields = fields.iter().enumerate().map(|(at, field)| match at {
+        0 => Arc::new(Field::new(field.name(), wire_type(field.data_type()), false)),
+        _ => wire_field(field),
+    });
+    Arc::new(Field::new(entries.name(), DataType::Struct(fields.collect()), false))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, DictionaryArray, Int32Array, LargeListArray, StringArray, StringViewArray, StructArray};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::Int32Type;
+
+    use super::*;
+
+    fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        let fields: Vec<_> =
+            columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), false)).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, array)| array).collect())
+            .unwrap()
+    }
+
+    #[test]
+    fn views_and_dictionaries_become_plain_strings() {
+        let dictionary: DictionaryArray<Int32Type> = vec!["a", "b", "a"].into_iter().collect();
+        let views = StringViewArray::from(vec!["x", "a string longer than twelve bytes", "z"]);
+        let batch = batch(vec![("d", Arc::new(dictionary)), ("v", Arc::new(views))]);
+        let schema = wire_schema(&batch.schema());
+        let sent = conform(&batch, &schema).unwrap();
+        assert_eq!(sent.schema(), schema);
+        assert_eq!(sent.column(0).as_ref(), &StringArray::from(vec!["a", "b", "a"]) as &dyn Array);
+        assert!(schema.fields().iter().all(|field| field.data_type() == &DataType::Utf8 && field.is_nullable()));
+    }
+
+    #[test]
+    fn views_are_found_within_lists_and_structs() {
+        let views: ArrayRef = Arc::new(StringViewArray::from(vec!["x", "y"]));
+        let inner = Field::new("item", DataType::Utf8View, false);
+        let list =
+            LargeListArray::new(Arc::new(inner), OffsetBuffer::from_lengths([2, 0]), Arc::clone(&views), None);
+        let record = StructArray::from(vec![(
+            Arc::new(Field::new("name", DataType::Utf8View, false)),
+            Arc::clone(&views),
+        )]);
+        let batch = batch(vec![("l", Arc::new(list)), ("s", Arc::new(record))]);
+        let schema = wire_schema(&batch.schema());
+        let sent = conform(&batch, &schema).unwrap();
+        let item = Arc::new(Field::new("item", DataType::Utf8, true));
+        assert_eq!(sent.column(0).data_type(), &DataType::LargeList(item));
+        let name = Field::new("name", DataType::Utf8, true);
+        assert_eq!(sent.column(1).data_type(), &DataType::Struct(vec![name].into()));
+    }
+
+    #[test]
+    fn keys_of_maps_stay_without_nulls() {
+        let key = Field::new("key", DataType::Utf8View, false);
+        let value = Field::new("value", DataType::Int32, false);
+        let entries = Field::new("entries", DataType::Struct(vec![key, value].into()), false);
+        let map = Schema::new(vec![Field::new("m", DataType::Map(Arc::new(entries), false), false)]);
+        let DataType::Map(entries, _) = wire_schema(&map).field(0).data_type().clone() else { panic!("not a map") };
+        let DataType::Struct(fields) = entries.data_type() else { panic!("not entries") };
+        assert!(!entries.is_nullable() && !fields[0].is_nullable() && fields[1].is_nullable());
+        assert_eq!(fields[0].data_type(), &DataType::Utf8);
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_an_error_that_names_the_column() {
+        let batch = batch(vec![("wide", Arc::new(Int32Array::from(vec![70_000])))]);
+        let schema = Arc::new(Schema::new(vec![Field::new("wide", DataType::Int16, true)]));
+        let error = conform(&batch, &schema).unwrap_err().to_string();
+        assert!(error.contains("`wide`") && error.contains("Int16"), "{error}");
+    }
+
+    #[test]
+    fn rows_without_columns_are_counted() {
+        let options = RecordBatchOptions::new().with_row_count(Some(3));
+        let empty = Arc::new(Schema::empty());
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&empty), vec![], &options).unwrap();
+        assert_eq!(conform(&batch, &empty).unwrap().num_rows(), 3);
+    }
+}
