@@ -1,0 +1,68 @@
+# Lakegate's commands; `make` alone lists them. Nothing needs installing by hand beyond what
+# `.ci/prerequisites` checks for.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench test-rust test-python prerequisites test-venv demo-venv
+
+# Where Python environments are made, which Python makes them, and where cargo builds.
+VENVS ?= .venv
+PYTHON ?= python3
+CARGO_TARGET_DIR ?= target
+export PYTHON CARGO_TARGET_DIR
+
+# Absolute, so that a test finds its Python whatever folder it runs in.
+TEST_PYTHON = $(abspath $(VENVS))/test/bin/python
+DEMO_PYTHON = $(abspath $(VENVS))/demo/bin/python
+
+help: ## list these commands
+	@echo "make demo    real data from files to a pandas DataFrame and a chart; first time about 15 minutes on 2 cores, then 1"
+	@echo "make test    all tests; first time up to 45 minutes on 2 cores, then up to 8"
+	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
+	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour, and 20 GB of disk"
+
+prerequisites:
+	@.ci/prerequisites
+
+test-venv: prerequisites
+	@.ci/venv $(VENVS)/test tests/requirements.txt
+
+demo-venv: prerequisites
+	@.ci/venv $(VENVS)/demo python-client/demo/requirements.txt
+
+demo: demo-venv
+	@echo "== Building lakegate (first time 10 to 15 minutes on 2 cores, later seconds)"
+	@cargo build --locked --quiet --profile demo --bin lakegate
+	@PYTHONPATH=python-client/src $(DEMO_PYTHON) python-client/demo/demo.py \
+	  --lakegate "$(abspath $(CARGO_TARGET_DIR))/demo/lakegate"
+
+test: test-rust test-python ## everything that is tested
+
+test-rust: test-venv
+	@echo "== Rust tests (building them the first time takes 15 to 30 minutes on 2 cores)"
+	LAKEGATE_TEST_PYTHON=$(TEST_PYTHON) cargo test --locked
+
+# The server the Python tests start is the one `cargo test` has built.
+test-python: test-venv
+	@echo "== Python tests (about 1 minute)"
+	@cargo build --locked --quiet --bin lakegate
+	LAKEGATE_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/lakegate" PYTHONPATH=python-client/src \
+	  $(TEST_PYTHON) -m pytest -q -c python-client/pyproject.toml --rootdir . python-client/tests tests/clients
+
+lint: test-venv
+	@echo "== Formatting and clippy (first time about 10 minutes on 2 cores)"
+	cargo fmt --check
+	cargo clippy --locked --all-targets --quiet -- -D warnings
+	@echo "== Dependencies"
+	@$(TEST_PYTHON) .ci/dependencies.py
+	@echo "== Python"
+	$(TEST_PYTHON) -m ruff check --config python-client/pyproject.toml python-client tests benches .ci
+	$(TEST_PYTHON) -m ruff format --check --config python-client/pyproject.toml python-client tests benches .ci
+	cd python-client && $(TEST_PYTHON) -m mypy
+
+bench: test-venv
+	@echo "== Building lakegate as it is shipped (fat link-time optimisation: 20 to 40 minutes on 2 cores the first time)"
+	@cargo build --locked --profile dist --bin lakegate
+	@cargo build --locked --profile dist --example scan
+	@.ci/venv $(VENVS)/bench benches/requirements.txt
+	PYTHONPATH=python-client/src $(abspath $(VENVS))/bench/bin/python benches/run.py --target "$(abspath $(CARGO_TARGET_DIR))/dist"
