@@ -22,6 +22,9 @@ pub struct WritePlan {
     pub key: Vec<String>,
     /// How the rows meet those that are there.
     pub mode: LoadMode,
+    /// A load of everything anew: whatever the mode, the table's present files all go in the same commit, the
+    /// rows meet an empty table, and the columns are the plan's, whatever they were (`lakegate sync --reload`).
+    pub reload: bool,
 }
 
 /// What a writer needs to know of the table and the machine.
