@@ -1,0 +1,44 @@
+"""Query a lakegate server: SQL in, pandas, polars or Arrow out.
+
+>>> import lakegate
+>>> with lakegate.connect("grpc://127.0.0.1:8815") as client:  # doctest: +SKIP
+...     frame = client.sql("select * from nyc.airlines").to_pandas()
+"""
+
+from lakegate._client import Client, Table, connect
+from lakegate._errors import (
+    Cancelled,
+    Conflict,
+    InternalError,
+    InvalidQuery,
+    LakegateError,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Timeout,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
+from lakegate._result import Result
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cancelled",
+    "Client",
+    "Conflict",
+    "InternalError",
+    "InvalidQuery",
+    "LakegateError",
+    "NotFound",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "Result",
+    "Table",
+    "Timeout",
+    "Unauthenticated",
+    "Unavailable",
+    "Unsupported",
+    "connect",
+]

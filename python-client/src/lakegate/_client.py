@@ -1,0 +1,269 @@
+"""The connection to a server and what can be asked of it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pyarrow import flight
+
+from lakegate import _protocol
+from lakegate._errors import InvalidQuery, NotFound, translated
+from lakegate._result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+#: Where `lakegate serve` listens unless told otherwise.
+DEFAULT_URL = "grpc://127.0.0.1:8815"
+_SCHEMES = ("grpc://", "grpc+tcp://", "grpc+tls://", "grpc+unix://")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Table:
+    """A table one may read.
+
+    Attributes
+    ----------
+    schema
+        The schema it is in, such as `weather` or `system`.
+    name
+        Its own name.
+    kind
+        `TABLE` or `VIEW`, as the server says.
+    """
+
+    schema: str
+    name: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def connect(
+    url: str = DEFAULT_URL,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    token: str | None = None,
+    timeout: float | None = None,
+    root_certificates: str | Path | bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> Client:
+    """Connect to a server.
+
+    Parameters
+    ----------
+    url
+        `grpc://host:port`, or `grpc+tls://host:port` for an encrypted connection.
+    user, password
+        Who asks; exchanged for a token once. Only for servers that have users.
+    token
+        A bearer token, instead of user and password.
+    timeout
+        Longest time in seconds one call may take; the download of a whole result is one call. No limit where
+        it is not given (the server has its own for statements).
+    root_certificates
+        PEM file, or its content as bytes, with the authorities to trust; the system's where it is not given.
+    headers
+        Further gRPC headers for each call, with lower-case names.
+
+    Returns
+    -------
+    Client
+        To be closed, or used in a `with` block.
+
+    Raises
+    ------
+    Unauthenticated
+        When user and password are not accepted.
+    Unavailable
+        When user and password are given and nobody answers; otherwise the first call tells.
+    ValueError
+        When the arguments contradict one another or the URL is none.
+    """
+    return Client(
+        url,
+        user=user,
+        password=password,
+        token=token,
+        timeout=timeout,
+        root_certificates=root_certificates,
+        headers=headers,
+    )
+
+
+class Client:
+    """A connection to a server; see :func:`connect` for its parameters. Several threads may share it."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        timeout: float | None = None,
+        root_certificates: str | Path | bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ):
+        if not url.startswith(_SCHEMES):
+            raise ValueError(f"{url!r} is no address; write grpc://host:port or grpc+tls://host:port")
+        if token is not None and user is not None:
+            raise ValueError("give a token or a user with password, not both")
+        if (user is None) != (password is None):
+            raise ValueError("user and password belong together")
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout is {timeout} seconds; it has to be more than 0")
+        if isinstance(root_certificates, (str, Path)):
+            root_certificates = Path(root_certificates).read_bytes()
+        self.url = url
+        self._timeout = timeout
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        with translated(url):
+            self._flight = flight.FlightClient(url, tls_root_certs=root_certificates)
+            if token is not None:
+                self._headers.append((b"authorization", f"Bearer {token}".encode()))
+            elif user is not None:
+                self._headers.append(self._flight.authenticate_basic_token(user, password, self._options()))
+
+    def sql(self, query: str, *, params: Sequence[Any] | None = None) -> Result:
+        """Ask a question in SQL.
+
+        The statement is understood at once, so that mistakes in it are raised here; rows are fetched when the
+        result is asked for them.
+
+        Parameters
+        ----------
+        query
+            One statement. Parameters are written `?`, or `$1`, `$2`, …; an older state of a table is
+            read with `t VERSION AS OF 12` or `t TIMESTAMP AS OF '2026-01-31T12:00:00Z'`.
+        params
+            Values of the parameters in order: None, bool, int, float, str, bytes, `Decimal`, date, datetime
+            and whatever else Arrow makes a value of.
+
+        Raises
+        ------
+        InvalidQuery
+            When the statement or a parameter is wrong.
+        NotFound
+            When it names a table that is not there.
+        LakegateError
+            One of the other subclasses, for what else may happen.
+        """
+        if isinstance(params, (str, bytes)) or hasattr(params, "keys"):
+            raise TypeError("params is a list or tuple of values, one for each ? or $n in order")
+        if params is None or len(params) == 0:
+            return self._result(_protocol.statement_query(query))
+        values = _parameter_batch(params)
+        with translated(self.url):
+            prepare = flight.Action("CreatePreparedStatement", _protocol.create_prepared_statement(query))
+            answer = next(iter(self._flight.do_action(prepare, self._options())))
+            handle = _protocol.prepared_statement_handle(answer.body.to_pybytes())
+            try:
+                bound = self._bind(handle, values)
+                # The ticket holds the statement with its values, so the handle is no longer needed after this.
+                return self._result(_protocol.prepared_statement_query(bound))
+            finally:
+                close = flight.Action("ClosePreparedStatement", _protocol.close_prepared_statement(handle))
+                with contextlib.suppress(pa.ArrowException, flight.FlightError):  # only tidies up
+                    list(self._flight.do_action(close, self._options()))
+
+    def tables(self, *, schema: str | None = None) -> list[Table]:
+        """List the tables one may read, in order.
+
+        Parameters
+        ----------
+        schema
+            Only those of this schema.
+        """
+        listed = self._result(_protocol.get_tables()).to_arrow()
+        found = (
+            Table(schema=row["db_schema_name"], name=row["table_name"], kind=row["table_type"])
+            for row in listed.to_pylist()
+        )
+        return sorted(table for table in found if schema is None or table.schema == schema)
+
+    def schema(self, table: str) -> pa.Schema:
+        """Return the names and Arrow types of a table's columns.
+
+        Parameters
+        ----------
+        table
+            `schema.table`.
+
+        Raises
+        ------
+        NotFound
+            When there is no such table.
+        """
+        schema_name, dot, table_name = table.partition(".")
+        if not dot or not schema_name or not table_name:
+            raise InvalidQuery(f"{table!r} is no table name; write schema.table")
+        command = _protocol.get_tables(schema_pattern=schema_name, table_pattern=table_name, with_schema=True)
+        # The names are patterns to the server, in which `_` stands for any character.
+        for row in self._result(command).to_arrow().to_pylist():
+            if (row["db_schema_name"], row["table_name"]) == (schema_name, table_name):
+                return pa.ipc.read_schema(pa.py_buffer(row["table_schema"]))
+        raise NotFound(f"there is no table {table}; .tables() lists those there are")
+
+    def close(self) -> None:
+        """Close the connection; downloads still under way fail."""
+        self._flight.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<lakegate.Client {self.url}>"
+
+    def _options(self) -> flight.FlightCallOptions:
+        return flight.FlightCallOptions(timeout=self._timeout, headers=self._headers)
+
+    def _bind(self, handle: bytes, values: pa.RecordBatch) -> bytes:
+        """Give a prepared statement its values; return the handle to go on with."""
+        descriptor = flight.FlightDescriptor.for_command(_protocol.prepared_statement_query(handle))
+        writer, answers = self._flight.do_put(descriptor, values.schema, self._options())
+        with writer:
+            writer.write_batch(values)
+            writer.done_writing()
+            metadata = answers.read()
+        return handle if metadata is None else _protocol.bound_handle(metadata.to_pybytes(), handle)
+
+    def _result(self, command: bytes) -> Result:
+        with translated(self.url):
+            descriptor = flight.FlightDescriptor.for_command(command)
+            info = self._flight.get_flight_info(descriptor, self._options())
+            if len(info.endpoints) != 1:
+                raise pa.ArrowNotImplementedError(
+                    f"the server spreads the result over {len(info.endpoints)} endpoints; this client reads one"
+                )
+            ticket = info.endpoints[0].ticket
+            return Result(
+                schema=info.schema,
+                open_stream=lambda: self._flight.do_get(ticket, self._options()),
+                url=self.url,
+            )
+
+
+def _parameter_batch(params: Sequence[Any]) -> pa.RecordBatch:
+    """Return the values as one row, a column for each."""
+    columns = []
+    for number, value in enumerate(params, start=1):
+        try:
+            columns.append(pa.array([value]))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise InvalidQuery(
+                f"parameter {number} is a {type(value).__name__}, of which Arrow makes no value: {error}"
+            ) from error
+    return pa.record_batch(columns, names=[str(number) for number in range(1, len(columns) + 1)])
