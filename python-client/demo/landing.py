@@ -88,20 +88,9 @@ def lay_out_flights(archive: Path, folder: Path, *, keep: Callable[[int], bool])
     """Write flights as a Parquet file for each month that is kept; return the files."""
     with zipfile.ZipFile(io.BytesIO(_read(archive, "flights.csv.zip"))) as inner:
         content = inner.read("flights.csv")
+    columns = content[: content.index(b"\n")].decode().strip().split(",")
     texts = ("carrier", "tailnum", "origin", "dest")
-    numbers = [
-        "year",
-        "month",
-        "day",
-        "dep_time",
-        "sched_dep_time",
-        "dep_delay",
-        "arr_time",
-        "sched_arr_time",
-        "arr_delay",
-    ]
-    numbers += ["flight", "air_time", "distance", "hour", "minute"]
-    types = {name: pa.string() for name in texts} | {name: pa.int32() for name in numbers}
+    types = {name: pa.string() if name in texts else pa.int32() for name in columns}
     types["time_hour"] = pa.timestamp("us", tz="UTC")
     options = pyarrow.csv.ConvertOptions(column_types=types, null_values=["NA", ""], strings_can_be_null=True)
     flights = pyarrow.csv.read_csv(io.BytesIO(content), convert_options=options)
