@@ -79,22 +79,8 @@ impl Classify for DeliveryError {
 }
 
 impl From<DataFusionError> for DeliveryError {
-    /// Errors inside a result's stream: the query's own where it stands within, else by what went wrong.
+    /// Errors inside a result's stream are the query's.
     fn from(error: DataFusionError) -> Self {
-        let error = match error {
-            DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
-                Ok(query) => return Self::Query(*query),
-                Err(inner) => DataFusionError::External(inner),
-            },
-            other => other,
-        };
-        let kind = match error.find_root() {
-            DataFusionError::ResourcesExhausted(_) => ErrorKind::ResourceExhausted,
-            DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
-            DataFusionError::Internal(_) => ErrorKind::Internal,
-            DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => ErrorKind::Unavailable,
-            _ => ErrorKind::InvalidInput,
-        };
-        Self::Query(QueryError::because(kind, "the query failed", error))
+        Self::Query(error.into())
     }
 }

@@ -38,7 +38,9 @@ impl TicketKey {
             }
             Some(Err(error)) => Err(error),
             None => {
-                tracing::warn!("tickets will not outlive this process: neither XDG_STATE_HOME nor HOME is set, nor `tickets.key`");
+                tracing::warn!(
+                    "tickets will not outlive this process: neither XDG_STATE_HOME nor HOME is set, nor `tickets.key`"
+                );
                 Self::generate()
             }
         }

@@ -119,12 +119,9 @@ mod tests {
     fn views_are_found_within_lists_and_structs() {
         let views: ArrayRef = Arc::new(StringViewArray::from(vec!["x", "y"]));
         let inner = Field::new("item", DataType::Utf8View, false);
-        let list =
-            LargeListArray::new(Arc::new(inner), OffsetBuffer::from_lengths([2, 0]), Arc::clone(&views), None);
-        let record = StructArray::from(vec![(
-            Arc::new(Field::new("name", DataType::Utf8View, false)),
-            Arc::clone(&views),
-        )]);
+        let list = LargeListArray::new(Arc::new(inner), OffsetBuffer::from_lengths([2, 0]), Arc::clone(&views), None);
+        let record =
+            StructArray::from(vec![(Arc::new(Field::new("name", DataType::Utf8View, false)), Arc::clone(&views))]);
         let batch = batch(vec![("l", Arc::new(list)), ("s", Arc::new(record))]);
         let schema = wire_schema(&batch.schema());
         let sent = conform(&batch, &schema).unwrap();

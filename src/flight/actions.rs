@@ -1,0 +1,70 @@
+//! Actions: which there are, and who answers them.
+//!
+//! Bodies of Flight SQL's actions are wrapped in an `Any`; those of Flight itself are not.
+
+use arrow_flight::ActionType;
+use arrow_flight::sql::{ActionCancelQueryResult, Any, ProstMessageExt};
+use bytes::Bytes;
+use prost::Message;
+use tonic::Status;
+
+use crate::error::ErrorKind;
+use crate::flight::gate::Gate;
+use crate::flight::service::Service;
+use crate::flight::status::refuse;
+use crate::flight::{cancel, prepared, session};
+
+/// Name and description of each action.
+const ACTIONS: &[(&str, &str)] = &[
+    ("CreatePreparedStatement", "ActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult"),
+    ("ClosePreparedStatement", "ActionClosePreparedStatementRequest -> nothing"),
+    ("CancelQuery", "ActionCancelQueryRequest -> ActionCancelQueryResult"),
+    ("CancelFlightInfo", "CancelFlightInfoRequest -> CancelFlightInfoResult"),
+    ("GetSessionOptions", "GetSessionOptionsRequest -> GetSessionOptionsResult"),
+    ("SetSessionOptions", "SetSessionOptionsRequest -> SetSessionOptionsResult"),
+    ("CloseSession", "CloseSessionRequest -> CloseSessionResult"),
+];
+
+/// The actions there are.
+pub(crate) fn list() -> impl Iterator<Item = ActionType> {
+    ACTIONS
+        .iter()
+        .map(|(name, messages)| ActionType { r#type: (*name).to_owned(), description: (*messages).to_owned() })
+}
+
+/// Runs an action. The answer has at most one message.
+pub(crate) async fn run(service: &Service, gate: &Gate, name: &str, body: &[u8]) -> Result<Option<Bytes>, Status> {
+    match name {
+        "CreatePreparedStatement" => {
+            let _pass = gate.enter()?;
+            prepared::create(service, unwrap(body)?).await.map(Some)
+        }
+        "ClosePreparedStatement" => prepared::close(service, &unwrap(body)?).map(|()| None),
+        "CancelQuery" => {
+            let result = ActionCancelQueryResult { result: cancel::query(service, &unwrap(body)?)? as i32 };
+            Ok(Some(result.as_any().encode_to_vec().into()))
+        }
+        "CancelFlightInfo" => cancel::flight_info(service, body).map(Some),
+        "GetSessionOptions" => Ok(Some(session::get())),
+        "SetSessionOptions" => session::set(body).map(Some),
+        "CloseSession" => Ok(Some(session::close())),
+        "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => Err(refuse(
+            ErrorKind::Unsupported,
+            "there are no transactions; each statement reads one snapshot of each table",
+        )),
+        "CreatePreparedSubstraitPlan" => {
+            Err(refuse(ErrorKind::Unsupported, "Substrait plans are not read; prepare SQL text instead"))
+        }
+        other => Err(refuse(ErrorKind::Unsupported, format!("there is no action `{other}`"))),
+    }
+}
+
+fn unwrap<M: ProstMessageExt + Default>(body: &[u8]) -> Result<M, Status> {
+    let unreadable = |reason: String| refuse(ErrorKind::InvalidInput, format!("the action cannot be read: {reason}"));
+    let any = Any::decode(body).map_err(|error| unreadable(error.to_string()))?;
+    match any.unpack::<M>() {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) => Err(unreadable(format!("expected {}, found {}", M::type_url(), any.type_url))),
+        Err(error) => Err(unreadable(error.to_string())),
+    }
+}

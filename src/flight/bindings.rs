@@ -1,0 +1,150 @@
+//! Values bound to prepared statements, kept on the server because several clients ignore the new
+//! handle that binding may give them and go on with the first one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use datafusion::common::ScalarValue;
+use uuid::Uuid;
+
+use crate::runtime::clock::Clock;
+
+/// Values of one statement, in order.
+pub(crate) type Values = Arc<Vec<ScalarValue>>;
+
+/// Statements whose values are kept at most; beyond it those unused for longest go.
+const MOST_STATEMENTS: usize = 10_000;
+/// Bytes of values kept at most, for the same.
+const MOST_BYTES: usize = 64 << 20;
+/// How long values are kept that nobody uses. The statement outlives them: its handle holds its text.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// The values bound on this server.
+#[derive(Debug)]
+pub(crate) struct Bindings {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<Uuid, Entry>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    values: Values,
+    bytes: usize,
+    used: Instant,
+}
+
+impl Bindings {
+    /// Nothing bound yet.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, state: Mutex::default() }
+    }
+
+    /// Binds values to a statement in place of those it had. What is too large to be kept at all
+    /// is kept alone.
+    pub(crate) fn bind(&self, statement: Uuid, values: Vec<ScalarValue>) {
+        let now = self.clock.monotonic();
+        let bytes = values.iter().map(ScalarValue::size).sum();
+        let mut state = self.lock();
+        state.remove(statement);
+        state.make_room(now, bytes);
+        state.bytes += bytes;
+        state.entries.insert(statement, Entry { values: Arc::new(values), bytes, used: now });
+    }
+
+    /// The values of a statement, if it has any.
+    pub(crate) fn values(&self, statement: Uuid) -> Option<Values> {
+        let now = self.clock.monotonic();
+        let mut state = self.lock();
+        let entry = state.entries.get_mut(&statement)?;
+        entry.used = now;
+        Some(Arc::clone(&entry.values))
+    }
+
+    /// Forgets a statement's values.
+    pub(crate) fn forget(&self, statement: Uuid) {
+        self.lock().remove(statement);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remove(&mut self, statement: Uuid) {
+        if let Some(entry) = self.entries.remove(&statement) {
+            self.bytes -= entry.bytes;
+        }
+    }
+
+    fn make_room(&mut self, now: Instant, bytes: usize) {
+        let idle = |entry: &Entry| now.saturating_duration_since(entry.used) >= IDLE;
+        let gone: Vec<Uuid> = self.entries.iter().filter(|(_, entry)| idle(entry)).map(|(id, _)| *id).collect();
+        gone.into_iter().for_each(|statement| self.remove(statement));
+        while self.entries.len() >= MOST_STATEMENTS || (self.bytes + bytes > MOST_BYTES && !self.entries.is_empty()) {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id);
+            oldest.into_iter().for_each(|statement| self.remove(statement));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock::ManualClock;
+
+    fn bindings() -> (Bindings, ManualClock) {
+        let clock = ManualClock::new(chrono::DateTime::UNIX_EPOCH);
+        (Bindings::new(Arc::new(clock.clone())), clock)
+    }
+
+    #[test]
+    fn values_stay_with_their_statement_until_it_is_closed() {
+        let (bindings, _) = bindings();
+        let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
+        bindings.bind(one, vec![ScalarValue::Int64(Some(1))]);
+        bindings.bind(other, vec![ScalarValue::Int64(Some(2))]);
+        bindings.bind(one, vec![ScalarValue::Int64(Some(3))]);
+        assert_eq!(*bindings.values(one).unwrap(), [ScalarValue::Int64(Some(3))]);
+        bindings.forget(one);
+        assert!(bindings.values(one).is_none() && bindings.values(other).is_some());
+    }
+
+    #[test]
+    fn unused_values_go_after_an_hour_and_used_ones_stay() {
+        let (bindings, clock) = bindings();
+        let (used, unused) = (Uuid::new_v4(), Uuid::new_v4());
+        bindings.bind(used, vec![]);
+        bindings.bind(unused, vec![]);
+        clock.advance(Duration::from_secs(1800));
+        assert!(bindings.values(used).is_some());
+        clock.advance(Duration::from_secs(1801));
+        bindings.bind(Uuid::new_v4(), vec![]);
+        assert!(bindings.values(used).is_some() && bindings.values(unused).is_none());
+    }
+
+    #[test]
+    fn the_number_and_size_of_kept_values_is_bounded() {
+        let (bindings, clock) = bindings();
+        let first = Uuid::new_v4();
+        bindings.bind(first, vec![]);
+        for _ in 0..MOST_STATEMENTS {
+            clock.advance(Duration::from_millis(1));
+            bindings.bind(Uuid::new_v4(), vec![]);
+        }
+        assert!(bindings.lock().entries.len() <= MOST_STATEMENTS && bindings.values(first).is_none());
+        let large = || vec![ScalarValue::Utf8(Some("x".repeat(MOST_BYTES / 3)))];
+        for _ in 0..4 {
+            clock.advance(Duration::from_millis(1));
+            bindings.bind(Uuid::new_v4(), large());
+        }
+        assert!(bindings.lock().bytes <= MOST_BYTES);
+    }
+}

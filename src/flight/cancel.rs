@@ -1,0 +1,47 @@
+//! `CancelFlightInfo`, and `CancelQuery`, its older form: stop what is being sent for a description.
+
+use arrow_flight::sql::{ActionCancelQueryRequest, Any, Command};
+use arrow_flight::{CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo};
+use bytes::Bytes;
+use prost::Message;
+use tonic::Status;
+
+use crate::delivery::Ticket;
+use crate::error::ErrorKind;
+use crate::flight::service::Service;
+use crate::flight::status::refuse;
+
+/// The answer to `CancelFlightInfo`, whose request is not wrapped in an `Any`.
+pub(crate) fn flight_info(service: &Service, body: &[u8]) -> Result<Bytes, Status> {
+    let request = CancelFlightInfoRequest::decode(body).map_err(|error| unreadable(&error))?;
+    let info = request.info.ok_or_else(|| refuse(ErrorKind::InvalidInput, "the request names no FlightInfo"))?;
+    Ok(CancelFlightInfoResult::new(cancel(service, &info)).encode_to_vec().into())
+}
+
+/// What came of `CancelQuery`; the numbers are those of `CancelStatus`.
+pub(crate) fn query(service: &Service, request: &ActionCancelQueryRequest) -> Result<CancelStatus, Status> {
+    let info = FlightInfo::decode(request.info.clone()).map_err(|error| unreadable(&error))?;
+    Ok(cancel(service, &info))
+}
+
+/// Stops the results of each ticket of a description. They end when they are next looked at, so the
+/// answer is "cancelling"; where nothing runs there is nothing to cancel, and a ticket stays good.
+fn cancel(service: &Service, info: &FlightInfo) -> CancelStatus {
+    let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
+    let tickets = tickets.filter_map(|ticket| Any::decode(&*ticket.ticket).ok()).filter_map(|any| any.try_into().ok());
+    let sealed = tickets.filter_map(|command| match command {
+        Command::TicketStatementQuery(ticket) => Some(ticket.statement_handle),
+        _ => None,
+    });
+    let now = service.clock.now();
+    let opened = sealed.filter_map(|sealed| Ticket::open(&sealed, &service.sealer, now).ok());
+    let own = opened.filter(|ticket| ticket.principal == service.principal());
+    match own.map(|ticket| service.running.cancel(ticket.id)).sum::<usize>() {
+        0 => CancelStatus::NotCancellable,
+        _ => CancelStatus::Cancelling,
+    }
+}
+
+fn unreadable(error: &prost::DecodeError) -> Status {
+    refuse(ErrorKind::InvalidInput, format!("the cancel request cannot be read: {error}"))
+}

@@ -1,0 +1,39 @@
+//! Why the Flight SQL service cannot run.
+
+use std::net::SocketAddr;
+
+use crate::delivery::DeliveryError;
+use crate::error::{Classify, ErrorKind};
+
+/// Why the Flight SQL service cannot run. What goes wrong in one call is told to its client instead.
+#[derive(Debug, thiserror::Error)]
+pub enum FlightError {
+    /// It would let anybody in.
+    #[error(
+        "{address} can be reached from other machines, and no users are configured: anybody who can reach it could \
+         read every table. Listen on 127.0.0.1, or set `allow_anonymous_network = true` under [serve] if that is meant"
+    )]
+    Exposed {
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
+    /// The key of tickets cannot be had.
+    #[error(transparent)]
+    Key(#[from] DeliveryError),
+    /// The listener does not work.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] std::io::Error),
+    /// The transport gave up.
+    #[error("the Flight service stopped: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+impl Classify for FlightError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Exposed { .. } => ErrorKind::PermissionDenied,
+            Self::Key(error) => error.kind(),
+            Self::Listen(_) | Self::Transport(_) => ErrorKind::Unavailable,
+        }
+    }
+}

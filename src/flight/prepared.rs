@@ -1,0 +1,140 @@
+//! Prepared statements: made, given values, run, closed.
+//!
+//! The handle is sealed and holds the text, so a statement outlives a restart and is redeemed by any
+//! server with the same key. Only the values bound to it are kept here (`bindings.rs`).
+
+use arrow::record_batch::RecordBatch;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::{
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    Any, CommandPreparedStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
+};
+use arrow_flight::{FlightData, FlightDescriptor, FlightInfo};
+use bytes::Bytes;
+use datafusion::common::ScalarValue;
+use futures::{Stream, TryStreamExt};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::delivery::{Purpose, wire_schema};
+use crate::error::ErrorKind;
+use crate::flight::command::refuse_transaction;
+use crate::flight::results::encapsulated;
+use crate::flight::service::Service;
+use crate::flight::status::{malformed, refuse};
+use crate::flight::{parameters, statement};
+use crate::query::Statement;
+
+/// Field 4 of `ActionCreatePreparedStatementResult`, `is_update`, as a varint field's tag. The
+/// generated message does not know the field yet; without it some drivers take a query for an update.
+const IS_UPDATE_TAG: u8 = 4 << 3;
+
+/// What a handle holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Handle {
+    id: Uuid,
+    sql: String,
+    principal: String,
+    /// How many values it needs.
+    parameters: usize,
+}
+
+/// Makes a prepared statement: its handle, the columns of its result and its parameters, as the
+/// message the action answers with.
+pub(crate) async fn create(service: &Service, request: ActionCreatePreparedStatementRequest) -> Result<Bytes, Status> {
+    refuse_transaction(request.transaction_id.as_deref())?;
+    let planned = service.engine.plan(statement::statement(&request.query, Vec::new())).await?;
+    let handle = Handle {
+        id: Uuid::new_v4(),
+        sql: request.query,
+        principal: service.principal().to_owned(),
+        parameters: planned.parameters.len(),
+    };
+    let content = serde_json::to_vec(&handle).map_err(|error| malformed(&error))?;
+    let result = ActionCreatePreparedStatementResult {
+        prepared_statement_handle: service.sealer.seal(Purpose::PreparedStatement, &content)?.into(),
+        dataset_schema: encapsulated(&wire_schema(&planned.schema))?,
+        parameter_schema: match planned.parameters.as_slice() {
+            [] => Bytes::new(),
+            some => encapsulated(&parameters::announced(some))?,
+        },
+    };
+    let mut value = result.encode_to_vec();
+    // Queries only: what changes tables was refused by the plan.
+    value.extend_from_slice(&[IS_UPDATE_TAG, 0]);
+    let any = Any { type_url: ActionCreatePreparedStatementResult::type_url().to_owned(), value: value.into() };
+    Ok(any.encode_to_vec().into())
+}
+
+/// Binds the values a client sends to the handle it names, and answers with the same handle: some
+/// clients use the answer's, some their own.
+pub(crate) async fn bind(
+    service: &Service,
+    command: CommandPreparedStatementQuery,
+    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> Result<DoPutPreparedStatementResult, Status> {
+    let handle = open(service, &command.prepared_statement_handle)?;
+    let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
+    let batches: Result<Vec<RecordBatch>, FlightError> =
+        FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await;
+    let batches = batches.map_err(|error| match error {
+        FlightError::Tonic(status) => *status,
+        other => refuse(ErrorKind::InvalidInput, format!("the values cannot be read: {other}")),
+    })?;
+    service.bindings.bind(handle.id, parameters::values(&batches, handle.parameters)?);
+    Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(command.prepared_statement_handle) })
+}
+
+/// The statement as it would run now, with the values bound to it.
+pub(crate) fn bound_statement(service: &Service, handle: &[u8]) -> Result<Statement, Status> {
+    let handle = open(service, handle)?;
+    let values: Vec<ScalarValue> = match service.bindings.values(handle.id) {
+        Some(values) => values.to_vec(),
+        None if handle.parameters == 0 => Vec::new(),
+        None => {
+            let message = format!(
+                "the prepared statement needs {} values and has none; bind them (they are dropped when nobody uses \
+                 them for an hour)",
+                handle.parameters
+            );
+            return Err(refuse(ErrorKind::InvalidInput, message));
+        }
+    };
+    Ok(statement::statement(&handle.sql, values))
+}
+
+/// The text as it was prepared, whether it has values or not.
+pub(crate) fn unbound_statement(service: &Service, handle: &[u8]) -> Result<Statement, Status> {
+    let handle = open(service, handle)?;
+    let values = service.bindings.values(handle.id);
+    Ok(statement::statement(&handle.sql, values.map_or_else(Vec::new, |values| values.to_vec())))
+}
+
+/// The description of its result.
+pub(crate) async fn flight_info(
+    service: &Service,
+    handle: &[u8],
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo, Status> {
+    statement::flight_info(service, bound_statement(service, handle)?, descriptor).await
+}
+
+/// Frees what the server keeps for a handle.
+pub(crate) fn close(service: &Service, request: &ActionClosePreparedStatementRequest) -> Result<(), Status> {
+    service.bindings.forget(open(service, &request.prepared_statement_handle)?.id);
+    Ok(())
+}
+
+fn open(service: &Service, handle: &[u8]) -> Result<Handle, Status> {
+    let content = service.sealer.open(Purpose::PreparedStatement, handle)?;
+    let handle: Handle = serde_json::from_slice(&content).map_err(|_| {
+        refuse(ErrorKind::NotFound, "the statement was prepared by another version of lakegate; prepare it again")
+    })?;
+    if handle.principal != service.principal() {
+        return Err(refuse(ErrorKind::PermissionDenied, "the statement was prepared by somebody else"));
+    }
+    Ok(handle)
+}

@@ -1,0 +1,219 @@
+//! The ten calls of Flight. Each reads what is asked for and hands over to the command's own file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightService;
+use arrow_flight::sql::{Any, Command};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
+    PollInfo, PutResult, SchemaResult, Ticket,
+};
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use prost::Message;
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use crate::delivery::{Sealer, single_batch, wire_schema};
+use crate::error::ErrorKind;
+use crate::flight::bindings::Bindings;
+use crate::flight::command::{Asked, Redeemed};
+use crate::flight::gate::{Gate, Pass};
+use crate::flight::metadata::MetadataCommand;
+use crate::flight::results::{ResultStream, encapsulated, flight_data, flight_info};
+use crate::flight::running::Running;
+use crate::flight::status::refuse;
+use crate::flight::{actions, handshake, prepared, statement, updates};
+use crate::query::{QueryEngine, QueryError, TableSummary};
+use crate::runtime::clock::Clock;
+
+/// A stream of answers.
+pub(crate) type Boxed<T> = BoxStream<'static, Result<T, Status>>;
+
+/// What answering needs.
+pub(crate) struct Service {
+    /// Answers SQL.
+    pub(crate) engine: Arc<dyn QueryEngine>,
+    /// Tells when tickets expire.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Seals tickets and handles.
+    pub(crate) sealer: Sealer,
+    /// How long a ticket can be redeemed.
+    pub(crate) ticket_lifetime: Duration,
+    /// Longest run of a statement.
+    pub(crate) query_timeout: Duration,
+    /// Values of prepared statements.
+    pub(crate) bindings: Bindings,
+    /// Results on their way.
+    pub(crate) running: Running,
+}
+
+impl Service {
+    /// Who asks. There are no users yet.
+    pub(crate) fn principal(&self) -> &'static str {
+        handshake::ANONYMOUS
+    }
+
+    /// The tables there are.
+    pub(crate) async fn tables(&self) -> Result<Vec<TableSummary>, QueryError> {
+        self.engine.tables().await
+    }
+
+    async fn flight_info(&self, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+        match Asked::try_from(&descriptor)? {
+            Asked::Statement(sql) => {
+                statement::flight_info(self, statement::statement(&sql, Vec::new()), descriptor).await
+            }
+            Asked::Prepared(handle) => prepared::flight_info(self, &handle, descriptor).await,
+            Asked::Metadata(command) => flight_info(&command.schema(), descriptor.cmd.clone(), None, descriptor),
+        }
+    }
+
+    async fn schema(&self, descriptor: &FlightDescriptor) -> Result<SchemaResult, Status> {
+        let statement = match Asked::try_from(descriptor)? {
+            Asked::Metadata(command) => return Ok(SchemaResult { schema: encapsulated(&command.schema())? }),
+            Asked::Statement(sql) => statement::statement(&sql, Vec::new()),
+            Asked::Prepared(handle) => prepared::unbound_statement(self, &handle)?,
+        };
+        let planned = self.engine.plan(statement).await?;
+        Ok(SchemaResult { schema: encapsulated(&wire_schema(&planned.schema))? })
+    }
+
+    /// The rows a ticket stands for.
+    pub(crate) async fn rows(&self, ticket: &Ticket, pass: Pass) -> Result<ResultStream, Status> {
+        match Redeemed::try_from(ticket)? {
+            Redeemed::Sealed(sealed) => statement::redeem(self, &sealed, pass).await,
+            Redeemed::Asked(Asked::Statement(sql)) => {
+                statement::run_now(self, statement::statement(&sql, Vec::new()), pass).await
+            }
+            Redeemed::Asked(Asked::Prepared(handle)) => {
+                statement::run_now(self, prepared::bound_statement(self, &handle)?, pass).await
+            }
+            Redeemed::Asked(Asked::Metadata(command)) => self.metadata(&command, pass).await,
+        }
+    }
+
+    async fn metadata(&self, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
+        let rows: SendableRecordBatchStream = single_batch(command.answer(self).await?);
+        ResultStream::new(command.schema(), rows, Uuid::new_v4(), &self.running, pass)
+    }
+
+    /// The tables as things that can be flown: each with the command that reads it.
+    async fn flights(&self) -> Result<Vec<FlightInfo>, Status> {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let info = |table: &TableSummary| {
+            let sql = format!("select * from {}.{}", quoted(&table.schema), quoted(&table.table));
+            let info = FlightInfo::new().try_with_schema(&wire_schema(&table.columns));
+            let info = info.map_err(|error| super::status::malformed(&error))?;
+            Ok(info.with_descriptor(FlightDescriptor::new_cmd(sql)))
+        };
+        self.tables().await?.iter().map(info).collect()
+    }
+
+    /// Takes what a client sends. The first message says what for, and may hold data already.
+    async fn put(&self, mut messages: Streaming<FlightData>) -> Result<PutResult, Status> {
+        let nothing = || refuse(ErrorKind::InvalidInput, "nothing says what the data is for: no descriptor was sent");
+        let first = messages.message().await?.ok_or_else(nothing)?;
+        let descriptor = first.flight_descriptor.clone().ok_or_else(nothing)?;
+        let unreadable = |error: &dyn std::error::Error| {
+            refuse(ErrorKind::InvalidInput, format!("the command cannot be read: {error}"))
+        };
+        let any = Any::decode(descriptor.cmd).map_err(|error| unreadable(&error))?;
+        match Command::try_from(any).map_err(|error| unreadable(&error))? {
+            Command::CommandPreparedStatementQuery(command) => {
+                let messages = futures::stream::iter([Ok(first)]).chain(messages);
+                let result = prepared::bind(self, command, messages).await?;
+                Ok(PutResult { app_metadata: result.encode_to_vec().into() })
+            }
+            Command::CommandStatementUpdate(_) | Command::CommandPreparedStatementUpdate(_) => {
+                Err(updates::refuse_statement())
+            }
+            _ => Err(updates::refuse_ingest()),
+        }
+    }
+}
+
+/// The service as tonic calls it.
+#[derive(Clone)]
+pub(crate) struct FlightCalls {
+    /// What answering needs.
+    pub(crate) service: Arc<Service>,
+    /// Whether anything is let in.
+    pub(crate) gate: Gate,
+}
+
+#[tonic::async_trait]
+impl FlightService for FlightCalls {
+    type HandshakeStream = Boxed<HandshakeResponse>;
+    type ListFlightsStream = Boxed<FlightInfo>;
+    type DoGetStream = Boxed<FlightData>;
+    type DoPutStream = Boxed<PutResult>;
+    type DoActionStream = Boxed<arrow_flight::Result>;
+    type ListActionsStream = Boxed<ActionType>;
+    type DoExchangeStream = Boxed<FlightData>;
+
+    async fn handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        handshake::answer(request.metadata())
+    }
+
+    async fn list_flights(&self, _request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        let _pass = self.gate.enter()?;
+        Ok(Response::new(many(self.service.flights().await?)))
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        let _pass = self.gate.enter()?;
+        self.service.flight_info(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        let _pass = self.gate.enter()?;
+        // Planning is all there is to wait for; without a descriptor in the answer nobody polls again.
+        let info = self.service.flight_info(request.into_inner()).await?;
+        Ok(Response::new(PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() }))
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        let _pass = self.gate.enter()?;
+        self.service.schema(request.get_ref()).await.map(Response::new)
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        let rows = self.service.rows(request.get_ref(), self.gate.enter()?).await?;
+        Ok(Response::new(rows.map(|message| message.map(|message| flight_data(&message))).boxed()))
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        let _pass = self.gate.enter()?;
+        Ok(Response::new(many([self.service.put(request.into_inner()).await?])))
+    }
+
+    async fn do_exchange(
+        &self,
+        _request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
+        Err(refuse(ErrorKind::Unsupported, "there is no exchange; use GetFlightInfo and DoGet"))
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let action = request.into_inner();
+        let answer = actions::run(&self.service, &self.gate, &action.r#type, &action.body).await?;
+        Ok(Response::new(many(answer.map(|body| arrow_flight::Result { body }))))
+    }
+
+    async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        Ok(Response::new(many(actions::list())))
+    }
+}
+
+fn many<T: Send + 'static, I: IntoIterator<Item = T>>(items: I) -> Boxed<T>
+where
+    I::IntoIter: Send + 'static,
+{
+    futures::stream::iter(items.into_iter().map(Ok)).boxed()
+}

@@ -1,0 +1,103 @@
+//! The one table that turns a kind of failure into a gRPC status, and what of its text is told.
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use crate::delivery::DeliveryError;
+use crate::error::{Classify, ErrorKind, chain_text};
+use crate::query::QueryError;
+
+/// Longest message in characters. It travels percent-encoded in trailers, for which clients allow 8 to 16 KiB.
+const LONGEST_MESSAGE: usize = 2000;
+/// Header that carries the kind's own name, for clients that want it finer than gRPC's codes.
+const KIND_HEADER: &str = "lakegate-error-kind";
+
+/// The code a kind is told as. A person's own mistake is never `Internal`: clients retry or report those.
+pub(crate) fn code(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::InvalidInput => Code::InvalidArgument,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::AlreadyExists => Code::AlreadyExists,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::PermissionDenied => Code::PermissionDenied,
+        ErrorKind::Conflict => Code::Aborted,
+        ErrorKind::ResourceExhausted => Code::ResourceExhausted,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::Cancelled => Code::Cancelled,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Unsupported => Code::Unimplemented,
+        ErrorKind::DataLoss => Code::DataLoss,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+/// A refusal with its own words.
+pub(crate) fn refuse(kind: ErrorKind, message: impl AsRef<str>) -> Status {
+    let mut status = Status::new(code(kind), cut(message.as_ref()));
+    status.metadata_mut().insert(KIND_HEADER, MetadataValue::from_static(kind.as_str()));
+    status
+}
+
+/// The status of an error. Causes of what is nobody's fault but ours or the storage's go to the log
+/// only, under a reference that the message names.
+fn status_of(error: &impl Classify) -> Status {
+    let kind = error.kind();
+    match kind {
+        ErrorKind::Internal | ErrorKind::DataLoss => {
+            let reference = uuid::Uuid::new_v4().simple().to_string();
+            let reference = &reference[..8];
+            tracing::error!(reference, kind = kind.as_str(), error = %chain_text(error), "a call failed");
+            let told = match kind {
+                ErrorKind::DataLoss => error.to_string(),
+                _ => "something went wrong inside lakegate".to_owned(),
+            };
+            refuse(kind, format!("{told} (the server's log has the details under reference {reference})"))
+        }
+        _ => refuse(kind, chain_text(error)),
+    }
+}
+
+impl From<QueryError> for Status {
+    fn from(error: QueryError) -> Self {
+        status_of(&error)
+    }
+}
+
+impl From<DeliveryError> for Status {
+    fn from(error: DeliveryError) -> Self {
+        status_of(&error)
+    }
+}
+
+/// An answer of ours that cannot be put into its own format: our mistake.
+pub(crate) fn malformed(error: &(dyn std::error::Error + 'static)) -> Status {
+    let cause = error.to_string();
+    status_of(&QueryError::new(ErrorKind::Internal, cause))
+}
+
+fn cut(message: &str) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((at, _)) => format!("{} …", &message[..at]),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_persons_mistake_is_told_in_full_and_others_are_not() {
+        let own = Status::from(QueryError::because(ErrorKind::InvalidInput, "no column `x`", "did you mean `y`"));
+        assert_eq!((own.code(), own.message()), (Code::InvalidArgument, "no column `x`: did you mean `y`"));
+        assert_eq!(own.metadata().get(KIND_HEADER).unwrap(), "invalid_input");
+        let ours = Status::from(QueryError::because(ErrorKind::Internal, "index 7 of /var/lake", "secret"));
+        assert!(ours.code() == Code::Internal && !ours.message().contains("/var/lake"), "{}", ours.message());
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let status = refuse(ErrorKind::InvalidInput, "ü".repeat(5000));
+        assert_eq!(status.message().chars().count(), LONGEST_MESSAGE + 2);
+    }
+}
