@@ -1,14 +1,124 @@
 //! What the user wrote, checked and turned into what the program runs on.
 //!
-//! Two steps: the *low* form is the text with its places, no I/O beyond reading the files; the *high*
-//! form ([`Settings`], [`TableDefinition`]) is validated, has every default filled in, and cannot be wrong.
+//! Two steps: the *low* form is the text with its places; the *high* form ([`Settings`], [`TableDefinition`])
+//! is validated, has every default filled in, and cannot be wrong. All problems of all files are gathered in
+//! one go. This is the only room that reads environment variables.
 
+mod folder;
+mod lakegate_file;
+mod low;
+mod machine;
+pub mod problem;
+mod reader;
+pub mod schema;
 pub mod settings;
 pub mod state;
 pub mod table;
+mod table_file;
+pub mod units;
+mod values;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use problem::{Problem, Problems, Severity};
+pub use schema::{Format, json_schema};
 pub use settings::{
     Connection, LakeSettings, Limits, LogFormat, LogSettings, S3Connection, ServeSettings, Settings, TicketSettings,
 };
 pub use state::state_folder;
 pub use table::{ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, Schedule, TableDefinition};
+
+use lakegate_file::{Connections, Surroundings};
+use low::{LowLakegate, LowTable};
+use reader::SourceFile;
+
+use crate::model::TableName;
+
+/// Reads the configuration in a folder: `lakegate.toml`, which may be missing, or `config_file`, which may not,
+/// and every `tables/<schema>/<table>.toml`. Relative paths in them are below the folder. Warnings are logged.
+///
+/// # Errors
+/// All problems of all files.
+pub fn load(folder: &Path, config_file: Option<&Path>) -> Result<Settings, Problems> {
+    let report = check(folder, config_file);
+    match (report.settings, Problems::of(&report.problems)) {
+        (Some(settings), None) => {
+            for warning in &report.problems {
+                tracing::warn!("{warning}");
+            }
+            Ok(settings)
+        }
+        (_, Some(problems)) => Err(problems),
+        (None, None) => {
+            let message = "the configuration cannot be used, and no reason was noted: this is a mistake in lakegate";
+            Err(Problems::only(Problem::of_file(folder, message)))
+        }
+    }
+}
+
+/// What [`check`] found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The settings, where there is no error.
+    pub settings: Option<Settings>,
+    /// Errors and warnings, sorted by file and line.
+    pub problems: Vec<Problem>,
+    /// How many table definitions were looked at.
+    pub tables: usize,
+}
+
+/// Reads the configuration as [`load`] does and tells everything that is wrong or odd with it.
+pub fn check(folder: &Path, config_file: Option<&Path>) -> Report {
+    check_with(folder, config_file, &|name| std::env::var(name).ok())
+}
+
+fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Report {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let mut around = Surroundings { folder: &folder, environment, problems: Vec::new() };
+    let (mut settings, connections) = lakegate_file(config_file, &mut around);
+    let files = folder::table_files(&folder, &mut around.problems);
+    let count = files.len();
+    let mut tables = BTreeMap::new();
+    for (name, path) in files {
+        if let Some(definition) = table_definition(name.clone(), path, &connections, &mut around) {
+            tables.insert(name, definition);
+        }
+    }
+    let mut problems = around.problems;
+    problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
+    problems.dedup();
+    if Problems::of(&problems).is_some() {
+        settings = None;
+    }
+    let settings = settings.map(|settings| Settings { tables, ..settings });
+    Report { settings, problems, tables: count }
+}
+
+fn lakegate_file(config_file: Option<&Path>, around: &mut Surroundings<'_>) -> (Option<Settings>, Connections) {
+    let path = config_file.map_or_else(|| around.folder.join("lakegate.toml"), |file| around.folder.join(file));
+    let file = if config_file.is_none() && !path.exists() {
+        let text = String::new();
+        Some(Arc::new(SourceFile { name: PathBuf::from("lakegate.toml"), text }))
+    } else {
+        folder::read_text(&path, around.folder, &mut around.problems)
+    };
+    let low = file.and_then(|file| reader::read_file::<LowLakegate>(&file, &mut around.problems));
+    match low {
+        Some(low) => lakegate_file::settings(&low.value, around),
+        None => (None, None),
+    }
+}
+
+fn table_definition(
+    name: TableName,
+    path: PathBuf,
+    connections: &Connections,
+    around: &mut Surroundings<'_>,
+) -> Option<TableDefinition> {
+    let file = folder::read_text(&path, around.folder, &mut around.problems)?;
+    let hash = blake3::hash(file.text.as_bytes()).to_hex().to_string();
+    let low = reader::read_file::<LowTable>(&file, &mut around.problems)?;
+    table_file::definition(name, path, hash, &low, connections, around)
+}

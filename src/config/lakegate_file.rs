@@ -1,0 +1,264 @@
+//! From the low form of `lakegate.toml` to the settings, without the tables.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::low::{LowConnection, LowLake, LowLakegate, LowLimits, LowLogs, LowServe, LowTickets};
+use crate::config::machine;
+use crate::config::problem::Problem;
+use crate::config::reader::{At, Field, Named};
+use crate::config::settings::{
+    Connection, LakeSettings, Limits, LogSettings, S3Connection, ServeSettings, Settings, TicketSettings,
+};
+use crate::config::values::{SecretSource, Span, Text};
+use crate::model::Location;
+
+/// What turning a low form into a high one needs and gathers.
+pub(super) struct Surroundings<'a> {
+    /// The folder relative paths are below.
+    pub(super) folder: &'a Path,
+    /// Environment variables by name.
+    pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
+    /// What is wrong so far.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Connections by name; those that could not be read are `None`, and so are all where it is not known which there are.
+pub(super) type Connections = Option<BTreeMap<String, Option<Connection>>>;
+
+/// The settings but for the tables, and the connections for the tables to refer to.
+pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Option<Settings>, Connections) {
+    let connections = connections(&low.connections, around);
+    let lake = low.lake.value().and_then(|lake| lake_settings(lake, &connections, around));
+    let limits = low.limits.value().and_then(|limits| limit_settings(limits, around));
+    let serve = low.serve.value().and_then(|serve| serve_settings(serve, around));
+    let tickets = low.tickets.value().and_then(|tickets| ticket_settings(tickets, around));
+    let logs = low.logs.value().and_then(log_settings);
+    let assembled = || {
+        low.version.value()?;
+        Some(Settings {
+            folder: around.folder.to_owned(),
+            lake: lake?,
+            limits: limits?,
+            serve: serve?,
+            tickets: tickets?,
+            logs: logs?,
+            connections: connections
+                .iter()
+                .flatten()
+                .filter_map(|(name, c)| Some((name.clone(), c.clone()?)))
+                .collect(),
+            tables: BTreeMap::new(),
+        })
+    };
+    (assembled(), connections)
+}
+
+fn lake_settings(low: &LowLake, connections: &Connections, around: &mut Surroundings<'_>) -> Option<LakeSettings> {
+    let location = low.location.given().and_then(|at| location(at, around));
+    if let (Some(Location::S3 { key, .. }), Some(at)) = (&location, low.location.given())
+        && key.contains(['*', '?', '['])
+    {
+        around.problems.push(at.place.problem("the lake is one place, not a pattern"));
+    }
+    let connection = connection(&low.connection, location.as_ref(), connections, around);
+    let lease_lifetime = positive(&low.lease_lifetime, around);
+    Some(LakeSettings {
+        location: location?,
+        connection: connection?,
+        target_file_size: low.target_file_size.copied()?.0,
+        lease_lifetime: lease_lifetime?,
+    })
+}
+
+fn limit_settings(low: &LowLimits, around: &mut Surroundings<'_>) -> Option<Limits> {
+    let query_timeout = positive(&low.query_timeout, around);
+    let memory = match &low.memory {
+        Field::Missing => Some(machine::default_memory()),
+        Field::Wrong => None,
+        Field::Given(at) => usize::try_from(at.value.0).ok(),
+    };
+    Some(Limits {
+        memory: memory?,
+        spill: low.spill.copied()?.0,
+        spill_folder: optional(&low.spill_folder)?.map(|text| around.folder.join(text.0)),
+        threads: optional(&low.threads)?.map_or_else(machine::default_threads, |count| count.0),
+        parallel_tables: low.parallel_tables.copied()?.0,
+        query_timeout: query_timeout?,
+        lease_wait: low.lease_wait.copied()?.0,
+    })
+}
+
+fn serve_settings(low: &LowServe, around: &mut Surroundings<'_>) -> Option<ServeSettings> {
+    let flight = low.flight.given()?;
+    let allow_anonymous_network = low.allow_anonymous_network.copied()?;
+    if !flight.value.0.ip().is_loopback() && !allow_anonymous_network {
+        let message = format!(
+            "{} can be reached from other machines, and no users are configured, so anybody could read everything; \
+             `lakegate serve` will not start",
+            flight.value.0
+        );
+        let expected = "a loopback address such as \"127.0.0.1:8815\", or allow_anonymous_network = true";
+        around.problems.push(flight.place.problem(message).expected(expected).warning());
+    }
+    Some(ServeSettings { flight: flight.value.0, allow_anonymous_network, drain: low.drain.copied()?.0 })
+}
+
+fn ticket_settings(low: &LowTickets, around: &mut Surroundings<'_>) -> Option<TicketSettings> {
+    let key = secret(&low.key, around);
+    if let (Some(Some(key)), Some(at)) = (&key, low.key.given())
+        && !is_ticket_key(key.expose_secret())
+    {
+        let problem = at.place.problem("the secret is no ticket key");
+        around.problems.push(problem.expected("32 random bytes in base64 or hex, as `openssl rand -base64 32` prints"));
+    }
+    let lifetime = positive(&low.lifetime, around);
+    Some(TicketSettings { key: key?, lifetime: lifetime? })
+}
+
+/// Whether a text is 32 bytes in hex or base64, with or without padding, in either alphabet.
+fn is_ticket_key(text: &str) -> bool {
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+    let hex = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let base64 = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD];
+    hex || base64.iter().any(|engine| engine.decode(text).is_ok_and(|bytes| bytes.len() == 32))
+}
+
+fn log_settings(low: &LowLogs) -> Option<LogSettings> {
+    Some(LogSettings { level: low.level.copied()?.0, format: low.format.copied()?.0 })
+}
+
+fn connections(low: &Field<Named<LowConnection>>, around: &mut Surroundings<'_>) -> Connections {
+    let Named(named) = low.value()?;
+    let mut read = BTreeMap::new();
+    for (name, low) in named {
+        let made = low.as_ref().and_then(|at| s3_connection(at, around)).map(Connection::S3);
+        read.insert(name.clone(), made);
+    }
+    Some(read)
+}
+
+fn s3_connection(at: &At<LowConnection>, around: &mut Surroundings<'_>) -> Option<S3Connection> {
+    let low = &at.value;
+    if matches!(low.kind, Field::Missing) {
+        let problem = at.place.problem("the connection has no `type`");
+        around.problems.push(problem.expected("type = \"s3\""));
+    }
+    let access_key_id = secret(&low.access_key_id, around);
+    let secret_access_key = secret(&low.secret_access_key, around);
+    if matches!(low.access_key_id, Field::Missing) != matches!(low.secret_access_key, Field::Missing) {
+        let message = "access_key_id and secret_access_key belong together; one of them is missing";
+        around.problems.push(at.place.problem(message));
+    }
+    let endpoint = optional(&low.endpoint);
+    let allow_http = low.allow_http.copied();
+    if let (Some(endpoint), Some(false)) = (low.endpoint.given(), allow_http)
+        && endpoint.value.0.scheme() == "http"
+    {
+        let problem = endpoint.place.problem("the endpoint is not encrypted, and allow_http is not set");
+        around.problems.push(problem.expected("an https:// address, or allow_http = true on a network you trust"));
+    }
+    low.kind.value()?;
+    Some(S3Connection {
+        endpoint: endpoint?.map(|endpoint| endpoint.0),
+        region: optional(&low.region)?.map(|region| region.0),
+        access_key_id: access_key_id?,
+        secret_access_key: secret_access_key?,
+        allow_http: allow_http?,
+    })
+}
+
+/// A value that may be missing; `None` when it is there and wrong.
+pub(super) fn optional<T: Clone>(field: &Field<T>) -> Option<Option<T>> {
+    match field {
+        Field::Missing => Some(None),
+        Field::Wrong => None,
+        Field::Given(at) => Some(Some(at.value.clone())),
+    }
+}
+
+/// A length of time that is not zero.
+pub(super) fn positive(field: &Field<Span>, around: &mut Surroundings<'_>) -> Option<Duration> {
+    let at = field.given()?;
+    if at.value.0.is_zero() {
+        around.problems.push(at.place.problem("the time is zero").expected("a time above zero"));
+        return None;
+    }
+    Some(at.value.0)
+}
+
+/// A location below the folder.
+pub(super) fn location(at: &At<Text>, around: &mut Surroundings<'_>) -> Option<Location> {
+    match Location::parse(&at.value.0, around.folder) {
+        Ok(Location::S3 { bucket, .. }) if bucket.contains(['*', '?', '[', '{']) => {
+            around.problems.push(at.place.problem("a bucket's name cannot have wildcards; put them after the bucket"));
+            None
+        }
+        Ok(location) => Some(location),
+        Err(error) => {
+            around.problems.push(at.place.problem(error.to_string()));
+            None
+        }
+    }
+}
+
+/// The connection a name stands for, checked against the location it is to reach.
+pub(super) fn connection(
+    name: &Field<Text>,
+    location: Option<&Location>,
+    connections: &Connections,
+    around: &mut Surroundings<'_>,
+) -> Option<Option<S3Connection>> {
+    let at = match name {
+        Field::Missing => return Some(None),
+        Field::Wrong => return None,
+        Field::Given(at) => at,
+    };
+    if let Some(Location::Local(_)) = location {
+        let problem = at.place.problem("a local path is reached without a connection");
+        around.problems.push(problem.expected("s3://bucket/prefix as the place, or no connection"));
+    }
+    let connections = connections.as_ref()?;
+    match connections.get(&at.value.0) {
+        Some(Some(Connection::S3(connection))) => Some(Some(connection.clone())),
+        // What is wrong with it has been said where it stands.
+        Some(None) => None,
+        None => {
+            let known: Vec<_> = connections.keys().map(String::as_str).collect();
+            let known_text = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let message = format!("there is no [connections.{}] in lakegate.toml (there: {known_text})", at.value.0);
+            around.problems.push(at.place.problem(message).near(&at.value.0, known));
+            None
+        }
+    }
+}
+
+/// The secret a field points to. Problems name the variable or file, never what is in it.
+fn secret(field: &Field<SecretSource>, around: &mut Surroundings<'_>) -> Option<Option<SecretString>> {
+    let at = match field {
+        Field::Missing => return Some(None),
+        Field::Wrong => return None,
+        Field::Given(at) => at,
+    };
+    let (found, place) = match &at.value {
+        SecretSource::Environment(name) => {
+            let value = (around.environment)(name);
+            (value.ok_or_else(|| "it is not set".to_owned()), format!("the environment variable {name}"))
+        }
+        SecretSource::File(path) => {
+            let text = std::fs::read_to_string(around.folder.join(path));
+            (text.map_err(|error| error.to_string()), format!("the file {path}"))
+        }
+    };
+    let message = match found.as_deref().map(|text| text.trim_end_matches(['\n', '\r'])) {
+        Ok("") => "it is empty".to_owned(),
+        Ok(text) => return Some(Some(SecretString::from(text))),
+        Err(message) => message.clone(),
+    };
+    around.problems.push(at.place.problem(format!("the secret cannot be read from {place}: {message}")));
+    None
+}

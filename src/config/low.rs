@@ -1,0 +1,253 @@
+//! The low form: what the user wrote, with places. This is where keys, their meaning and their defaults are
+//! declared; `docs/configuration.md` tells them at length.
+
+use crate::config::reader::{At, Named, OneOrMany, low_table};
+use crate::config::settings::LogFormat;
+use crate::config::values::{
+    Address, Byte, Choice, Chosen, Count, CronLine, DateFormat, EncodingLabel, Endpoint, FormatVersion, LogLevel,
+    SecretSource, Share, Size, Span, Text, Times,
+};
+use crate::model::{ColumnType, LoadMode};
+
+low_table! {
+    /// The whole of `lakegate.toml`.
+    LowLakegate {
+        /// Version of this format.
+        version: FormatVersion = 1;
+        /// Where the lake is.
+        lake: LowLake = {};
+        /// What the program may use.
+        limits: LowLimits = {};
+        /// Where the server listens and who may come.
+        serve: LowServe = {};
+        /// How the tickets of results are sealed.
+        tickets: LowTickets = {};
+        /// What is logged, and how.
+        logs: LowLogs = {};
+        /// Systems by name; table definitions and the lake refer to them.
+        connections: Named<LowConnection> = {};
+    }
+    later { "line": "sharing a line", "users": "naming users", "grants": "granting access" }
+}
+
+low_table! {
+    /// `[lake]`
+    LowLake {
+        /// Folder or s3://bucket/prefix that holds the tables.
+        location: Text = "lake";
+        /// Name of the connection that reaches the bucket; without it the standard AWS environment is used.
+        connection: Text;
+        /// Size a data file is written to reach.
+        target_file_size: Size = "128MiB";
+        /// How long a writer of a table in a bucket may be silent before another takes over.
+        lease_lifetime: Span = "30s";
+    }
+}
+
+low_table! {
+    /// `[limits]`
+    LowLimits {
+        /// Memory of queries and loads together; above it they spill to disk. Half of the machine's memory, at least 512MiB, where nothing is given.
+        memory: Size;
+        /// Disk for spilled data.
+        spill: Size = "100GiB";
+        /// Folder for spilled data; the system's temporary folder where none is given.
+        spill_folder: Text;
+        /// Threads that compute; as many as the machine lets the program use where nothing is given.
+        threads: Count;
+        /// Tables loaded at the same time.
+        parallel_tables: Count = 2;
+        /// Longest run of one statement.
+        query_timeout: Span = "10m";
+        /// How long a second writer of a table waits for the first.
+        lease_wait: Span = "60s";
+    }
+}
+
+low_table! {
+    /// `[serve]`
+    LowServe {
+        /// Address of the Flight SQL service.
+        flight: Address = "127.0.0.1:8815";
+        /// Whether anybody who reaches the address may read everything; needed to listen beyond this machine.
+        allow_anonymous_network: bool = false;
+        /// How long running statements may go on after a request to stop.
+        drain: Span = "30s";
+    }
+    later { "http": "the HTTP service" }
+}
+
+low_table! {
+    /// `[tickets]`
+    LowTickets {
+        /// Key of 32 bytes in base64 or hex, as { env = "NAME" } or { file = "path" }; a key of this machine's own where none is given.
+        key: SecretSource;
+        /// How long a ticket can be redeemed.
+        lifetime: Span = "1h";
+    }
+}
+
+low_table! {
+    /// `[logs]`
+    LowLogs {
+        /// Least level shown, or a filter as in info,lakegate::lake=debug.
+        level: LogLevel = "info";
+        /// Lines for people, or one JSON object a line.
+        format: Chosen<LogFormat> = "human";
+    }
+}
+
+low_table! {
+    /// `[connections.NAME]`
+    LowConnection {
+        /// What kind of system it is.
+        kind ("type"): Chosen<ConnectionKind>;
+        /// Address of the service where it is not AWS.
+        endpoint: Endpoint;
+        /// The region.
+        region: Text;
+        /// Access key, as { env = "NAME" } or { file = "path" }.
+        access_key_id: SecretSource;
+        /// Secret key, as { env = "NAME" } or { file = "path" }.
+        secret_access_key: SecretSource;
+        /// Whether an endpoint may be reached without encryption.
+        allow_http: bool = false;
+    }
+    later {
+        "host": "a connection to SQL Server", "port": "a connection to SQL Server", "server": "a connection to SQL Server",
+        "database": "a connection to SQL Server", "user": "a connection to SQL Server",
+        "password": "a connection to SQL Server", "encrypt": "a connection to SQL Server",
+    }
+}
+
+/// Kinds of system that can be reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ConnectionKind {
+    /// An S3-compatible object store.
+    S3,
+}
+
+impl Choice for ConnectionKind {
+    const WORDS: &'static [(&'static str, Self)] = &[("s3", Self::S3)];
+    const LATER: &'static [&'static str] = &["sqlserver"];
+}
+
+impl Choice for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("human", Self::Human), ("json", Self::Json)];
+}
+
+low_table! {
+    /// The whole of a table definition.
+    LowTable {
+        /// What the table is, for people.
+        description: String;
+        /// Where the rows come from; [[source]] for several.
+        source: OneOrMany<LowSource>;
+        /// When and how they are loaded.
+        load: LowLoad = {};
+        /// What holds for the table.
+        table: LowTableSection = {};
+        /// The columns in order; inferred from the files where none is declared.
+        columns: Vec<At<LowColumn>> = [];
+    }
+    later { "rules": "checking rows by rules", "transform": "transforming by SQL", "export": "exporting tables" }
+}
+
+low_table! {
+    /// `[source]`
+    LowSource {
+        /// Path or glob below the configuration's folder, or s3://bucket/prefix/**/*.csv.gz.
+        files: Text;
+        /// What the files are; told by their ending where nothing is given.
+        format: Chosen<FormatWord>;
+        /// Name of the connection that reaches the bucket.
+        connection: Text;
+        /// csv: the character between two fields; a tab for files ending in .tsv.
+        delimiter: Byte = ",";
+        /// csv: the character around a field that holds delimiters; the empty text where quotes mean nothing.
+        quote: Byte = "\"";
+        /// csv: whether the first row names the columns.
+        header: bool = true;
+        /// csv: the text's encoding; a byte order mark wins.
+        encoding: EncodingLabel = "utf-8";
+        /// csv: unquoted fields that mean NULL.
+        null_words: Vec<At<String>> = [""];
+        /// csv: first character of lines to skip.
+        comment: Byte;
+        /// How long a local file must have been left alone before it is read.
+        settle: Span = "1s";
+    }
+    later {
+        "sql": "a table derived by SQL", "table": "a table of SQL Server as source", "method": "a table of SQL Server as source",
+        "url": "a URL as source", "timestamps": "taking times without zone for UTC",
+    }
+}
+
+/// What a file can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FormatWord {
+    /// Delimited text.
+    Csv,
+    /// Parquet.
+    Parquet,
+    /// One JSON object a line.
+    Ndjson,
+    /// One JSON array of objects, or one object.
+    Json,
+}
+
+impl Choice for FormatWord {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("csv", Self::Csv), ("parquet", Self::Parquet), ("ndjson", Self::Ndjson), ("json", Self::Json)];
+    const LATER: &'static [&'static str] = &["listing"];
+}
+
+low_table! {
+    /// `[load]`
+    LowLoad {
+        /// `lakegate serve` loads the table again so long after the end of the last load.
+        every: Span;
+        /// `lakegate serve` loads the table at these times, in UTC: minute hour day month weekday.
+        cron: CronLine;
+        /// How new rows meet old ones.
+        mode: Chosen<LoadMode> = "append";
+        /// Share of a load's rows that may be rejected before the load fails and changes nothing.
+        max_rejects: Share = 0.10;
+        /// Times a change's own size that may be rewritten for it; a larger change waits for more. No limit where nothing is given.
+        max_rewrite: Times;
+        /// Longest time a change may wait for max_rewrite.
+        max_lag: Span = "15m";
+        /// Tables of one group are published together.
+        group: Text;
+    }
+}
+
+impl Choice for LoadMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("append", Self::Append), ("upsert", Self::Upsert), ("replace", Self::Replace), ("mirror", Self::Mirror)];
+}
+
+low_table! {
+    /// `[table]`
+    LowTableSection {
+        /// Columns that name a row.
+        key: Vec<At<Text>> = [];
+    }
+    later { "timestamps": "taking times without zone for UTC" }
+}
+
+low_table! {
+    /// `[[columns]]`
+    LowColumn {
+        /// Name of the column in the table.
+        name: Text;
+        /// Its name in the files, where it is another.
+        from: Text;
+        /// Its type.
+        column_type ("type"): ColumnType;
+        /// strftime formats tried in turn for dates and timestamps; ISO 8601 where none is given.
+        formats: Vec<At<DateFormat>> = [];
+        /// Whether a value may be missing; a row without one is rejected otherwise.
+        nullable: bool = true;
+    }
+}

@@ -1,0 +1,45 @@
+//! JSON Schemas of both formats, generated from the declarations the reader works from, so that editors
+//! complete keys and show what they mean.
+
+use serde_json::{Value, json};
+
+use crate::config::low::{LowLakegate, LowTable};
+use crate::config::reader::Low;
+
+/// Which of the two formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `lakegate.toml`.
+    Lakegate,
+    /// `tables/<schema>/<table>.toml`.
+    Table,
+}
+
+/// The JSON Schema of a format, in draft 7, which is what TOML editors read.
+pub fn json_schema(format: Format) -> Value {
+    let (title, schema) = match format {
+        Format::Lakegate => ("lakegate.toml", LowLakegate::schema()),
+        Format::Table => ("lakegate table definition", LowTable::schema()),
+    };
+    let mut document = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "title": title });
+    if let (Value::Object(document), Value::Object(schema)) = (&mut document, schema) {
+        document.extend(schema);
+    }
+    document
+}
+
+/// One key's schema with its description and default; an empty table is no default worth showing.
+pub(crate) fn property(mut schema: Value, documentation: &str, default: Option<&str>) -> Value {
+    if let Value::Object(schema) = &mut schema {
+        schema.insert("description".to_owned(), Value::from(documentation.trim()));
+        if let Some(default) = default.filter(|text| *text != "{}").and_then(json_default) {
+            schema.insert("default".to_owned(), default);
+        }
+    }
+    schema
+}
+
+fn json_default(text: &str) -> Option<Value> {
+    let table: toml::Table = toml::from_str(&format!("default = {text}")).ok()?;
+    serde_json::to_value(table.get("default")?).ok()
+}
