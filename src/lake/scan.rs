@@ -1,13 +1,262 @@
-//! Reading a pinned version of a table.
+//! Reading a pinned version of a table: a plain Parquet scan over the files that can hold matching rows.
+//!
+//! The library's own scan replays the log on every call and prunes with bounds that are not bounds
+//! (`bounds.rs`); it is used only for tables with features a plain scan cannot read.
+
+mod files;
 
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
-use datafusion::datasource::empty::EmptyTable;
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, Statistics};
+use datafusion::config::TableParquetOptions;
+use datafusion::datasource::TableType;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::Result;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use deltalake::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
 
-use crate::lake::Snapshot;
+use crate::lake::LakeError;
+use crate::lake::bounds::SafeBounds;
+use crate::lake::scan::files::FileStatistics;
+use crate::lake::snapshot::{DataFile, Pinned, features};
+use crate::lake::store::TablePlace;
 
-/// The rows of `snapshot`.
-pub(super) fn provider(snapshot: &Snapshot) -> Arc<dyn TableProvider> {
-    Arc::new(EmptyTable::new(snapshot.schema()))
+/// Features whose tables the library's own scan has to read.
+const LIBRARY_FEATURES: &[&str] = &["deletionVectors", "columnMapping", "variantType", "typeWidening"];
+
+/// The rows of a pinned version.
+///
+/// # Errors
+/// When the table uses features nobody here can read.
+pub(super) fn provider(pinned: &Arc<Pinned>) -> std::result::Result<Arc<dyn TableProvider>, LakeError> {
+    let mapped = pinned.eager.table_properties().column_mapping_mode.is_some();
+    let needed = features(pinned.eager.protocol(), "readerFeatures");
+    if mapped || needed.iter().any(|feature| LIBRARY_FEATURES.contains(&feature.as_str())) {
+        let config = DeltaScanConfig {
+            schema_force_view_types: false,
+            ..DeltaScanConfig::new().with_wrap_partition_values(false)
+        };
+        let scan = DeltaScanNext::new(pinned.eager.clone(), config)
+            .map_err(|cause| LakeError::rows(format!("cannot read table {}", pinned.place.name()), cause))?;
+        return Ok(Arc::new(LibraryScan { pinned: Arc::clone(pinned), scan }));
+    }
+    Ok(Arc::new(PlainScan { pinned: Arc::clone(pinned), statistics: FileStatistics::default() }))
+}
+
+/// A scan by the library, with the table's store made known to whoever runs it.
+#[derive(Debug)]
+struct LibraryScan {
+    pinned: Arc<Pinned>,
+    scan: DeltaScanNext,
+}
+
+#[async_trait]
+impl TableProvider for LibraryScan {
+    fn schema(&self) -> SchemaRef {
+        self.scan.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.pinned.table.update_datafusion_session(state)?;
+        self.scan.scan(state, projection, filters, limit).await
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        self.scan.supports_filters_pushdown(filters)
+    }
+}
+
+/// A scan of plain Parquet files.
+#[derive(Debug)]
+struct PlainScan {
+    pinned: Arc<Pinned>,
+    statistics: FileStatistics,
+}
+
+#[async_trait]
+impl TableProvider for PlainScan {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.pinned.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let leaf = Leaf::new(&self.pinned, state);
+        let predicate = leaf.predicate(filters)?;
+        let kept = leaf.prune(predicate.as_ref(), limit.filter(|_| filters.is_empty()))?;
+        let statistics = self.statistics.of(&self.pinned, &leaf.columns, &kept);
+        leaf.plan(&kept, projection, predicate, limit, statistics)
+    }
+
+    /// Every filter is applied again above the scan: pruning only leaves out what cannot match.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+}
+
+/// One plan of a plain scan.
+struct Leaf<'a> {
+    pinned: &'a Pinned,
+    state: &'a dyn Session,
+    columns: TableSchema,
+}
+
+impl<'a> Leaf<'a> {
+    fn new(pinned: &'a Pinned, state: &'a dyn Session) -> Self {
+        let columns = table_columns(&pinned.schema, pinned.partition_columns());
+        Self { pinned, state, columns }
+    }
+
+    /// The filters over the leaf's own order of columns.
+    fn predicate(&self, filters: &[Expr]) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        let Some(filter) = conjunction(filters.to_vec()) else { return Ok(None) };
+        let schema = DFSchema::try_from(Arc::clone(self.columns.table_schema()))?;
+        self.state.create_physical_expr(filter, &schema).map(Some)
+    }
+
+    /// The files, by their place in the log, that can hold rows of the answer. Without a filter the first
+    /// files that together have `limit` rows are enough.
+    fn prune(&self, predicate: Option<&Arc<dyn PhysicalExpr>>, limit: Option<usize>) -> Result<Vec<usize>> {
+        let files = self.pinned.files();
+        let Some(predicate) = predicate else { return Ok(enough(files, limit)) };
+        let pruning = PruningPredicateBuilder::new()
+            .with_file_schema(Arc::clone(self.columns.table_schema()))
+            .try_build(Arc::clone(predicate));
+        // A predicate that cannot be used for pruning is no error: every file stays.
+        let Ok(pruning) = pruning else { return Ok((0..files.len()).collect()) };
+        let kept = pruning.prune(&SafeBounds::new(&self.pinned.eager, &self.pinned.schema))?;
+        Ok(kept.into_iter().enumerate().filter_map(|(index, keep)| keep.then_some(index)).collect())
+    }
+
+    fn plan(
+        &self,
+        kept: &[usize],
+        projection: Option<&Vec<usize>>,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+        limit: Option<usize>,
+        statistics: Statistics,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let indices = self.projection(projection)?;
+        if kept.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(Arc::new(self.columns.table_schema().project(&indices)?))));
+        }
+        let files = self.pinned.files();
+        let groups = balance(kept, files, self.state.config().target_partitions());
+        let groups = groups.iter().map(|group| {
+            let files = group.iter().map(|index| files::partitioned(&self.pinned.place, &files[*index]));
+            FileGroup::new(files.collect())
+        });
+        let parquet = TableParquetOptions {
+            global: self.state.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
+        let environment = self.state.runtime_env();
+        let place = &self.pinned.place;
+        register(place, self.state);
+        let reader = CachedParquetFileReaderFactory::new(
+            Arc::clone(place.store()),
+            environment.cache_manager.get_file_metadata_cache(),
+        );
+        let mut source = ParquetSource::new(self.columns.clone())
+            .with_table_parquet_options(parquet)
+            .with_parquet_file_reader_factory(Arc::new(reader));
+        if let Some(predicate) = predicate {
+            source = source.with_predicate(predicate);
+        }
+        let config = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source))
+            .with_file_groups(groups.collect())
+            .with_projection_indices(Some(indices))?
+            .with_limit(limit)
+            .with_statistics(statistics)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+
+    /// Positions in the leaf's order of columns, in which partition columns stand last.
+    fn projection(&self, projection: Option<&Vec<usize>>) -> Result<Vec<usize>> {
+        let every: Vec<usize> = (0..self.pinned.schema.fields().len()).collect();
+        let wanted = projection.unwrap_or(&every);
+        let names = wanted.iter().map(|index| self.pinned.schema.field(*index).name());
+        Ok(names.map(|name| self.columns.table_schema().index_of(name)).collect::<std::result::Result<_, _>>()?)
+    }
+}
+
+/// Makes a table's store known to whoever runs a plan.
+pub(super) fn register(place: &TablePlace, state: &dyn Session) {
+    let environment = state.runtime_env();
+    if environment.object_store(place.store_url()).is_err() {
+        environment.register_object_store(place.store_url().as_ref(), Arc::clone(place.store()));
+    }
+}
+
+/// A table's columns as files hold them: the partition columns apart.
+fn table_columns(schema: &Schema, partition_columns: &[String]) -> TableSchema {
+    let (apart, stored): (Vec<FieldRef>, Vec<FieldRef>) =
+        schema.fields().iter().cloned().partition(|field: &Arc<Field>| partition_columns.contains(field.name()));
+    let in_order = partition_columns.iter().filter_map(|name| apart.iter().find(|field| field.name() == name).cloned());
+    let apart: Vec<FieldRef> = in_order.collect();
+    TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(apart).build()
+}
+
+/// The first files that have `limit` rows for sure; all of them without a limit.
+fn enough(files: &[DataFile], limit: Option<usize>) -> Vec<usize> {
+    let Some(limit) = limit else { return (0..files.len()).collect() };
+    let mut rows = 0_usize;
+    let mut kept = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        if rows >= limit && !kept.is_empty() {
+            break;
+        }
+        rows = rows.saturating_add(file.rows.unwrap_or(0));
+        kept.push(index);
+    }
+    kept
+}
+
+/// Splits files into at most `partitions` groups of about equal bytes: the largest first, each to the group that
+/// has least. The same files always make the same groups.
+fn balance(kept: &[usize], files: &[DataFile], partitions: usize) -> Vec<Vec<usize>> {
+    let mut by_size = kept.to_vec();
+    by_size.sort_by_key(|index| (std::cmp::Reverse(files[*index].size), *index));
+    let mut groups = vec![(0_u64, Vec::new()); partitions.clamp(1, kept.len().max(1))];
+    for index in by_size {
+        if let Some(least) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+            least.0 += files[index].size;
+            least.1.push(index);
+        }
+    }
+    let mut groups: Vec<Vec<usize>> = groups.into_iter().map(|(_, group)| group).collect();
+    groups.iter_mut().for_each(|group| group.sort_unstable());
+    groups.retain(|group| !group.is_empty());
+    groups
 }

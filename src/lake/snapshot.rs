@@ -1,23 +1,56 @@
 //! A pinned version of a table.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use chrono::{DateTime, Utc};
 use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
 use deltalake::DeltaTable;
+use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
+use deltalake::kernel::{EagerSnapshot, LogicalFileView, Protocol};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore};
 
+use crate::error::ErrorKind;
 use crate::lake::LakeError;
 use crate::lake::store::TablePlace;
 
+/// How much of a log entry is read to find when it was committed: `commitInfo` is its first line, and only
+/// a commit with a very long list of metrics would not fit.
+const COMMIT_HEAD_BYTES: u64 = 64 * 1024;
+
 /// A pinned version of a table: never changes, may be read by many at once.
 pub struct Snapshot {
-    table: DeltaTable,
-    place: TablePlace,
-    version: u64,
+    pinned: Arc<Pinned>,
+    provider: Arc<dyn TableProvider>,
+}
+
+/// What a version and everything that reads it share.
+pub(super) struct Pinned {
+    pub(super) table: DeltaTable,
+    pub(super) eager: EagerSnapshot,
+    pub(super) place: TablePlace,
+    pub(super) schema: SchemaRef,
     transaction: Option<i64>,
     committed_at: Option<DateTime<Utc>>,
-    schema: SchemaRef,
+    files: OnceLock<Vec<DataFile>>,
+}
+
+/// One data file of a version.
+#[derive(Clone, Debug)]
+pub(super) struct DataFile {
+    /// Its path below the table's folder, as the log names it.
+    pub(super) path: Path,
+    /// Its size in bytes.
+    pub(super) size: u64,
+    /// When the log says it was written.
+    pub(super) modified: DateTime<Utc>,
+    /// Its rows, where the log says so.
+    pub(super) rows: Option<usize>,
+    /// Values of the partition columns, in the order of the table's metadata.
+    pub(super) partition: Vec<ScalarValue>,
 }
 
 impl Snapshot {
@@ -28,69 +61,165 @@ impl Snapshot {
     pub(super) async fn load(table: &DeltaTable, place: &TablePlace) -> Result<Self, LakeError> {
         let what = || format!("cannot read table {}", place.name());
         let state = table.snapshot().map_err(|cause| LakeError::delta(what(), cause))?;
-        let transaction = state
+        let eager = state.snapshot().clone();
+        let transaction = eager
             .transaction_version(table.log_store().as_ref(), super::TRANSACTION_APP)
             .await
             .map_err(|cause| LakeError::delta(what(), cause))?;
-        let version = state.version();
-        Ok(Self {
-            version,
-            transaction,
-            committed_at: None,
-            schema: state.snapshot().arrow_schema(),
+        let schema: Schema = eager
+            .schema()
+            .as_ref()
+            .try_into_arrow()
+            .map_err(|cause| LakeError::because(ErrorKind::Unsupported, what(), cause))?;
+        let pinned = Arc::new(Pinned {
+            committed_at: commit_time(place, eager.version()).await?,
             table: table.clone(),
             place: place.clone(),
-        })
+            schema: Arc::new(schema),
+            transaction,
+            eager,
+            files: OnceLock::new(),
+        });
+        let provider = super::scan::provider(&pinned)?;
+        Ok(Self { pinned, provider })
     }
 
     /// The Delta version.
     pub fn version(&self) -> u64 {
-        self.version
+        self.pinned.eager.version()
     }
 
     /// When the version was committed, by the log's own words (`commitInfo.timestamp`).
     pub fn committed_at(&self) -> Option<DateTime<Utc>> {
-        self.committed_at
+        self.pinned.committed_at
     }
 
     /// The columns in plain Arrow types, no views.
     pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        Arc::clone(&self.pinned.schema)
     }
 
     /// Rows, where every file says how many it has.
     pub fn rows(&self) -> Option<u64> {
-        let state = self.table.snapshot().ok()?;
-        state.log_data().iter().map(|file| file.num_records().map(|rows| rows as u64)).sum()
+        self.pinned.files().iter().map(|file| file.rows.map(|rows| rows as u64)).sum()
     }
 
     /// Bytes of data files.
     pub fn bytes(&self) -> u64 {
-        self.table.snapshot().map_or(0, |state| state.log_data().iter().map(|file| file.size() as u64).sum())
+        self.pinned.files().iter().map(|file| file.size).sum()
     }
 
     /// Number of data files.
     pub fn files(&self) -> usize {
-        self.table.snapshot().map_or(0, |state| state.log_data().num_files())
+        self.pinned.files().len()
     }
 
     /// The number of the attempt that made this version what it is; none when lakegate never wrote the table.
     pub fn transaction(&self) -> Option<i64> {
-        self.transaction
+        self.pinned.transaction
     }
 
-    /// The rows, for DataFusion.
+    /// The rows, for DataFusion: pinned, pruned by safe bounds only, without view types.
     pub fn provider(&self) -> Arc<dyn TableProvider> {
-        super::scan::provider(self)
+        Arc::clone(&self.provider)
     }
 
     /// The library's own form of this version.
     pub(super) fn table(&self) -> &DeltaTable {
-        &self.table
+        &self.pinned.table
     }
 
     /// Where the table is.
     pub(super) fn place(&self) -> &TablePlace {
-        &self.place
+        &self.pinned.place
+    }
+
+    /// What everything that reads this version shares.
+    pub(super) fn pinned(&self) -> &Arc<Pinned> {
+        &self.pinned
+    }
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at version {}", self.place.name(), self.eager.version())
+    }
+}
+
+impl Pinned {
+    /// The data files in the order of the log: row `i` of any statistics array is file `i`.
+    pub(super) fn files(&self) -> &[DataFile] {
+        self.files.get_or_init(|| self.eager.log_data().iter().map(|view| self.data_file(&view)).collect())
+    }
+
+    /// The columns rows are split by in folders, in the order of the table's metadata; lakegate makes none.
+    pub(super) fn partition_columns(&self) -> &[String] {
+        self.eager.metadata().partition_columns()
+    }
+
+    fn data_file(&self, view: &LogicalFileView) -> DataFile {
+        let values = if self.partition_columns().is_empty() { None } else { Some(view.partition_values_map()) };
+        let partition = self.partition_columns().iter().map(|column| {
+            let text = values.as_ref().and_then(|values| values.get(column).cloned().flatten());
+            self.partition_value(column, text)
+        });
+        DataFile {
+            path: view.object_store_path(),
+            size: u64::try_from(view.size()).unwrap_or(0),
+            modified: view.modification_datetime().unwrap_or(DateTime::UNIX_EPOCH),
+            rows: view.num_records(),
+            partition: partition.collect(),
+        }
+    }
+
+    fn partition_value(&self, column: &str, text: Option<String>) -> ScalarValue {
+        let Ok(field) = self.schema.field_with_name(column) else { return ScalarValue::Null };
+        let parsed = text.and_then(|text| ScalarValue::try_from_string(text, field.data_type()).ok());
+        parsed.or_else(|| ScalarValue::try_from(field.data_type()).ok()).unwrap_or(ScalarValue::Null)
+    }
+}
+
+/// The features a protocol asks of readers or of writers (`which` is `readerFeatures` or `writerFeatures`).
+pub(super) fn features(protocol: &Protocol, which: &str) -> Vec<String> {
+    // The kernel shows features only in a protocol's own JSON form.
+    let Ok(serde_json::Value::Object(mut protocol)) = serde_json::to_value(protocol) else { return Vec::new() };
+    protocol.remove(which).and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default()
+}
+
+/// When a version was committed, by its own words; none when its log entry is gone or does not say.
+///
+/// # Errors
+/// When the log cannot be read.
+pub(super) async fn commit_time(place: &TablePlace, version: u64) -> Result<Option<DateTime<Utc>>, LakeError> {
+    let path = place.path().clone().join("_delta_log").join(format!("{version:020}.json"));
+    let options = GetOptions { range: Some(GetRange::Bounded(0..COMMIT_HEAD_BYTES)), ..GetOptions::default() };
+    let head = match place.store().get_opts(&path, options).await {
+        Ok(found) => found.bytes().await,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(cause) => Err(cause),
+    };
+    let head =
+        head.map_err(|cause| LakeError::store(format!("cannot read {path} of table {}", place.name()), cause))?;
+    Ok(time_of_commit(&head))
+}
+
+fn time_of_commit(entry: &[u8]) -> Option<DateTime<Utc>> {
+    let lines = entry.split(|byte| *byte == b'\n');
+    let mut times = lines.filter_map(|line| {
+        let action: serde_json::Value = serde_json::from_slice(line).ok()?;
+        action.get("commitInfo")?.get("timestamp")?.as_i64()
+    });
+    times.next().and_then(DateTime::from_timestamp_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_commit_is_what_its_entry_says() {
+        let entry = b"{\"protocol\":{}}\n{\"commitInfo\":{\"timestamp\":1700000000123}}\n{\"add\":{\"pa";
+        assert_eq!(time_of_commit(entry).map(|time| time.timestamp_millis()), Some(1_700_000_000_123));
+        assert_eq!(time_of_commit(b"{\"add\":{}}"), None);
     }
 }

@@ -1,0 +1,82 @@
+//! What a scan tells DataFusion of each file, so that counts and minima are answered without reading rows.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::ArrayRef;
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::physical_optimizer::pruning::PruningStatistics;
+use object_store::ObjectMeta;
+
+use crate::lake::bounds::{SafeBounds, are_exact};
+use crate::lake::snapshot::{DataFile, Pinned};
+use crate::lake::store::TablePlace;
+
+/// A data file as a scan names it.
+pub(crate) fn partitioned(place: &TablePlace, file: &DataFile) -> PartitionedFile {
+    let location = file.path.parts().fold(place.path().clone(), |path, part| path.join(part));
+    let object = ObjectMeta { location, last_modified: file.modified, size: file.size, e_tag: None, version: None };
+    PartitionedFile::from(object).with_partition_values(file.partition.clone())
+}
+
+/// What is known of a whole version, worked out once.
+#[derive(Debug, Default)]
+pub(crate) struct FileStatistics(OnceLock<Arc<Statistics>>);
+
+impl FileStatistics {
+    /// What is known of the files `kept`, in the leaf's order of columns: of all files everything that is
+    /// exact, of some only rows and bytes.
+    pub(crate) fn of(&self, pinned: &Pinned, columns: &TableSchema, kept: &[usize]) -> Statistics {
+        let files = pinned.files();
+        if kept.len() == files.len() {
+            return self.0.get_or_init(|| Arc::new(whole(pinned, columns))).as_ref().clone();
+        }
+        sizes(kept.iter().map(|index| &files[*index]), columns)
+    }
+}
+
+fn whole(pinned: &Pinned, columns: &TableSchema) -> Statistics {
+    let mut statistics = sizes(pinned.files().iter(), columns);
+    let bounds = SafeBounds::new(&pinned.eager, &pinned.schema);
+    for (field, known) in columns.file_schema().fields().iter().zip(&mut statistics.column_statistics) {
+        let column = Column::from_name(field.name());
+        if !are_exact(field.data_type()) {
+            continue;
+        }
+        let (minima, maxima) = (bounds.min_values(&column), bounds.max_values(&column));
+        known.min_value = extreme(minima, std::cmp::Ordering::Less);
+        known.max_value = extreme(maxima, std::cmp::Ordering::Greater);
+    }
+    statistics
+}
+
+/// The least or greatest of the files' bounds; unknown as soon as one file has none.
+fn extreme(values: Option<ArrayRef>, wanted: std::cmp::Ordering) -> Precision<ScalarValue> {
+    let Some(values) = values else { return Precision::Absent };
+    let mut best: Option<ScalarValue> = None;
+    for index in 0..values.len() {
+        let Ok(value) = ScalarValue::try_from_array(&values, index) else { return Precision::Absent };
+        if value.is_null() {
+            return Precision::Absent;
+        }
+        if best.as_ref().is_none_or(|best| value.partial_cmp(best) == Some(wanted)) {
+            best = Some(value);
+        }
+    }
+    best.map_or(Precision::Absent, Precision::Exact)
+}
+
+fn sizes<'a>(files: impl Iterator<Item = &'a DataFile>, columns: &TableSchema) -> Statistics {
+    let (mut rows, mut bytes) = (Some(0_usize), 0_usize);
+    for file in files {
+        rows = rows.zip(file.rows).map(|(sum, rows)| sum.saturating_add(rows));
+        bytes = bytes.saturating_add(usize::try_from(file.size).unwrap_or(usize::MAX));
+    }
+    Statistics {
+        num_rows: rows.map_or(Precision::Absent, Precision::Exact),
+        total_byte_size: Precision::Inexact(bytes),
+        column_statistics: vec![ColumnStatistics::new_unknown(); columns.table_schema().fields().len()],
+    }
+}
