@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Moving data into the lake: one load of one table, many tables side by side, and the schedule.
+//!
+//! A load takes the table's lease, begins an attempt, reads what is new, writes it, and commits data and
+//! position together ([`load`]). Until the commit nothing counts; after it everything does. What happened
+//! stands in the journal.
+
+mod definition;
+mod error;
+mod group;
+mod load;
+mod progress;
+mod rejects;
+mod schedule;
+mod sync;
+
+pub use definition::DefinitionMark;
+pub use error::EtlError;
+pub use progress::{Progress, Silent};
+pub use sync::{Loads, OpenSource, SyncOptions, SyncReport, TableOutcome};
+
+/// Every place in this room where a test can make the program fail, die or freeze.
+pub const POINTS: &[&str] = &["etl.reading.opened", "etl.events.end", "etl.prepared", "etl.journal.before"];

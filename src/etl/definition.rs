@@ -1,0 +1,119 @@
+//! What a load was made with, kept on the chain, and what follows when the definition changes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::TableDefinition;
+use crate::etl::EtlError;
+use crate::lake::Chain;
+use crate::model::{ColumnType, LoadMode};
+
+/// What of a definition decides how loads meet what is there. Stands on the chain as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefinitionMark {
+    /// How new rows meet old ones.
+    pub mode: LoadMode,
+    /// Columns that name a row.
+    pub key: Vec<String>,
+    /// BLAKE3 of the definition's text, in hex.
+    pub text: String,
+}
+
+impl DefinitionMark {
+    /// The mark of a definition.
+    pub fn of(definition: &TableDefinition) -> Self {
+        Self { mode: definition.load.mode, key: definition.key.clone(), text: definition.content_hash.clone() }
+    }
+
+    /// The mark a table was loaded with last; none before the first load and for what another program wrote.
+    pub fn on(chain: &Chain) -> Option<Self> {
+        serde_json::from_str(chain.definition_hash()?).ok()
+    }
+}
+
+impl std::fmt::Display for DefinitionMark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Strings and an enum: they always become JSON.
+        f.write_str(&serde_json::to_string(self).unwrap_or_default())
+    }
+}
+
+/// Checks what can be said of a definition alone.
+pub(super) fn check(definition: &TableDefinition) -> Result<(), EtlError> {
+    let name = &definition.name;
+    let file = definition.defined_in.display();
+    if definition.load.mode == LoadMode::Upsert && definition.key.is_empty() {
+        return Err(EtlError::Definition(format!(
+            "table {name} has mode = \"upsert\" and no key; name the columns that tell rows apart as key in [table] of {file}"
+        )));
+    }
+    for key in &definition.key {
+        let declared = definition.columns.iter().find(|column| column.name == *key);
+        if declared.is_some_and(|column| is_nested(&column.column_type)) {
+            return Err(EtlError::Definition(format!(
+                "column `{key}` of table {name} is a struct, array or map and cannot be part of its key; change [table] key in {file}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the key's columns are among those that will be loaded.
+pub(super) fn check_key(definition: &TableDefinition, columns: &arrow::datatypes::Schema) -> Result<(), EtlError> {
+    for key in &definition.key {
+        if columns.field_with_name(key).is_err() {
+            let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+            return Err(EtlError::Definition(format!(
+                "column `{key}` of the key of {} is not among the columns that are loaded ({}); change [table] key in {}",
+                definition.name,
+                names.join(", "),
+                definition.defined_in.display(),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that loads under `new` may go on where those under `old` stopped.
+pub(super) fn check_change(
+    definition: &TableDefinition,
+    old: Option<&DefinitionMark>,
+    new: &DefinitionMark,
+) -> Result<(), EtlError> {
+    let Some(old) = old else { return Ok(()) };
+    let name = &definition.name;
+    let anew = format!("run `lakegate sync {name} --reload` to load it from all files anew");
+    if new.mode == LoadMode::Upsert && old.key != new.key {
+        return Err(EtlError::Definition(format!(
+            "the key of table {name} changed from ({}) to ({}), and rows that are there may share a key; {anew}",
+            old.key.join(", "),
+            new.key.join(", "),
+        )));
+    }
+    let problem = match (old.mode, new.mode) {
+        (from, to) if from == to => None,
+        (_, LoadMode::Upsert) => Some("rows that are there may share a key"),
+        (_, LoadMode::Mirror) => Some("it is not known which of the rows that are there came from which file"),
+        (_, LoadMode::Append | LoadMode::Replace) => None,
+    };
+    match problem {
+        Some(problem) => Err(EtlError::Definition(format!(
+            "table {name} was loaded with mode = \"{}\" and has mode = \"{}\" now: {problem}; {anew}",
+            mode_name(old.mode),
+            mode_name(new.mode),
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn is_nested(column_type: &ColumnType) -> bool {
+    matches!(column_type, ColumnType::Struct(_) | ColumnType::Array(_) | ColumnType::Map(..))
+}
+
+fn mode_name(mode: LoadMode) -> &'static str {
+    match mode {
+        LoadMode::Append => "append",
+        LoadMode::Upsert => "upsert",
+        LoadMode::Replace => "replace",
+        LoadMode::Mirror => "mirror",
+    }
+}

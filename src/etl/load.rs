@@ -1,0 +1,295 @@
+//! One load of one table: lease, attempt, reading, writing, one commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::TableDefinition;
+use crate::etl::definition::{self, DefinitionMark};
+use crate::etl::rejects::RejectTally;
+use crate::etl::{EtlError, OpenSource, Progress};
+use crate::lake::{Attempt, Facts, Lake, RewriteEstimate, Staged, TableWriter, WritePlan};
+use crate::model::{CarriedFile, FileStatus, LoadMode, LoadStatus};
+use crate::runtime::clock::Clock;
+use crate::runtime::fault;
+use crate::runtime::shutdown::Shutdown;
+use crate::source::{Known, Reading, ReadingEnd, SourceError, SourceEvent};
+
+/// Events read ahead of the writer, so that reading and writing overlap: batches are big, two are enough.
+const READ_AHEAD: usize = 2;
+
+/// What one load works with.
+pub(super) struct Load {
+    pub(super) lake: Lake,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) open_source: Arc<OpenSource>,
+    pub(super) definition: TableDefinition,
+    pub(super) lease_wait: Duration,
+    /// Everything anew, whatever was loaded before.
+    pub(super) reload: bool,
+    /// Whatever a rewrite costs.
+    pub(super) now: bool,
+    pub(super) stop: Shutdown,
+    pub(super) progress: Arc<dyn Progress>,
+}
+
+/// What a load did, or had done when it failed.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) rows_read: u64,
+    pub(super) rows_written: u64,
+    pub(super) rejects: RejectTally,
+    pub(super) bytes_read: u64,
+    pub(super) bytes_written: u64,
+    pub(super) version: Option<u64>,
+    pub(super) attempt: Option<i64>,
+    pub(super) position: Option<serde_json::Value>,
+    /// Why the load was put off, for people.
+    pub(super) note: Option<String>,
+}
+
+impl Load {
+    /// Runs the load once. When it fails nothing was changed, and it may be run again.
+    pub(super) async fn run(&self, figures: &mut Figures) -> Result<LoadStatus, EtlError> {
+        definition::check(&self.definition)?;
+        let table = self.lake.table(&self.definition.name);
+        let lease = tokio::select! {
+            lease = table.lease("load", self.lease_wait) => lease?,
+            () = self.stop.requested() => return Err(EtlError::Stopped),
+        };
+        let mut attempt = table.begin(&lease).await?;
+        figures.version = attempt.snapshot().map(|snapshot| snapshot.version());
+        let mark = DefinitionMark::of(&self.definition);
+        if !self.reload {
+            definition::check_change(&self.definition, DefinitionMark::on(attempt.chain()).as_ref(), &mark)?;
+        }
+        let source = (self.open_source)(&self.definition, Arc::clone(&self.clock))?;
+        let Some(reading) = source.open(&self.known(&attempt)).await? else {
+            return Ok(LoadStatus::Unchanged);
+        };
+        fault::point("etl.reading.opened")?;
+        definition::check_key(&self.definition, &reading.schema)?;
+        self.progress.reading(&self.definition.name, reading.total_bytes);
+        let mut writer = attempt.writer(self.plan(&reading))?;
+        let oldest_change = reading.oldest_change;
+        let prepared = self.fill(&mut attempt, &mut writer, reading.events, figures).await;
+        let (end, estimate) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                writer.abort().await;
+                return Err(error);
+            }
+        };
+        if let Some(note) = self.over_budget(&estimate, oldest_change) {
+            writer.abort().await;
+            figures.note = Some(note);
+            return Ok(LoadStatus::Deferred);
+        }
+        self.commit(attempt, writer, end, &mark, figures).await?;
+        Ok(LoadStatus::Committed)
+    }
+
+    fn known(&self, attempt: &Attempt) -> Known {
+        if self.reload {
+            return Known::default();
+        }
+        Known {
+            position: attempt.chain().position().cloned(),
+            files: Arc::clone(attempt.chain().files()),
+            schema: attempt.snapshot().map(|snapshot| snapshot.schema()),
+        }
+    }
+
+    fn plan(&self, reading: &Reading) -> WritePlan {
+        WritePlan {
+            schema: Arc::clone(&reading.schema),
+            key: self.definition.key.clone(),
+            mode: self.definition.load.mode,
+            reload: self.reload,
+        }
+    }
+
+    /// Reads to the end into the writer, checks the rejects, and asks what the change would cost.
+    async fn fill(
+        &self,
+        attempt: &mut Attempt,
+        writer: &mut TableWriter,
+        events: BoxStream<'static, Result<SourceEvent, SourceError>>,
+        figures: &mut Figures,
+    ) -> Result<(ReadingEnd, RewriteEstimate), EtlError> {
+        let end = self.read(attempt, writer, events, figures).await?;
+        fault::point("etl.events.end")?;
+        figures.rejects.check(&self.definition, figures.rows_read)?;
+        self.progress.writing(&self.definition.name);
+        let estimate = writer.prepare().await?;
+        fault::point("etl.prepared")?;
+        Ok((end, estimate))
+    }
+
+    async fn read(
+        &self,
+        attempt: &mut Attempt,
+        writer: &mut TableWriter,
+        events: BoxStream<'static, Result<SourceEvent, SourceError>>,
+        figures: &mut Figures,
+    ) -> Result<ReadingEnd, EtlError> {
+        let (mut events, _reader) = read_ahead(events);
+        let mut end = None;
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = self.stop.requested() => return Err(EtlError::Stopped),
+            };
+            match event.transpose()? {
+                Some(SourceEvent::Changes(change)) => {
+                    figures.rows_read += change.rows.num_rows() as u64;
+                    writer.write(change).await?;
+                }
+                Some(SourceEvent::Rejects(rejects)) => {
+                    figures.rows_read += rejects.iter().filter(|reject| reject.line.is_some()).count() as u64;
+                    figures.rejects.add(&rejects);
+                    attempt.reject(&rejects).await?;
+                }
+                Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
+                Some(SourceEvent::End(reading_end)) => end = Some(reading_end),
+                None => break,
+            }
+            self.progress.advanced(&self.definition.name, figures.rows_read, figures.bytes_read);
+        }
+        end.ok_or_else(|| self.broken("the source stopped before its end"))
+    }
+
+    /// Why the change should wait for more to come, where it should.
+    fn over_budget(
+        &self,
+        estimate: &RewriteEstimate,
+        oldest_change: Option<chrono::DateTime<chrono::Utc>>,
+    ) -> Option<String> {
+        let budget = self.definition.load.max_rewrite.filter(|_| !self.now && !self.reload)?;
+        // Bytes as floats are exact up to 8 PiB, and a budget is a coarse thing.
+        let times = estimate.rewrite_bytes as f64 / estimate.change_bytes.max(1) as f64;
+        if times <= budget {
+            return None;
+        }
+        let waited = oldest_change.map_or(TimeDelta::zero(), |oldest| self.clock.now() - oldest);
+        let longest = TimeDelta::from_std(self.definition.load.max_lag).unwrap_or(TimeDelta::MAX);
+        (waited < longest).then(|| {
+            format!(
+                "put off: {} of files would be written anew for a change of {}, {times:.0} times as much (max_rewrite = {budget}); \
+                 done at the latest when the change has waited for {}, or now by `lakegate sync {} --now`",
+                bytesize::ByteSize(estimate.rewrite_bytes),
+                bytesize::ByteSize(estimate.change_bytes),
+                humantime::format_duration(self.definition.load.max_lag),
+                self.definition.name,
+            )
+        })
+    }
+
+    async fn commit(
+        &self,
+        attempt: Attempt,
+        writer: TableWriter,
+        mut end: ReadingEnd,
+        mark: &DefinitionMark,
+        figures: &mut Figures,
+    ) -> Result<(), EtlError> {
+        let replaced = match self.replaced_data_files(&attempt, &end) {
+            Ok(replaced) => replaced,
+            Err(error) => {
+                writer.abort().await;
+                return Err(error);
+            }
+        };
+        let staged = if self.changes_rows(&attempt, &end) {
+            writer.finish(&replaced).await?
+        } else {
+            writer.abort().await;
+            Staged::nothing()
+        };
+        for (index, data_files) in &staged.data_files_by_file {
+            match end.files.get_mut(*index) {
+                Some(file) => file.data_files.clone_from(data_files),
+                None => {
+                    return Err(self.broken(&format!("rows came from file {index}, which the source does not name")));
+                }
+            }
+        }
+        let (rows_written, bytes_written) = (staged.rows_written, staged.bytes_written);
+        let position = Some(end.position.clone()).filter(|position| !position.is_null());
+        let facts = Facts {
+            forgotten_files: self.forgotten(&attempt, &end.files),
+            position: position.clone(),
+            files: end.files,
+            definition_hash: mark.to_string(),
+            epoch: self.reload.then(|| uuid::Uuid::now_v7().to_string()),
+        };
+        let committed = attempt.commit(staged, facts).await?;
+        figures.rows_written = rows_written;
+        figures.bytes_written = bytes_written;
+        figures.version = Some(committed.version);
+        figures.attempt = Some(committed.attempt);
+        figures.position = position;
+        Ok(())
+    }
+
+    /// Whether there is more to commit than what became of files: without rows to load or to take out the
+    /// table must stay as it is, in mode `replace` above all.
+    fn changes_rows(&self, attempt: &Attempt, end: &ReadingEnd) -> bool {
+        attempt.snapshot().is_none()
+            || self.reload
+            || !end.replaced_files.is_empty()
+            || end.files.iter().any(|file| file.status == FileStatus::Loaded)
+    }
+
+    /// The data files that hold the rows of the files whose rows go (mode `mirror`).
+    fn replaced_data_files(&self, attempt: &Attempt, end: &ReadingEnd) -> Result<Vec<String>, EtlError> {
+        let mut replaced = Vec::new();
+        for path in &end.replaced_files {
+            let Some(file) = attempt.chain().files().get(path) else {
+                return Err(self.broken(&format!("the rows of {path} are to go, and it was never loaded")));
+            };
+            if file.rows > 0 && file.data_files.is_empty() && self.definition.load.mode == LoadMode::Mirror {
+                let name = &self.definition.name;
+                return Err(EtlError::Definition(format!(
+                    "it is not known which rows of {name} came from {path}, as they were not loaded with mode = \"mirror\"; \
+                     run `lakegate sync {name} --reload` to load it from all files anew"
+                )));
+            }
+            replaced.extend_from_slice(&file.data_files);
+        }
+        Ok(replaced)
+    }
+
+    /// After a load of everything anew, files that are no longer there are not known any more.
+    fn forgotten(&self, attempt: &Attempt, files: &[CarriedFile]) -> Vec<String> {
+        if !self.reload {
+            return Vec::new();
+        }
+        let carried: std::collections::HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        attempt.chain().files().keys().filter(|path| !carried.contains(path.as_str())).cloned().collect()
+    }
+
+    fn broken(&self, reason: &str) -> EtlError {
+        EtlError::Broken { table: self.definition.name.clone(), reason: reason.to_owned() }
+    }
+}
+
+type Events = BoxStream<'static, Result<SourceEvent, SourceError>>;
+
+/// Lets the source run in a task of its own, a little ahead of whoever takes its events.
+fn read_ahead(mut events: Events) -> (ReceiverStream<Result<SourceEvent, SourceError>>, AbortOnDropHandle<()>) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
+    let reader = tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            if sender.send(event).await.is_err() {
+                break;
+            }
+        }
+    });
+    (ReceiverStream::new(receiver), AbortOnDropHandle::new(reader))
+}

@@ -1,0 +1,277 @@
+//! Loading many tables side by side; one that fails does not stop the others.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::config::{Settings, TableDefinition};
+use crate::error::{Classify, chain_text};
+use crate::etl::group::{self, Unit};
+use crate::etl::load::{Figures, Load};
+use crate::etl::{EtlError, Progress};
+use crate::journal::Journal;
+use crate::lake::Lake;
+use crate::model::{LoadRecord, LoadStatus, TableName};
+use crate::runtime::clock::Clock;
+use crate::runtime::fault;
+use crate::runtime::retry::{RetryPolicy, retry};
+use crate::runtime::shutdown::Shutdown;
+use crate::source::{Source, SourceError};
+
+/// Makes the source a definition names.
+pub type OpenSource = dyn Fn(&TableDefinition, Arc<dyn Clock>) -> Result<Box<dyn Source>, SourceError> + Send + Sync;
+
+/// Loads what the table definitions name into the lake. Clones are one.
+#[derive(Clone)]
+pub struct Loads(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) settings: Arc<Settings>,
+    lake: Lake,
+    pub(super) journal: Arc<Journal>,
+    pub(super) clock: Arc<dyn Clock>,
+    open_source: Arc<OpenSource>,
+    slots: Semaphore,
+}
+
+/// How tables are loaded.
+#[derive(Clone, Debug, Default)]
+pub struct SyncOptions {
+    /// Whatever a rewrite costs: the write budget does not put a change off.
+    pub now: bool,
+    /// Everything anew from all files, in the place of what is there.
+    pub reload: bool,
+    /// Asks running loads to commit what they can or give up.
+    pub stop: Shutdown,
+}
+
+/// How one table's load ended.
+#[derive(Clone, Debug)]
+pub struct TableOutcome {
+    /// What stands in the journal.
+    pub record: LoadRecord,
+    /// Why rows did not fit, most frequent first, without values of rows.
+    pub reject_reasons: Vec<String>,
+    /// What else people should know, such as why a load was put off.
+    pub note: Option<String>,
+}
+
+/// How all loads of one sync ended.
+#[derive(Clone, Debug, Default)]
+pub struct SyncReport {
+    /// One for each table, in the order of their ends.
+    pub tables: Vec<TableOutcome>,
+    /// What failed besides: groups that could not be published, a journal that could not be written.
+    pub problems: Vec<String>,
+}
+
+impl SyncReport {
+    /// Whether nothing failed. Rejected rows and changes that were put off are no failures.
+    pub fn is_success(&self) -> bool {
+        self.problems.is_empty() && self.tables.iter().all(|table| table.record.status != LoadStatus::Failed)
+    }
+}
+
+impl Loads {
+    /// Loads of files, as the settings define them.
+    pub fn new(settings: Arc<Settings>, lake: Lake, journal: Arc<Journal>, clock: Arc<dyn Clock>) -> Self {
+        Self::with_sources(settings, lake, journal, clock, Arc::new(open_files))
+    }
+
+    /// Loads from sources the caller makes.
+    pub fn with_sources(
+        settings: Arc<Settings>,
+        lake: Lake,
+        journal: Arc<Journal>,
+        clock: Arc<dyn Clock>,
+        open_source: Arc<OpenSource>,
+    ) -> Self {
+        let slots = Semaphore::new(settings.limits.parallel_tables.get());
+        Self(Arc::new(Shared { settings, lake, journal, clock, open_source, slots }))
+    }
+
+    /// Loads tables, all that are defined when none is named; of a group always all members. Each load is
+    /// noted in the journal.
+    ///
+    /// # Errors
+    /// When a table is not defined; nothing was loaded then. Loads that fail are told in the report.
+    pub async fn sync(
+        &self,
+        tables: &[TableName],
+        options: &SyncOptions,
+        progress: Arc<dyn Progress>,
+    ) -> Result<SyncReport, EtlError> {
+        let definitions = &self.0.settings.tables;
+        if let Some(unknown) = tables.iter().find(|table| !definitions.contains_key(table)) {
+            return Err(EtlError::Definition(self.unknown(unknown)));
+        }
+        let all: Vec<TableName> = definitions.keys().cloned().collect();
+        let mut units = JoinSet::new();
+        for unit in group::units(definitions, if tables.is_empty() { &all } else { tables }) {
+            let (loads, options, progress) = (self.clone(), options.clone(), Arc::clone(&progress));
+            units.spawn(async move { loads.run_unit(&unit, &options, &progress).await });
+        }
+        let mut report = SyncReport::default();
+        while let Some(unit) = units.join_next().await {
+            match unit {
+                Ok(unit) => {
+                    report.tables.extend(unit.tables);
+                    report.problems.extend(unit.problems);
+                }
+                Err(error) => report.problems.push(format!("a load broke off: {error}")),
+            }
+            self.flush(&mut report).await;
+        }
+        self.flush(&mut report).await;
+        Ok(report)
+    }
+
+    /// Loads the tables of one unit and publishes its group.
+    pub(super) async fn run_unit(
+        &self,
+        unit: &Unit,
+        options: &SyncOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> SyncReport {
+        let mut members = JoinSet::new();
+        for table in &unit.members {
+            let Some(definition) = self.0.settings.tables.get(table).cloned() else { continue };
+            let (loads, options, progress) = (self.clone(), options.clone(), Arc::clone(progress));
+            members.spawn(async move { loads.run_table(definition, &options, progress).await });
+        }
+        let mut report = SyncReport::default();
+        while let Some(member) = members.join_next().await {
+            match member {
+                Ok(outcome) => report.tables.push(outcome),
+                Err(error) => report.problems.push(format!("a load broke off: {error}")),
+            }
+        }
+        if let Some(group) = &unit.group
+            && report.is_success()
+            && let Err(error) = group::publish(&self.0.lake, group, &report.tables).await
+        {
+            report.problems.push(format!("the group {group} was loaded but not published: {}", chain_text(&error)));
+        }
+        report
+    }
+
+    /// Loads one table, anew where what it met passes by itself, and notes how that went.
+    async fn run_table(
+        &self,
+        definition: TableDefinition,
+        options: &SyncOptions,
+        progress: Arc<dyn Progress>,
+    ) -> TableOutcome {
+        // The semaphore is never closed, so there is always a permit in the end.
+        let _slot = self.0.slots.acquire().await;
+        let table = definition.name.clone();
+        let started_at = self.0.clock.now();
+        progress.started(&table);
+        let load = Load {
+            lake: self.0.lake.clone(),
+            clock: Arc::clone(&self.0.clock),
+            open_source: Arc::clone(&self.0.open_source),
+            definition,
+            lease_wait: self.0.settings.limits.lease_wait,
+            reload: options.reload,
+            now: options.now,
+            stop: options.stop.clone(),
+            progress: Arc::clone(&progress),
+        };
+        // In a task of its own, so that a defect in it is a failed load and not a lost one.
+        let done = tokio::spawn(run_again(Arc::new(load))).await;
+        let (figures, result) = done.unwrap_or_else(|error| {
+            let error = EtlError::Broken { table: table.clone(), reason: error.to_string() };
+            (Figures::default(), Err(error))
+        });
+        let outcome = self.outcome(table, started_at, figures, result);
+        if let Err(fault) = fault::point("etl.journal.before") {
+            tracing::warn!(error = %fault, "a load was not noted in the journal");
+        } else {
+            self.0.journal.record_load(outcome.record.clone());
+        }
+        progress.finished(&outcome);
+        outcome
+    }
+
+    fn outcome(
+        &self,
+        table: TableName,
+        started_at: chrono::DateTime<chrono::Utc>,
+        figures: Figures,
+        result: Result<LoadStatus, EtlError>,
+    ) -> TableOutcome {
+        let record = LoadRecord {
+            load_id: Uuid::now_v7(),
+            table,
+            started_at,
+            ended_at: self.0.clock.now(),
+            status: *result.as_ref().unwrap_or(&LoadStatus::Failed),
+            rows_read: figures.rows_read,
+            rows_written: figures.rows_written,
+            rows_rejected: figures.rejects.count(),
+            bytes_read: figures.bytes_read,
+            bytes_written: figures.bytes_written,
+            version: figures.version,
+            attempt: figures.attempt,
+            position: figures.position,
+            error_kind: result.as_ref().err().map(Classify::kind),
+            error: result.as_ref().err().map(|error| chain_text(error)),
+        };
+        TableOutcome { record, reject_reasons: figures.rejects.lines(), note: figures.note }
+    }
+
+    async fn flush(&self, report: &mut SyncReport) {
+        if let Err(error) = self.0.journal.flush().await {
+            let problem = format!("loads were not noted in the journal: {}", chain_text(&error));
+            if !report.problems.contains(&problem) {
+                report.problems.push(problem);
+            }
+        }
+    }
+
+    fn unknown(&self, table: &TableName) -> String {
+        let known: Vec<String> = self.0.settings.tables.keys().map(TableName::to_string).collect();
+        let near = known.iter().max_by(|a, b| {
+            let near = |name: &str| strsim::jaro_winkler(name, &table.to_string());
+            near(a).total_cmp(&near(b))
+        });
+        let hint = near.map_or_else(
+            || "no table is defined yet".to_owned(),
+            |near| format!("did you mean `{near}`? `lakegate tables` lists all"),
+        );
+        format!(
+            "there is no table {table}: {} has no such file; {hint}",
+            self.0.settings.folder.join("tables").display()
+        )
+    }
+}
+
+/// Runs a load until it ends for good. What comes back with the result are the last run's figures.
+async fn run_again(load: Arc<Load>) -> (Figures, Result<LoadStatus, EtlError>) {
+    let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
+    let last = Arc::new(Mutex::new(Figures::default()));
+    let kept = Arc::clone(&last);
+    let result = retry(policy, move || {
+        let (load, kept) = (Arc::clone(&load), Arc::clone(&kept));
+        async move {
+            let mut figures = Figures::default();
+            let result = load.run(&mut figures).await;
+            *kept.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+            match result {
+                Err(error) if error.is_passing() && !load.stop.is_requested() => Err(error),
+                settled => Ok(settled),
+            }
+        }
+    })
+    .await;
+    let figures = std::mem::take(&mut *last.lock().unwrap_or_else(PoisonError::into_inner));
+    (figures, result.unwrap_or_else(Err))
+}
+
+fn open_files(definition: &TableDefinition, clock: Arc<dyn Clock>) -> Result<Box<dyn Source>, SourceError> {
+    let _ = (definition, clock);
+    Err(SourceError::new(crate::error::ErrorKind::Unsupported, "not built yet"))
+}
