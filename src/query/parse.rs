@@ -1,0 +1,175 @@
+//! From text to one parsed statement: placeholders numbered, numbers read as SQL means them.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType, ExactNumberInfo, Expr, Value, ValueWithSpan, VisitMut, VisitorMut,
+};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+use crate::query::QueryError;
+use crate::query::dialect::LakeDialect;
+
+/// Longest text of one statement in bytes: ten times the longest that programs have been seen to write.
+const MAX_TEXT_BYTES: usize = 4 << 20;
+
+/// Most digits a decimal can hold; a literal with more is a double.
+const MAX_DECIMAL_DIGITS: usize = 38;
+
+/// Highest number of a parameter.
+const MAX_PARAMETERS: usize = 10_000;
+
+/// One statement as the parser sees it.
+pub(crate) struct Parsed {
+    /// The statement; `?` have become `$1`, `$2`, ….
+    pub(crate) statement: Statement,
+    /// The highest number among its parameters.
+    pub(crate) parameters: usize,
+}
+
+/// Parses exactly one statement; a `;` at the end is allowed.
+///
+/// # Errors
+/// When the text is no SQL, is empty, or holds several statements or both kinds of placeholders.
+pub(crate) fn parse(sql: &str) -> Result<Parsed, QueryError> {
+    if sql.len() > MAX_TEXT_BYTES {
+        return Err(QueryError::invalid(format!(
+            "the statement is {} bytes long; at most {MAX_TEXT_BYTES} are read: put long lists of values into a table",
+            sql.len()
+        )));
+    }
+    let mut tokens = Tokenizer::new(&LakeDialect, sql)
+        .tokenize_with_location()
+        .map_err(|error| QueryError::invalid(error.to_string()))?;
+    let parameters = number_placeholders(&mut tokens)?;
+    let mut statements = DFParserBuilder::new(tokens)
+        .with_dialect(&LakeDialect)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(QueryError::from)?;
+    if statements.len() > 1 {
+        return Err(QueryError::invalid("there are several statements; send them one by one"));
+    }
+    let Some(mut statement) = statements.pop_front() else {
+        return Err(QueryError::invalid("the statement is empty"));
+    };
+    read_literals(&mut statement)?;
+    Ok(Parsed { statement, parameters })
+}
+
+/// Gives every `?` its number and returns the highest number there is.
+fn number_placeholders(tokens: &mut [TokenWithSpan]) -> Result<usize, QueryError> {
+    let (mut marks, mut highest) = (0, 0);
+    for token in tokens {
+        let Token::Placeholder(text) = &mut token.token else { continue };
+        if text == "?" {
+            marks += 1;
+            *text = format!("${marks}");
+            continue;
+        }
+        let number = text.strip_prefix('$').and_then(|digits| digits.parse::<usize>().ok());
+        match number {
+            Some(number) if (1..=MAX_PARAMETERS).contains(&number) => highest = highest.max(number),
+            _ => return Err(no_parameter(text)),
+        }
+    }
+    match (marks, highest) {
+        (1.., 1..) => Err(QueryError::invalid("use either `?` or `$1`, `$2`, … for parameters, not both")),
+        (0, highest) => Ok(highest),
+        (marks, _) => Ok(marks),
+    }
+}
+
+/// Number literals with an exponent are doubles, as in the SQL standard; so are those with more digits
+/// than a decimal holds. The others stay exact (see `literals`). Placeholders by name are refused.
+fn read_literals(statement: &mut Statement) -> Result<(), QueryError> {
+    match statement {
+        Statement::Statement(inner) => match inner.visit(&mut Literals) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(name) => Err(no_parameter(&name)),
+        },
+        Statement::Explain(explain) => read_literals(&mut explain.statement),
+        _ => Ok(()),
+    }
+}
+
+fn no_parameter(text: &str) -> QueryError {
+    QueryError::invalid(format!("`{text}` is no parameter; write `?`, or `$1`, `$2`, …"))
+}
+
+/// Breaks at a placeholder that has a name.
+struct Literals;
+
+impl VisitorMut for Literals {
+    type Break = String;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<String> {
+        let Expr::Value(ValueWithSpan { value, span }) = expr else { return ControlFlow::Continue(()) };
+        match value {
+            Value::Placeholder(name) if !name.starts_with('$') => return ControlFlow::Break(name.clone()),
+            Value::Number(text, _) if is_double(text) => {
+                let text = Value::SingleQuotedString(text.replace('_', ""));
+                *expr = Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(Expr::Value(ValueWithSpan { value: text, span: *span })),
+                    data_type: DataType::Double(ExactNumberInfo::None),
+                    array: false,
+                    format: None,
+                };
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn is_double(number: &str) -> bool {
+    let exponent = number.contains(['e', 'E']);
+    let digits = number.bytes().filter(u8::is_ascii_digit).count();
+    exponent || (digits > MAX_DECIMAL_DIGITS && number.contains('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(sql: &str) -> String {
+        parse(sql).err().map(|e| e.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn question_marks_are_numbered_and_texts_are_left_alone() {
+        let parsed = parse("select ?, '?', \"?\", ? -- ?\n where 1 = ?").unwrap();
+        assert_eq!(parsed.parameters, 3);
+        assert_eq!(parsed.statement.to_string(), "SELECT $1, '?', \"?\", $2 WHERE 1 = $3");
+        assert_eq!(parse("select $2").unwrap().parameters, 2);
+    }
+
+    #[test]
+    fn both_kinds_of_placeholders_together_are_refused() {
+        assert!(failure("select ?, $1").contains("not both"));
+        assert!(failure("select $0").contains("is no parameter"));
+        assert!(failure("select :name").contains("is no parameter"));
+    }
+
+    #[test]
+    fn there_is_one_statement() {
+        assert!(parse("select 1;").is_ok());
+        assert!(failure("select 1; select 2").contains("several statements"));
+        assert!(failure(" -- nothing").contains("empty"));
+        assert!(failure("").contains("empty"));
+    }
+
+    #[test]
+    fn syntax_errors_say_where() {
+        assert!(failure("select 1\n frm t x").contains("Line: 2"), "{}", failure("select 1\n frm t x"));
+        assert!(failure("select 'open").contains("Line: 1"));
+    }
+
+    #[test]
+    fn an_exponent_makes_a_double() {
+        let text = |sql| parse(sql).unwrap().statement.to_string();
+        assert_eq!(text("select 1e3, 1.5, -2E-1"), "SELECT CAST('1e3' AS DOUBLE), 1.5, -CAST('2E-1' AS DOUBLE)");
+    }
+}

@@ -1,0 +1,291 @@
+//! Rewrites of the syntax tree: what the planner cannot do itself but can be said in other words.
+
+use std::ops::ControlFlow;
+
+use arrow::array::timezone::Tz;
+use chrono::{DateTime, Utc};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, CharacterLength, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem, TableAlias,
+    TableFactor, TableVersion, Value, VisitMut, VisitorMut,
+};
+
+use crate::query::QueryError;
+
+/// The version of a table a statement asks for, as it stands in the internal name `table@…`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// `VERSION AS OF n`.
+    Version(u64),
+    /// `TIMESTAMP AS OF '…'`.
+    Time(DateTime<Utc>),
+}
+
+impl Asked {
+    /// The internal name of a table at this version. People cannot write it: `clauses` refuses `@`.
+    fn internal_name(self, table: &str) -> String {
+        match self {
+            Self::Version(version) => format!("{table}@v{version}"),
+            Self::Time(time) => format!("{table}@t{}", time.timestamp_micros()),
+        }
+    }
+
+    /// The table's own name and the version asked for, from an internal name; none from a plain one.
+    pub(crate) fn from_internal_name(name: &str) -> Option<(&str, Self)> {
+        let (table, version) = name.rsplit_once('@')?;
+        let asked = match version.split_at_checked(1)? {
+            ("v", digits) => Self::Version(digits.parse().ok()?),
+            ("t", digits) => Self::Time(DateTime::from_timestamp_micros(digits.parse().ok()?)?),
+            _ => return None,
+        };
+        Some((table, asked))
+    }
+}
+
+/// Does table versions, `FETCH FIRST` and casts to `varchar(n)`. `zone` reads times without a zone;
+/// times after `now` are refused, for what they mean changes with the next load.
+///
+/// # Errors
+/// Kind `Unsupported` for other forms of table versions, `InvalidInput` for wrong versions and times.
+pub(crate) fn rewrite<V: VisitMut>(tree: &mut V, zone: Tz, now: DateTime<Utc>) -> Result<(), QueryError> {
+    if tree.visit(&mut PlainNames).is_break() {
+        return Err(QueryError::unsupported("`@` in a table's name is not supported; write t VERSION AS OF 12"));
+    }
+    match tree.visit(&mut Rewriter { zone, now }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// Breaks at a table whose name could be an internal one.
+struct PlainNames;
+
+impl VisitorMut for PlainNames {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<()> {
+        let internal = name.0.iter().filter_map(ObjectNamePart::as_ident).any(|ident| ident.value.contains('@'));
+        if internal { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+struct Rewriter {
+    zone: Tz,
+    now: DateTime<Utc>,
+}
+
+impl VisitorMut for Rewriter {
+    type Break = QueryError;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<QueryError> {
+        fetch_as_limit(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
+        for item in &mut select.projection {
+            keep_name_of_cast(item);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<QueryError> {
+        let TableFactor::Table { name, alias, version, .. } = factor else { return ControlFlow::Continue(()) };
+        let Some(version) = version.take() else { return ControlFlow::Continue(()) };
+        match asked(&version, self.zone, self.now).and_then(|asked| rename(name, alias, asked)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
+        cut_to_length(expr);
+        ControlFlow::Continue(())
+    }
+}
+
+fn asked(version: &TableVersion, zone: Tz, now: DateTime<Utc>) -> Result<Asked, QueryError> {
+    match version {
+        TableVersion::VersionAsOf(Expr::Value(value)) => match &value.value {
+            Value::Number(text, _) => text
+                .parse()
+                .map(Asked::Version)
+                .map_err(|_| QueryError::invalid(format!("VERSION AS OF takes a whole number from 0, not `{text}`"))),
+            other => Err(QueryError::invalid(format!("VERSION AS OF takes a number written out, not `{other}`"))),
+        },
+        TableVersion::TimestampAsOf(Expr::Value(value)) => match &value.value {
+            Value::SingleQuotedString(text) => time(text, zone, now).map(Asked::Time),
+            other => Err(QueryError::invalid(format!("TIMESTAMP AS OF takes a time in quotes, not `{other}`"))),
+        },
+        TableVersion::VersionAsOf(_) => Err(QueryError::unsupported("VERSION AS OF takes a number written out")),
+        TableVersion::TimestampAsOf(_) => {
+            Err(QueryError::unsupported("TIMESTAMP AS OF takes a time in quotes, as in '2026-01-31 12:00:00'"))
+        }
+        TableVersion::ForSystemTimeAsOf(_) => {
+            Err(QueryError::unsupported("FOR SYSTEM_TIME AS OF is not supported; write t TIMESTAMP AS OF '…'"))
+        }
+        TableVersion::Function(_) => Err(QueryError::unsupported(
+            "a version as a function is not supported; write t VERSION AS OF n or t TIMESTAMP AS OF '…'",
+        )),
+        TableVersion::Changes { .. } => {
+            Err(QueryError::unsupported("CHANGES is not supported; join two versions of the table"))
+        }
+    }
+}
+
+fn time(text: &str, zone: Tz, now: DateTime<Utc>) -> Result<DateTime<Utc>, QueryError> {
+    let time = arrow::compute::kernels::cast_utils::string_to_datetime(&zone, text.trim()).map_err(|_| {
+        QueryError::invalid(format!(
+            "`{text}` is no time; write it as in '2026-01-31 12:00:00' or '2026-01-31T12:00:00+01:00'"
+        ))
+    })?;
+    let time = time.with_timezone(&Utc);
+    if time > now {
+        return Err(QueryError::invalid(format!("TIMESTAMP AS OF '{text}' is later than now")));
+    }
+    Ok(time)
+}
+
+/// Puts the version into the name, and keeps the plain name as the alias columns are called by.
+fn rename(name: &mut ObjectName, alias: &mut Option<TableAlias>, asked: Asked) -> Result<(), QueryError> {
+    let Some(last) = name.0.last_mut() else { return Ok(()) };
+    let Some(ident) = last.as_ident().cloned() else {
+        return Err(QueryError::unsupported("a version of a function's result is not supported; name a table"));
+    };
+    let table = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
+    *last = ObjectNamePart::Identifier(Ident::with_quote('"', asked.internal_name(&table)));
+    alias.get_or_insert_with(|| TableAlias { explicit: true, name: ident, columns: vec![], at: None });
+    Ok(())
+}
+
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`; other forms stay and are refused by `clauses`.
+fn fetch_as_limit(query: &mut Query) {
+    let Some(Fetch { with_ties: false, percent: false, quantity }) = &query.fetch else { return };
+    let one = || Expr::value(Value::Number("1".to_owned(), false));
+    let wanted = Some(quantity.clone().unwrap_or_else(one));
+    match &mut query.limit_clause {
+        None => {
+            query.limit_clause = Some(LimitClause::LimitOffset { limit: wanted, offset: None, limit_by: vec![] });
+        }
+        Some(LimitClause::LimitOffset { limit: limit @ None, offset: _, limit_by: _ }) => *limit = wanted,
+        Some(_) => return,
+    }
+    query.fetch = None;
+}
+
+/// `CAST(x AS varchar(n))` is cut to n characters, as the SQL standard has it; the planner would not.
+fn cut_to_length(expr: &mut Expr) {
+    let Expr::Cast { data_type, .. } = expr else { return };
+    let Some(length) = take_length(data_type) else { return };
+    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    let length = Expr::value(Value::Number(length.to_string(), false));
+    let cast = std::mem::replace(expr, Expr::value(Value::Null));
+    *expr = Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new("left")]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument(cast), argument(length)],
+            clauses: vec![],
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    });
+}
+
+fn take_length(data_type: &mut DataType) -> Option<u64> {
+    let DataType::Varchar(length) = data_type else { return None };
+    match length.take()? {
+        CharacterLength::IntegerLength { length, unit: _ } => Some(length),
+        CharacterLength::Max => None,
+    }
+}
+
+/// A cast column keeps its name when the cast becomes a function.
+fn keep_name_of_cast(item: &mut SelectItem) {
+    let SelectItem::UnnamedExpr(expr @ Expr::Cast { .. }) = item else { return };
+    let Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, data_type, .. } = expr else { return };
+    if !matches!(data_type, DataType::Varchar(Some(CharacterLength::IntegerLength { .. }))) {
+        return;
+    }
+    let alias = match inner.as_ref() {
+        Expr::Identifier(ident) => ident.clone(),
+        Expr::CompoundIdentifier(parts) => match parts.last() {
+            Some(ident) => ident.clone(),
+            None => return,
+        },
+        _ => return,
+    };
+    let expr = std::mem::replace(expr, Expr::value(Value::Null));
+    *item = SelectItem::ExprWithAlias { expr, alias };
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+    use datafusion::sql::parser::Statement;
+
+    use super::*;
+    use crate::query::parse::parse;
+
+    fn rewritten(sql: &str) -> Result<String, QueryError> {
+        let Statement::Statement(mut statement) = parse(sql)?.statement else { panic!("{sql}") };
+        let now = Utc.with_ymd_and_hms(2026, 6, 1, 0, 0, 0).unwrap();
+        rewrite(&mut *statement, "UTC".parse().unwrap(), now)?;
+        Ok(statement.to_string())
+    }
+
+    #[test]
+    fn a_version_becomes_part_of_the_name() {
+        for (written, meant) in [
+            ("select 1 from a.T version as of 3", "SELECT 1 FROM a.\"t@v3\" AS T"),
+            ("select 1 from t version as of 3 as x", "SELECT 1 FROM \"t@v3\" AS x"),
+            ("select 1 from t timestamp as of '2026-01-01'", "SELECT 1 FROM \"t@t1767225600000000\" AS t"),
+            ("select (select 1 from \"T\" version as of 0) from u", "SELECT (SELECT 1 FROM \"T@v0\" AS \"T\") FROM u"),
+        ] {
+            assert_eq!(rewritten(written).unwrap(), meant);
+        }
+        let time = Utc.with_ymd_and_hms(2026, 1, 1, 0, 0, 0).unwrap();
+        for asked in [Asked::Version(7), Asked::Time(time)] {
+            assert_eq!(Asked::from_internal_name(&asked.internal_name("t")), Some(("t", asked)));
+        }
+        assert_eq!(Asked::from_internal_name("t"), None);
+    }
+
+    #[test]
+    fn other_versions_are_refused() {
+        for sql in [
+            "select 1 from t version as of ?",
+            "select 1 from t version as of 1.5",
+            "select 1 from t version as of -1",
+            "select 1 from t version as of 'x'",
+            "select 1 from t timestamp as of now()",
+            "select 1 from t timestamp as of 'yesterday'",
+            "select 1 from t timestamp as of '2027-01-01'",
+            "select 1 from t for system_time as of '2026-01-01'",
+            "select 1 from t at(version => 1)",
+            "select 1 from \"t@v1\"",
+            "select 1 from s.t@v1",
+        ] {
+            assert!(rewritten(sql).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn fetch_first_is_a_limit() {
+        assert_eq!(rewritten("select 1 fetch first 3 rows only").unwrap(), "SELECT 1 LIMIT 3");
+        assert_eq!(rewritten("select 1 offset 2 rows fetch next row only").unwrap(), "SELECT 1 LIMIT 1 OFFSET 2 ROWS");
+        assert!(rewritten("select 1 fetch first 3 rows with ties").unwrap().contains("WITH TIES"));
+    }
+
+    #[test]
+    fn a_cast_to_varchar_is_cut_and_keeps_its_name() {
+        assert_eq!(
+            rewritten("select cast(a.b as varchar(3)) from a where x::varchar(2) = 'ab'").unwrap(),
+            "SELECT left(CAST(a.b AS VARCHAR), 3) AS b FROM a WHERE left(x::VARCHAR, 2) = 'ab'"
+        );
+    }
+}
