@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import polars
 import pyarrow as pa
 import pytest
-from served import EVERYTHING, Served
 
 import lakegate
+from served import EVERYTHING, Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable

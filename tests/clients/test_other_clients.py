@@ -11,6 +11,7 @@ import polars
 import pyarrow as pa
 import pytest
 from pyarrow import flight
+
 from served import EVERYTHING, Served
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import deltalake
 import polars
 import pytest
+
 from served import EVERYTHING, Served
 
 if TYPE_CHECKING:
