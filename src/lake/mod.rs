@@ -7,9 +7,17 @@ pub mod apply;
 pub mod attempt;
 pub mod bounds;
 pub mod chain;
+pub mod clean;
+pub mod commit;
+pub mod durable;
+pub mod entry;
 pub mod error;
+pub mod foreign;
 pub mod lease;
+pub mod lease_remote;
 pub mod manifest;
+pub mod record;
+pub mod rejects;
 pub mod scan;
 pub mod schema;
 pub mod snapshot;
@@ -72,6 +80,7 @@ pub(crate) struct Shared {
     target_file_size: u64,
     lease_lifetime: Duration,
     tables: Mutex<HashMap<TableName, Arc<TableState>>>,
+    manifest: manifest::Newest,
 }
 
 impl Lake {
@@ -118,6 +127,7 @@ impl Lake {
             target_file_size: settings.target_file_size,
             lease_lifetime: settings.lease_lifetime,
             tables: Mutex::default(),
+            manifest: Mutex::default(),
         }))
     }
 
@@ -130,6 +140,6 @@ impl Lake {
 
     /// The versions of tables that belong together.
     pub fn manifests(&self) -> Manifests {
-        Manifests::new(self.0.place.clone(), Arc::clone(&self.0.clock))
+        Manifests::new(Arc::clone(&self.0))
     }
 }

@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use object_store::ObjectStore;
+use deltalake::{DeltaTable, DeltaTableBuilder};
+use futures::TryStreamExt;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use url::Url;
 
 use crate::config::LakeSettings;
 use crate::error::{Classify, ErrorKind};
+use crate::lake::durable::DurableLocalStore;
 use crate::lake::{LakeError, OWN_FOLDER};
 use crate::model::{Location, TableName};
 
@@ -36,9 +40,12 @@ pub(super) struct TablePlace {
 impl LakePlace {
     /// The place the settings name; a local folder is made when it is missing.
     pub(super) fn open(settings: &LakeSettings) -> Result<Self, LakeError> {
-        let store = crate::runtime::store::open(&settings.location, settings.connection.as_ref()).map_err(|cause| {
-            LakeError::because(cause.kind(), format!("cannot open the lake {}", settings.location), cause)
-        })?;
+        let store = match &settings.location {
+            Location::Local(_) => Arc::new(DurableLocalStore::new()),
+            bucket => crate::runtime::store::open(bucket, settings.connection.as_ref()).map_err(|cause| {
+                LakeError::because(cause.kind(), format!("cannot open the lake {}", settings.location), cause)
+            })?,
+        };
         Self::through(store, settings)
     }
 
@@ -132,9 +139,73 @@ impl TablePlace {
         &self.lake.store_url
     }
 
+    /// The table as the Delta library sees it; nothing is loaded yet.
+    pub(super) fn delta(&self) -> Result<DeltaTable, LakeError> {
+        DeltaTableBuilder::from_url(self.url.clone())
+            .and_then(|builder| builder.with_storage_backend(Arc::clone(self.store()), self.url.clone()).build())
+            .map_err(|cause| LakeError::delta(format!("cannot open table {}", self.name), cause))
+    }
+
+    /// Where a data file of the table is, by the path the log gives it.
+    pub(super) fn data_file(&self, path: &str) -> Result<Path, LakeError> {
+        let relative = Path::parse(path).map_err(|cause| {
+            LakeError::because(ErrorKind::DataLoss, format!("table {} names a file that is no path", self.name), cause)
+        })?;
+        Ok(relative.parts().fold(self.path.clone(), |path, part| path.join(part)))
+    }
+
     /// A path of lakegate's own below the table.
     pub(super) fn own(&self, parts: &[&str]) -> Path {
         below(&self.path, OWN_FOLDER, parts)
+    }
+}
+
+/// Creates an object unless its name is taken, and finds out when the store does not say whether it did:
+/// the object is ours exactly when it holds our bytes, which therefore have to be unique.
+///
+/// # Errors
+/// When the object is not there and the store failed; it may still appear later.
+pub(super) async fn create_once(store: &dyn ObjectStore, path: &Path, bytes: Bytes) -> Result<bool, LakeError> {
+    let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+    let Err(cause) = store.put_opts(path, bytes.clone().into(), options).await else { return Ok(true) };
+    match (read(store, path).await, cause) {
+        (Ok(Some(found)), _) => Ok(found == bytes),
+        (Ok(None), object_store::Error::AlreadyExists { .. }) => Ok(false),
+        (_, cause) => Err(LakeError::store(format!("cannot create {path}"), cause)),
+    }
+}
+
+/// The whole of an object; none when it does not exist.
+pub(super) async fn read(store: &dyn ObjectStore, path: &Path) -> Result<Option<Bytes>, LakeError> {
+    let result = match store.get(path).await {
+        Ok(found) => found.bytes().await,
+        Err(cause) => Err(cause),
+    };
+    match result {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(cause) => Err(LakeError::store(format!("cannot read {path}"), cause)),
+    }
+}
+
+/// The file names directly in a folder, in order; empty when there is no such folder.
+pub(super) async fn names(store: &dyn ObjectStore, folder: &Path) -> Result<Vec<String>, LakeError> {
+    let listed = store.list(Some(folder)).map_ok(|object| object.location).try_collect::<Vec<_>>().await;
+    let locations = match listed {
+        Ok(locations) => locations,
+        Err(object_store::Error::NotFound { .. }) => Vec::new(),
+        Err(cause) => return Err(LakeError::store(format!("cannot list {folder}"), cause)),
+    };
+    let mut names: Vec<String> = locations.iter().filter_map(Path::filename).map(str::to_owned).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Removes what nobody needs any more; a failure is only logged, as it leaves nothing but litter.
+pub(super) async fn discard(store: &dyn ObjectStore, path: &Path) {
+    match store.delete(path).await {
+        Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+        Err(cause) => tracing::warn!(%path, error = %crate::error::chain_text(&cause), "could not remove an object"),
     }
 }
 
