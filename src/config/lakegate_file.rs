@@ -5,16 +5,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use crate::config::low::{LowConnection, LowLake, LowLakegate, LowLimits, LowLogs, LowServe, LowTickets};
 use crate::config::machine;
 use crate::config::problem::Problem;
 use crate::config::reader::{At, Field, Named};
+use crate::config::secret::secret;
 use crate::config::settings::{
     Connection, LakeSettings, Limits, LogSettings, S3Connection, ServeSettings, Settings, TicketSettings,
 };
-use crate::config::values::{SecretSource, Span, Text};
+use crate::config::values::{Span, Text};
 use crate::model::Location;
 
 /// What turning a low form into a high one needs and gathers.
@@ -53,6 +54,7 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
                 .filter_map(|(name, c)| Some((name.clone(), c.clone()?)))
                 .collect(),
             tables: BTreeMap::new(),
+            warnings: Vec::new(),
         })
     };
     (assembled(), connections)
@@ -75,12 +77,19 @@ fn lake_settings(low: &LowLake, connections: &Connections, around: &mut Surround
     })
 }
 
+/// With less memory, in bytes, a sort cannot hold two batches of ordinary rows, so even spilling fails.
+const LEAST_MEMORY: u64 = 16 << 20;
+
 fn limit_settings(low: &LowLimits, around: &mut Surroundings<'_>) -> Option<Limits> {
     let query_timeout = positive(&low.query_timeout, around);
     let memory = match &low.memory {
         Field::Missing => Some(machine::default_memory()),
         Field::Wrong => None,
-        Field::Given(at) => usize::try_from(at.value.0).ok(),
+        Field::Given(at) if at.value.0 < LEAST_MEMORY => {
+            around.problems.push(at.place.problem("too little memory to sort and join").expected("at least 16MiB"));
+            None
+        }
+        Field::Given(at) => Some(usize::try_from(at.value.0).unwrap_or(usize::MAX)),
     };
     Some(Limits {
         memory: memory?,
@@ -235,30 +244,4 @@ pub(super) fn connection(
             None
         }
     }
-}
-
-/// The secret a field points to. Problems name the variable or file, never what is in it.
-fn secret(field: &Field<SecretSource>, around: &mut Surroundings<'_>) -> Option<Option<SecretString>> {
-    let at = match field {
-        Field::Missing => return Some(None),
-        Field::Wrong => return None,
-        Field::Given(at) => at,
-    };
-    let (found, place) = match &at.value {
-        SecretSource::Environment(name) => {
-            let value = (around.environment)(name);
-            (value.ok_or_else(|| "it is not set".to_owned()), format!("the environment variable {name}"))
-        }
-        SecretSource::File(path) => {
-            let text = std::fs::read_to_string(around.folder.join(path));
-            (text.map_err(|error| error.to_string()), format!("the file {path}"))
-        }
-    };
-    let message = match found.as_deref().map(|text| text.trim_end_matches(['\n', '\r'])) {
-        Ok("") => "it is empty".to_owned(),
-        Ok(text) => return Some(Some(SecretString::from(text))),
-        Err(message) => message.clone(),
-    };
-    around.problems.push(at.place.problem(format!("the secret cannot be read from {place}: {message}")));
-    None
 }

@@ -2,10 +2,11 @@
 //! declared; `docs/configuration.md` tells them at length.
 
 use crate::config::reader::{At, Named, OneOrMany, low_table};
+use crate::config::secret::SecretSource;
 use crate::config::settings::LogFormat;
 use crate::config::values::{
     Address, Byte, Choice, Chosen, Count, CronLine, DateFormat, EncodingLabel, Endpoint, FormatVersion, LogLevel,
-    SecretSource, Share, Size, Span, Text, Times,
+    Share, Size, Span, Text, Times,
 };
 use crate::model::{ColumnType, LoadMode};
 

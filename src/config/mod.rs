@@ -11,6 +11,7 @@ mod machine;
 pub mod problem;
 mod reader;
 pub mod schema;
+mod secret;
 pub mod settings;
 pub mod state;
 pub mod table;
@@ -37,19 +38,15 @@ use reader::SourceFile;
 use crate::model::TableName;
 
 /// Reads the configuration in a folder: `lakegate.toml`, which may be missing, or `config_file`, which may not,
-/// and every `tables/<schema>/<table>.toml`. Relative paths in them are below the folder. Warnings are logged.
+/// and every `tables/<schema>/<table>.toml`. Relative paths in them are below the folder.
+/// Warnings stand in [`Settings::warnings`], for the program to log once it can.
 ///
 /// # Errors
 /// All problems of all files.
 pub fn load(folder: &Path, config_file: Option<&Path>) -> Result<Settings, Problems> {
     let report = check(folder, config_file);
     match (report.settings, Problems::of(&report.problems)) {
-        (Some(settings), None) => {
-            for warning in &report.problems {
-                tracing::warn!("{warning}");
-            }
-            Ok(settings)
-        }
+        (Some(settings), None) => Ok(settings),
         (_, Some(problems)) => Err(problems),
         (None, None) => {
             let message = "the configuration cannot be used, and no reason was noted: this is a mistake in lakegate";
@@ -92,7 +89,7 @@ fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&s
     if Problems::of(&problems).is_some() {
         settings = None;
     }
-    let settings = settings.map(|settings| Settings { tables, ..settings });
+    let settings = settings.map(|settings| Settings { tables, warnings: problems.clone(), ..settings });
     Report { settings, problems, tables: count }
 }
 
@@ -122,3 +119,6 @@ fn table_definition(
     let low = reader::read_file::<LowTable>(&file, &mut around.problems)?;
     table_file::definition(name, path, hash, &low, connections, around)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::problem::Problem;
+use crate::config::schema::key_paths;
 
 /// A value as the user may write it.
 pub(crate) trait Low: Sized {
@@ -115,6 +116,8 @@ impl<T: Clone> Field<T> {
 pub(crate) struct Context<'a> {
     file: Arc<SourceFile>,
     problems: &'a mut Vec<Problem>,
+    /// The schema of the whole file, for saying where a key belongs.
+    schema: fn() -> serde_json::Value,
 }
 
 impl Context<'_> {
@@ -140,22 +143,26 @@ impl Context<'_> {
 /// the file would only be guessed at, so nothing more is said about it.
 pub(crate) fn read_file<T: Low>(file: &Arc<SourceFile>, problems: &mut Vec<Problem>) -> Option<At<T>> {
     let (root, errors) = DeTable::parse_recoverable(&file.text);
-    let mut broken = false;
+    let mut broken = None;
     for error in errors {
         let twice = error.message() == "duplicate key";
-        broken |= !twice;
         let key = error.span().filter(|_| twice).and_then(|span| file.text.get(span)).unwrap_or("");
         let byte = error.span().map_or(0, |span| span.start);
+        let line = file.line_and_column(byte).0;
+        // More errors on the line of the first are its echoes.
+        if !twice && broken.replace(line) == Some(line) {
+            continue;
+        }
         let place = Place { file: Arc::clone(file), byte, key: key.to_owned() };
         let message = if twice { "the key stands here a second time" } else { error.message() };
         problems.push(place.problem(if twice { message.to_owned() } else { format!("this is no TOML: {message}") }));
     }
-    if broken {
+    if broken.is_some() {
         return None;
     }
     let span = root.span();
     let value = Spanned::new(span.clone(), DeValue::Table(root.into_inner()));
-    let mut context = Context { file: Arc::clone(file), problems };
+    let mut context = Context { file: Arc::clone(file), problems, schema: T::schema };
     let place = context.place(span, "");
     T::read(&value, "", &mut context).map(|value| At { value, place, written: true })
 }
@@ -203,13 +210,21 @@ impl<'t, 'i> TableReader<'t, 'i> {
             let place = context.place(name.span(), &join(self.key, word));
             let problem = match later.iter().find(|(key, _)| *key == word) {
                 Some((_, what)) => place.problem(format!("{what} is not built yet; take the key out")),
-                None => place
-                    .problem(format!("`{word}` is no known key here"))
-                    .expected(format!("one of {}", known.join(", ")))
-                    .near(word, known.iter().copied()),
+                None => Self::unknown(word, &place, known, context.schema),
             };
             context.note::<()>(problem);
         }
+    }
+
+    /// The nearest key of this table, else the same key where it belongs.
+    fn unknown(word: &str, place: &Place, known: &[&str], schema: fn() -> serde_json::Value) -> Problem {
+        let problem = place.problem(format!("`{word}` is no known key here"));
+        let mut problem = problem.expected(format!("one of {}", known.join(", "))).near(word, known.iter().copied());
+        if problem.nearest.is_none() {
+            let paths = key_paths(&schema());
+            problem.nearest = paths.into_iter().find(|path| path.rsplit('.').next() == Some(word));
+        }
+        problem
     }
 }
 

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::config::low::{LowLakegate, LowTable};
-use crate::config::reader::Low;
+use crate::config::reader::{Low, join};
 
 /// Which of the two formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,4 +42,32 @@ pub(crate) fn property(mut schema: Value, documentation: &str, default: Option<&
 fn json_default(text: &str) -> Option<Value> {
     let table: toml::Table = toml::from_str(&format!("default = {text}")).ok()?;
     serde_json::to_value(table.get("default")?).ok()
+}
+
+/// Every key of a schema with those above it, as in `load.every`; a name the user chooses is `NAME`.
+pub(crate) fn key_paths(schema: &Value) -> Vec<String> {
+    let mut paths = Vec::new();
+    gather_paths(schema, "", &mut paths);
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+fn gather_paths(schema: &Value, above: &str, paths: &mut Vec<String>) {
+    for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
+        let path = join(above, key);
+        gather_paths(schema, &path, paths);
+        paths.push(path);
+    }
+    for schema in schema["anyOf"].as_array().into_iter().flatten() {
+        gather_paths(schema, above, paths);
+    }
+    gather_paths_below(&schema["items"], above, paths);
+    gather_paths_below(&schema["additionalProperties"], &join(above, "NAME"), paths);
+}
+
+fn gather_paths_below(schema: &Value, above: &str, paths: &mut Vec<String>) {
+    if schema.is_object() {
+        gather_paths(schema, above, paths);
+    }
 }

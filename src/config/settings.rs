@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::config::TableDefinition;
+use crate::config::{Problem, TableDefinition};
 use crate::model::{Location, TableName};
 
 /// Everything the program runs on.
@@ -30,6 +30,8 @@ pub struct Settings {
     pub connections: BTreeMap<String, Connection>,
     /// Table definitions by name.
     pub tables: BTreeMap<TableName, TableDefinition>,
+    /// What is allowed but probably not meant; to be logged by who starts the program.
+    pub warnings: Vec<Problem>,
 }
 
 /// Where the lake is and how to reach it.

@@ -158,6 +158,7 @@ fn unknown(found: &str, units: &'static [(&'static str, u128)]) -> InvalidUnit {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     use super::*;
 
@@ -202,7 +203,19 @@ mod tests {
         }
     }
 
+    /// Chooses a seed and prints it, so that a failure can be run again with `PROPTEST_RNG_SEED`.
+    fn seeded() -> ProptestConfig {
+        let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+        if config.rng_seed == RngSeed::Random {
+            config.rng_seed = RngSeed::Fixed(rand::random());
+        }
+        println!("PROPTEST_RNG_SEED={}", config.rng_seed);
+        config
+    }
+
     proptest! {
+        #![proptest_config(seeded())]
+
         #[test]
         fn every_written_duration_is_read_back(milliseconds in 0u64..3_000_000_000_000) {
             let (seconds, rest) = (milliseconds / 1000, milliseconds % 1000);

@@ -1,5 +1,5 @@
 //! The kinds of single values both formats are made of: text, numbers, values with units, words of a closed
-//! list, addresses, secrets.
+//! list, addresses.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use crate::config::problem::Problem;
-use crate::config::reader::{Context, Low, Place, found, join};
+use crate::config::reader::{Context, Low, Place, found};
 use crate::config::units::{self, InvalidUnit};
 use crate::model::ColumnType;
 
@@ -450,59 +450,6 @@ impl Low for LogLevel {
     fn schema() -> Value {
         json!({ "type": "string" })
     }
-}
-
-/// Where a secret is to be taken from. The secret itself is never written into a configuration.
-#[derive(Clone, Debug)]
-pub(crate) enum SecretSource {
-    /// An environment variable.
-    Environment(String),
-    /// A file, whose content without the line break at its end is the secret.
-    File(String),
-}
-
-impl Low for SecretSource {
-    fn read(value: &Spanned<DeValue<'_>>, key: &str, context: &mut Context<'_>) -> Option<Self> {
-        const EXPECTED: &str = "{ env = \"NAME\" } or { file = \"path\" }";
-        let place = context.place(value.span(), key);
-        // Nothing that was found is shown: it may be the secret.
-        let table = match value.get_ref() {
-            DeValue::Table(table) => table,
-            DeValue::String(_) => {
-                let message = "a secret does not stand in this file, where copies and version control would spread it";
-                return context.note(place.problem(message).expected(EXPECTED));
-            }
-            _ => return context.note(place.problem("this is no place of a secret").expected(EXPECTED)),
-        };
-        match single_entry(table) {
-            Some(("env", name)) if !name.is_empty() && !name.contains(['=', '\0']) => {
-                Some(Self::Environment(name.to_owned()))
-            }
-            Some(("file", path)) if !path.is_empty() => Some(Self::File(path.to_owned())),
-            _ => {
-                let known = ["env", "file"];
-                for name in table.keys().filter(|name| !known.contains(&name.get_ref().as_ref())) {
-                    let place = context.place(name.span(), &join(key, name.get_ref()));
-                    let problem = place.problem("this is no place of a secret").expected(EXPECTED);
-                    context.note::<()>(problem.near(name.get_ref(), known));
-                }
-                context.note(place.problem("it is not said where the secret is").expected(EXPECTED))
-            }
-        }
-    }
-
-    fn schema() -> Value {
-        let text = json!({ "type": "string", "minLength": 1 });
-        json!({ "anyOf": [
-            { "type": "object", "properties": { "env": text }, "required": ["env"], "additionalProperties": false },
-            { "type": "object", "properties": { "file": text }, "required": ["file"], "additionalProperties": false },
-        ] })
-    }
-}
-
-fn single_entry<'a>(table: &'a DeTable<'_>) -> Option<(&'a str, &'a str)> {
-    let (name, value) = table.iter().next().filter(|_| table.len() == 1)?;
-    Some((name.get_ref(), value.get_ref().as_str()?))
 }
 
 /// A word of a closed list.
