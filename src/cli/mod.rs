@@ -1,6 +1,52 @@
 //! The command line: arguments, composition of the program, process concerns.
 
-/// Runs the program with the process's own arguments.
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod arguments;
+mod bars;
+mod check;
+mod error;
+mod inspect;
+mod output;
+mod program;
+mod query;
+mod serve;
+mod signals;
+mod sync;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::runtime::fault;
+
+use arguments::{Arguments, Command};
+use error::CliError;
+
+/// Runs the program with the process's own arguments. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+pub fn run() -> ExitCode {
+    let _faults = fault::setup();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors, and clap sends each to the right place.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.tell(),
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), CliError> {
+    let common = &arguments.common;
+    match arguments.command {
+        Command::Check(check) => check::run(common, &check),
+        Command::Query(query) => query::run(common, &query),
+        Command::Serve(serve) => serve::run(common, &serve),
+        Command::Sync(sync) => sync::run(common, &sync),
+        Command::Tables(shown) => inspect::tables(common, &shown),
+        Command::Loads(shown) => inspect::loads(common, &shown),
+        Command::Rejects(shown) => inspect::rejects(common, &shown),
+    }
 }

@@ -7,6 +7,7 @@
 mod actions;
 mod bindings;
 mod cancel;
+pub mod client;
 mod command;
 mod error;
 mod gate;
@@ -23,5 +24,6 @@ mod statement;
 mod status;
 mod updates;
 
+pub use client::{ClientError, FlightClient};
 pub use error::FlightError;
 pub use server::{ServiceParts, check_exposure, serve};

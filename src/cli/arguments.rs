@@ -1,0 +1,214 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::TableName;
+
+/// Where a server listens unless told otherwise.
+pub(super) const DEFAULT_SERVER: &str = "grpc://127.0.0.1:8815";
+
+/// Keeps a Delta Lake in step with piles of files and serves it over Arrow Flight SQL.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lakegate",
+    version,
+    max_term_width = 110,
+    after_help = "lakegate.toml and tables/<schema>/<table>.toml are looked for in the working directory.\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.\n\n\
+                  First steps:\n  \
+                  lakegate check                                   is the configuration right?\n  \
+                  lakegate sync                                    load what is new\n  \
+                  lakegate serve                                   serve it, and load by schedule\n  \
+                  lakegate query 'select * from weather.hourly'    ask the server"
+)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Configuration file; its folder is where tables/ is looked for [default: lakegate.toml here]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// How log lines look; they go to standard error [default: as configured]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(super) log_format: Option<LogLines>,
+    /// Tell more
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogLines {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve the lake over Arrow Flight SQL, and load tables by their schedules
+    #[command(after_help = "Examples:\n  lakegate serve\n  lakegate serve --flight 127.0.0.1:9000 --no-loads\n\n\
+                            SIGTERM or Ctrl-C lets running statements and loads end; a second one stops at once.")]
+    Serve(Serve),
+    /// Load what is new into tables, all of them unless some are named
+    #[command(after_help = "Examples:\n  lakegate sync\n  lakegate sync weather.hourly nyc.flights\n  \
+                            lakegate sync nyc.flights --reload    from all files anew, in the place of what is there\n\n\
+                            Exits with 0 when every load committed, had nothing new, or was put off by its write budget;\n\
+                            rows may have been rejected (see `lakegate rejects TABLE`).")]
+    Sync(Sync),
+    /// Ask a running server, and write the rows as they arrive
+    #[command(after_help = "Examples:\n  lakegate query 'select count(*) from nyc.flights'\n  \
+                            lakegate query 'select * from nyc.flights where month = ?' --param 7 -o july.parquet\n  \
+                            lakegate query @report.sql --format csv > report.csv\n  \
+                            echo 'select 1' | lakegate query -")]
+    Query(Query),
+    /// List the tables of the lake: version, rows, size, last load
+    Tables(Shown),
+    /// List loads, newest first: when, how many rows, what failed and why
+    #[command(after_help = "Examples:\n  lakegate loads\n  lakegate loads nyc.flights --limit 5")]
+    Loads(LoadsShown),
+    /// Show rows that did not fit: file, line, column, reason and the row as it stood there
+    #[command(after_help = "Examples:\n  lakegate rejects weather.hourly\n  \
+                            lakegate rejects weather.hourly --format csv --limit 1000000 > rejects.csv")]
+    Rejects(RejectsShown),
+    /// Check lakegate.toml and all table definitions, and tell every problem at once
+    #[command(after_help = "Examples:\n  lakegate check\n  \
+                            lakegate check --schema table > table.schema.json    for editors that complete keys")]
+    Check(Check),
+}
+
+/// `lakegate serve`.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where to listen; port 0 takes a free one [default: as configured, else 127.0.0.1:8815]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) flight: Option<String>,
+    /// Load nothing, serve only
+    #[arg(long)]
+    pub(super) no_loads: bool,
+    /// Write the address into this file once the server listens
+    #[arg(long, value_name = "FILE")]
+    pub(super) ready_file: Option<PathBuf>,
+}
+
+/// `lakegate sync`.
+#[derive(Debug, Args)]
+pub(super) struct Sync {
+    /// Tables as schema.table; of a group always all members are loaded
+    #[arg(value_name = "TABLE")]
+    pub(super) tables: Vec<TableName>,
+    /// Rewrite whatever it costs: max_rewrite puts nothing off
+    #[arg(long)]
+    pub(super) now: bool,
+    /// Load from all files anew, in the place of what is there; readers keep the old version until then
+    #[arg(long)]
+    pub(super) reload: bool,
+}
+
+/// `lakegate query`.
+#[derive(Debug, Args)]
+pub(super) struct Query {
+    /// One statement; @FILE reads it from a file, - from standard input
+    #[arg(value_name = "SQL")]
+    pub(super) sql: String,
+    /// The server to ask
+    #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER)]
+    pub(super) server: String,
+    /// How the rows are written [default: by the ending of FILE, else table]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) format: Option<Format>,
+    /// Write into a file, which appears only when it is whole
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// The value of the next ? or $n of the statement
+    #[arg(long = "param", value_name = "VALUE", allow_hyphen_values = true)]
+    pub(super) parameters: Vec<String>,
+}
+
+/// A list on the terminal.
+#[derive(Debug, Args)]
+pub(super) struct Shown {
+    /// How the rows are written
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(super) format: Format,
+}
+
+/// `lakegate loads`.
+#[derive(Debug, Args)]
+pub(super) struct LoadsShown {
+    /// Loads of this table only
+    pub(super) table: Option<TableName>,
+    /// Show at most so many
+    #[arg(long, value_name = "ROWS", default_value_t = 20)]
+    pub(super) limit: u32,
+    #[command(flatten)]
+    pub(super) shown: Shown,
+}
+
+/// `lakegate rejects`.
+#[derive(Debug, Args)]
+pub(super) struct RejectsShown {
+    /// The table, as schema.table
+    pub(super) table: TableName,
+    /// Show at most so many
+    #[arg(long, value_name = "ROWS", default_value_t = 20)]
+    pub(super) limit: u32,
+    #[command(flatten)]
+    pub(super) shown: Shown,
+}
+
+/// `lakegate check`.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Print the JSON Schema of a format instead
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) schema: Option<SchemaOf>,
+}
+
+/// Which format's schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SchemaOf {
+    /// lakegate.toml
+    Lakegate,
+    /// tables/<schema>/<table>.toml
+    Table,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// Columns for people
+    Table,
+    /// Comma-separated with a header; nested values as JSON
+    Csv,
+    /// One array of objects
+    Json,
+    /// One object a line
+    Ndjson,
+    /// Arrow IPC: a stream on standard output, a file (Feather) with -o
+    Arrow,
+    /// Parquet with zstd
+    Parquet,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Arguments::command().debug_assert();
+    }
+}

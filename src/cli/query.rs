@@ -1,0 +1,90 @@
+//! `lakegate query`: asks a running server and writes the rows as they arrive.
+
+use std::io::{IsTerminal, Read};
+
+use futures::TryStreamExt;
+use indicatif::MultiProgress;
+
+use crate::cli::CliError;
+use crate::cli::arguments::{Common, Format, Query};
+use crate::cli::output::{self, Destination};
+use crate::cli::program::{self, Chatter};
+use crate::cli::signals;
+use crate::config::{LogFormat, LogSettings};
+use crate::error::{Classify, ErrorKind};
+use crate::flight::{ClientError, FlightClient};
+
+pub(super) fn run(common: &Common, arguments: &Query) -> Result<(), CliError> {
+    // A client needs no configuration: it may run where there is none.
+    let logs = LogSettings { level: "warn".to_owned(), format: LogFormat::Human };
+    program::logs(common, Chatter::Quiet, &logs, &MultiProgress::new())?;
+    let sql = statement(&arguments.sql)?;
+    let format = format(arguments)?;
+    let destination = Destination::open(arguments.output.as_deref(), format)?;
+    program::runtime(2)?.block_on(async {
+        let stop = signals::listen()?;
+        tokio::select! {
+            asked = ask(arguments, &sql, destination) => asked,
+            () = stop.requested() => Err(CliError::Failed("given up".to_owned())),
+        }
+    })
+}
+
+async fn ask(arguments: &Query, sql: &str, destination: Destination) -> Result<(), CliError> {
+    let mut client = FlightClient::connect(&arguments.server).await.map_err(tell)?;
+    let (schema, mut batches) = client.query(sql, &arguments.parameters).await.map_err(tell)?;
+    let mut writer = destination.begin(&schema)?;
+    while let Some(batch) = batches.try_next().await.map_err(tell)? {
+        // Writing may wait for the disk or for who reads; nothing else runs in this program.
+        writer.write(&batch)?;
+    }
+    let rows = writer.finish()?;
+    output::tell_rows(rows, arguments.output.as_deref());
+    Ok(())
+}
+
+fn tell(error: ClientError) -> CliError {
+    match (&error, error.kind()) {
+        (ClientError::Address(_) | ClientError::Tls(_) | ClientError::Parameter(_), _) => {
+            CliError::Usage(error.to_string())
+        }
+        (ClientError::Unreachable { .. }, _) => CliError::Failed(error.to_string()),
+        (ClientError::Status(_), ErrorKind::Unavailable) => {
+            CliError::Failed(format!("the server went away or does not take statements now: {error}"))
+        }
+        _ => CliError::failed(&error),
+    }
+}
+
+/// The statement itself, or read from where `@FILE` or `-` say.
+fn statement(argument: &str) -> Result<String, CliError> {
+    if argument == "-" {
+        let mut sql = String::new();
+        let read = std::io::stdin().read_to_string(&mut sql);
+        return read.map(|_| sql).map_err(|error| CliError::Failed(format!("cannot read standard input: {error}")));
+    }
+    match argument.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|error| CliError::Usage(format!("cannot read the statement from {file}: {error}"))),
+        None => Ok(argument.to_owned()),
+    }
+}
+
+fn format(arguments: &Query) -> Result<Format, CliError> {
+    let ending = arguments.output.as_deref().and_then(|file| file.extension()?.to_str());
+    let format = arguments.format.unwrap_or(match ending {
+        Some("csv") => Format::Csv,
+        Some("json") => Format::Json,
+        Some("ndjson" | "jsonl") => Format::Ndjson,
+        Some("arrow" | "feather" | "ipc") => Format::Arrow,
+        Some("parquet") => Format::Parquet,
+        _ => Format::Table,
+    });
+    let binary = matches!(format, Format::Arrow | Format::Parquet);
+    if binary && arguments.output.is_none() && std::io::stdout().is_terminal() {
+        return Err(CliError::Usage(
+            "this format is no text; write it into a file with -o FILE, or pipe it".to_owned(),
+        ));
+    }
+    Ok(format)
+}

@@ -1,0 +1,247 @@
+//! A Flight SQL client: what `lakegate query` asks a server with. Batch by batch, never a whole result.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow_flight::FlightInfo;
+use arrow_flight::error::FlightError as WireError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::error::{Classify, ErrorKind};
+
+/// How long a server may take to accept a connection: a person is waiting.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// What a server may send ahead on one call and on one connection: a long line stays full.
+const WINDOW: u32 = 8 << 20;
+
+/// Rows as they arrive.
+pub type Batches = BoxStream<'static, Result<RecordBatch, ClientError>>;
+
+/// A connection to a Flight SQL server.
+#[derive(Debug)]
+pub struct FlightClient {
+    service: FlightSqlServiceClient<Channel>,
+}
+
+/// Why a server did not answer as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("`{0}` is no address of a Flight SQL server; write grpc://HOST:PORT")]
+    Address(String),
+    /// Encryption is asked for and not built.
+    #[error(
+        "`{0}` asks for TLS, which this client does not speak yet; use grpc:// through a tunnel or on a trusted network"
+    )]
+    Tls(String),
+    /// Nobody answers.
+    #[error(
+        "no lakegate server answers at {address}; start one with `lakegate serve`, or name another with --server grpc://HOST:PORT"
+    )]
+    Unreachable {
+        /// Where nobody answers.
+        address: String,
+        /// Why not.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The server said no.
+    #[error("{}", .0.message())]
+    Status(Box<tonic::Status>),
+    /// What came is no Arrow data, or not what was announced.
+    #[error("the server's answer cannot be read: {0}")]
+    Answer(WireError),
+    /// A parameter does not fit.
+    #[error("{0}")]
+    Parameter(String),
+}
+
+impl Classify for ClientError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Address(_) | Self::Parameter(_) => ErrorKind::InvalidInput,
+            Self::Tls(_) => ErrorKind::Unsupported,
+            Self::Unreachable { .. } => ErrorKind::Unavailable,
+            Self::Status(status) => kind_of(status.code()),
+            Self::Answer(_) => ErrorKind::DataLoss,
+        }
+    }
+}
+
+impl From<WireError> for ClientError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Tonic(status) => Self::Status(status),
+            other => Self::Answer(other),
+        }
+    }
+}
+
+impl From<ArrowError> for ClientError {
+    fn from(error: ArrowError) -> Self {
+        Self::from(WireError::from(error))
+    }
+}
+
+impl FlightClient {
+    /// Connects to `grpc://host:port`.
+    ///
+    /// # Errors
+    /// When the address is none, or nobody answers there.
+    pub async fn connect(address: &str) -> Result<Self, ClientError> {
+        let authority = authority(address)?;
+        let unreachable = |source| ClientError::Unreachable { address: address.to_owned(), source };
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+            .map_err(|_| ClientError::Address(address.to_owned()))?
+            .connect_timeout(CONNECT_PATIENCE)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .tcp_nodelay(true);
+        let channel = endpoint.connect().await.map_err(unreachable)?;
+        // A row may be long, and it is the server that cuts results into messages.
+        let calls = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        Ok(Self { service: FlightSqlServiceClient::new_from_inner(calls) })
+    }
+
+    /// Asks a statement; the rows come while they are taken. Parameters are texts, one for each `?` or `$n`,
+    /// and become what the statement expects there.
+    ///
+    /// # Errors
+    /// When the server refuses the statement, or a parameter does not fit.
+    pub async fn query(&mut self, sql: &str, parameters: &[String]) -> Result<(SchemaRef, Batches), ClientError> {
+        let info = if parameters.is_empty() {
+            self.service.execute(sql.to_owned(), None).await?
+        } else {
+            let mut prepared = self.service.prepare(sql.to_owned(), None).await?;
+            prepared.set_parameters(bind(prepared.parameter_schema()?, parameters)?)?;
+            let info = prepared.execute().await?;
+            // Only tidies up at the server, which forgets handles by itself.
+            let _ = prepared.close().await;
+            info
+        };
+        self.fetch(info)
+    }
+
+    fn fetch(&self, info: FlightInfo) -> Result<(SchemaRef, Batches), ClientError> {
+        let schema = Arc::new(info.clone().try_decode_schema()?);
+        let service = self.service.inner().clone();
+        let parts = stream::iter(info.endpoint).then(move |endpoint| {
+            let mut service = FlightSqlServiceClient::new_from_inner(service.clone());
+            async move {
+                let ticket = endpoint.ticket.ok_or_else(|| WireError::protocol("an endpoint has no ticket"))?;
+                Ok::<_, ClientError>(service.do_get(ticket).await?.map_err(ClientError::from))
+            }
+        });
+        Ok((schema, parts.try_flatten().boxed()))
+    }
+}
+
+/// `host:port` of an address.
+fn authority(address: &str) -> Result<&str, ClientError> {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("grpc", address));
+    let rest = rest.trim_end_matches('/');
+    match scheme {
+        "grpc" | "grpc+tcp" | "http" if rest.contains(':') && !rest.contains('/') => Ok(rest),
+        "grpc+tls" | "grpcs" | "https" => Err(ClientError::Tls(address.to_owned())),
+        _ => Err(ClientError::Address(address.to_owned())),
+    }
+}
+
+/// One row of values in the types the statement expects.
+fn bind(expected: &Schema, texts: &[String]) -> Result<RecordBatch, ClientError> {
+    if expected.fields().len() != texts.len() {
+        return Err(ClientError::Parameter(format!(
+            "the statement has {} parameters, and {} values were given; write one --param for each",
+            expected.fields().len(),
+            texts.len()
+        )));
+    }
+    let mut fields = Vec::with_capacity(texts.len());
+    let mut values = Vec::with_capacity(texts.len());
+    for (number, (field, text)) in expected.fields().iter().zip(texts).enumerate() {
+        let value = value(field.data_type(), text).map_err(|error| {
+            let wanted = field.data_type();
+            ClientError::Parameter(format!("parameter {} cannot be made a {wanted}: {error}", number + 1))
+        })?;
+        fields.push(Field::new(field.name(), value.data_type().clone(), true));
+        values.push(value);
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?)
+}
+
+/// A text as a value of a type; where the type is not known, as what it looks like.
+fn value(data_type: &DataType, text: &str) -> Result<ArrayRef, ArrowError> {
+    if *data_type != DataType::Null {
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        return cast_with_options(&StringArray::from(vec![text]), data_type, &options);
+    }
+    Ok(if let Ok(number) = text.parse::<i64>() {
+        Arc::new(Int64Array::from(vec![number]))
+    } else if let Ok(number) = text.parse::<f64>() {
+        Arc::new(Float64Array::from(vec![number]))
+    } else if let Ok(truth) = text.parse::<bool>() {
+        Arc::new(BooleanArray::from(vec![truth]))
+    } else {
+        Arc::new(StringArray::from(vec![text]))
+    })
+}
+
+/// The kind a server's code stands for.
+fn kind_of(code: Code) -> ErrorKind {
+    match code {
+        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => ErrorKind::InvalidInput,
+        Code::NotFound => ErrorKind::NotFound,
+        Code::AlreadyExists => ErrorKind::AlreadyExists,
+        Code::Unauthenticated => ErrorKind::Unauthenticated,
+        Code::PermissionDenied => ErrorKind::PermissionDenied,
+        Code::Aborted => ErrorKind::Conflict,
+        Code::ResourceExhausted => ErrorKind::ResourceExhausted,
+        Code::Unavailable => ErrorKind::Unavailable,
+        Code::Cancelled => ErrorKind::Cancelled,
+        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        Code::Unimplemented => ErrorKind::Unsupported,
+        Code::DataLoss => ErrorKind::DataLoss,
+        Code::Ok | Code::Unknown | Code::Internal => ErrorKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_hosts_with_ports() {
+        assert_eq!(authority("grpc://127.0.0.1:8815").unwrap(), "127.0.0.1:8815");
+        assert_eq!(authority("grpc+tcp://[::1]:8815/").unwrap(), "[::1]:8815");
+        assert_eq!(authority("lake:8815").unwrap(), "lake:8815");
+        assert!(matches!(authority("grpc+tls://lake:8815"), Err(ClientError::Tls(_))));
+        for wrong in ["lake", "ftp://lake:1", "grpc://lake:1/x", ""] {
+            assert!(matches!(authority(wrong), Err(ClientError::Address(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn parameters_become_what_the_statement_expects() {
+        let expected = Schema::new(vec![
+            Field::new("$1", DataType::Date32, true),
+            Field::new("$2", DataType::Null, true),
+            Field::new("$3", DataType::Decimal128(10, 2), true),
+        ]);
+        let texts = ["2013-01-01", "7", "1.25"].map(str::to_owned);
+        let bound = bind(&expected, &texts).unwrap();
+        let types: Vec<_> = bound.schema().fields().iter().map(|field| field.data_type().clone()).collect();
+        assert_eq!(types, [DataType::Date32, DataType::Int64, DataType::Decimal128(10, 2)]);
+        let error = bind(&expected, &["x", "7", "1"].map(str::to_owned)).unwrap_err().to_string();
+        assert!(error.contains("parameter 1") && error.contains("Date32"), "{error}");
+        let error = bind(&expected, &texts[..1]).unwrap_err().to_string();
+        assert!(error.contains("3 parameters") && error.contains("1 values"), "{error}");
+    }
+}
