@@ -138,6 +138,11 @@ impl Lake {
         LakeTable::new(Arc::clone(&self.0), Arc::clone(state))
     }
 
+    /// What the lake was opened with: memory pool and spill.
+    pub fn environment(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.0.environment)
+    }
+
     /// The versions of tables that belong together.
     pub fn manifests(&self) -> Manifests {
         Manifests::new(Arc::clone(&self.0))

@@ -1,14 +1,24 @@
 //! Answering SQL over the lake.
 
+mod cancel;
+mod catalog;
 mod clauses;
 mod dialect;
+pub mod embedded;
 pub mod engine;
 pub mod error;
+mod explain;
+mod listing;
+mod literals;
 mod memory;
+mod parameters;
 mod parse;
 mod rewrite;
+mod session;
 mod statement;
+mod system;
 
+pub use embedded::LakeEngine;
 pub use engine::{Planned, QueryEngine, Statement, StatementOptions, TablePins, TableSummary};
 pub use error::QueryError;
 pub use memory::environment;

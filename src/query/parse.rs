@@ -17,6 +17,9 @@ const MAX_TEXT_BYTES: usize = 4 << 20;
 /// Most digits a decimal can hold; a literal with more is a double.
 const MAX_DECIMAL_DIGITS: usize = 38;
 
+/// Digits from which a whole number may be too large for 64 bits and is read as a decimal.
+const MAX_WHOLE_DIGITS: usize = 19;
+
 /// Highest number of a parameter.
 const MAX_PARAMETERS: usize = 10_000;
 
@@ -26,6 +29,8 @@ pub(crate) struct Parsed {
     pub(crate) statement: Statement,
     /// The highest number among its parameters.
     pub(crate) parameters: usize,
+    /// Whether a number with a point is written out in it.
+    pub(crate) decimals: bool,
 }
 
 /// Parses exactly one statement; a `;` at the end is allowed.
@@ -54,8 +59,8 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed, QueryError> {
     let Some(mut statement) = statements.pop_front() else {
         return Err(QueryError::invalid("the statement is empty"));
     };
-    read_literals(&mut statement)?;
-    Ok(Parsed { statement, parameters })
+    let decimals = read_literals(&mut statement)?;
+    Ok(Parsed { statement, parameters, decimals })
 }
 
 /// Gives every `?` its number and returns the highest number there is.
@@ -82,15 +87,19 @@ fn number_placeholders(tokens: &mut [TokenWithSpan]) -> Result<usize, QueryError
 }
 
 /// Number literals with an exponent are doubles, as in the SQL standard; so are those with more digits
-/// than a decimal holds. The others stay exact (see `literals`). Placeholders by name are refused.
-fn read_literals(statement: &mut Statement) -> Result<(), QueryError> {
+/// than a decimal holds. The others stay exact (see `literals`): returns whether there are such.
+/// Placeholders by name are refused.
+fn read_literals(statement: &mut Statement) -> Result<bool, QueryError> {
     match statement {
-        Statement::Statement(inner) => match inner.visit(&mut Literals) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(name) => Err(no_parameter(&name)),
-        },
+        Statement::Statement(inner) => {
+            let mut literals = Literals { decimals: false };
+            match inner.visit(&mut literals) {
+                ControlFlow::Continue(()) => Ok(literals.decimals),
+                ControlFlow::Break(name) => Err(no_parameter(&name)),
+            }
+        }
         Statement::Explain(explain) => read_literals(&mut explain.statement),
-        _ => Ok(()),
+        _ => Ok(false),
     }
 }
 
@@ -99,7 +108,9 @@ fn no_parameter(text: &str) -> QueryError {
 }
 
 /// Breaks at a placeholder that has a name.
-struct Literals;
+struct Literals {
+    decimals: bool,
+}
 
 impl VisitorMut for Literals {
     type Break = String;
@@ -118,6 +129,7 @@ impl VisitorMut for Literals {
                     format: None,
                 };
             }
+            Value::Number(text, _) => self.decimals |= text.contains('.') || text.len() >= MAX_WHOLE_DIGITS,
             _ => {}
         }
         ControlFlow::Continue(())
@@ -127,7 +139,7 @@ impl VisitorMut for Literals {
 fn is_double(number: &str) -> bool {
     let exponent = number.contains(['e', 'E']);
     let digits = number.bytes().filter(u8::is_ascii_digit).count();
-    exponent || (digits > MAX_DECIMAL_DIGITS && number.contains('.'))
+    exponent || digits > MAX_DECIMAL_DIGITS
 }
 
 #[cfg(test)]

@@ -1,0 +1,284 @@
+//! Which tables there are: names resolved once per statement, each to one pinned version, and a
+//! listing of names, versions and columns that is cheap to ask for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use futures::future::try_join_all;
+
+use crate::config::{Settings, TableDefinition};
+use crate::error::ErrorKind;
+use crate::lake::{At, Lake, Snapshot};
+use crate::model::TableName;
+use crate::query::rewrite::Asked;
+use crate::query::system::{SYSTEM_SCHEMA, System};
+use crate::query::{QueryError, TablePins};
+
+/// The one catalog.
+pub(crate) const CATALOG: &str = "lakegate";
+
+/// The schema that describes the others.
+pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
+
+/// One version of a table, ready to be read.
+#[derive(Clone)]
+pub(crate) struct Version {
+    /// The Delta version.
+    pub(crate) number: u64,
+    /// Reads its rows; its schema is the table's.
+    pub(crate) provider: Arc<dyn TableProvider>,
+}
+
+impl From<Arc<Snapshot>> for Version {
+    fn from(snapshot: Arc<Snapshot>) -> Self {
+        Self { number: snapshot.version(), provider: snapshot.provider() }
+    }
+}
+
+/// Where versions of tables come from.
+#[async_trait]
+pub(crate) trait Versions: Send + Sync {
+    /// The newest version; none when the table was never loaded.
+    async fn newest(&self, table: &TableName) -> Result<Option<Version>, QueryError>;
+
+    /// An older version. `NotFound` when it is not there, or the time is before the first.
+    async fn at(&self, table: &TableName, at: At) -> Result<Version, QueryError>;
+
+    /// The versions of a group's members that belong together; none before the group was published.
+    async fn group(&self, group: &str) -> Result<Option<TablePins>, QueryError>;
+}
+
+#[async_trait]
+impl Versions for Lake {
+    async fn newest(&self, table: &TableName) -> Result<Option<Version>, QueryError> {
+        Ok(self.table(table).snapshot().await?.map(Version::from))
+    }
+
+    async fn at(&self, table: &TableName, at: At) -> Result<Version, QueryError> {
+        Ok(self.table(table).snapshot_at(at).await?.into())
+    }
+
+    async fn group(&self, group: &str) -> Result<Option<TablePins>, QueryError> {
+        Ok(self.manifests().newest(group).await?)
+    }
+}
+
+/// The tables that are defined, and how their names become versions.
+pub(crate) struct Catalog {
+    settings: Arc<Settings>,
+    versions: Arc<dyn Versions>,
+    system: System,
+}
+
+/// A statement's tables.
+#[derive(Clone, Default)]
+pub(crate) struct Resolved {
+    /// What reads each table, by schema and name as they stand in the rewritten statement.
+    pub(crate) tables: HashMap<(String, String), Arc<dyn TableProvider>>,
+    /// The version of every table that is read at no version the statement itself names.
+    pub(crate) pins: TablePins,
+    /// Whether `information_schema` is read.
+    pub(crate) lists: bool,
+}
+
+impl fmt::Debug for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolved").field("pins", &self.pins).finish_non_exhaustive()
+    }
+}
+
+/// What a name in a statement stands for.
+enum Meant {
+    Defined(TableName, Option<Asked>),
+    System(String),
+    Information,
+}
+
+impl Catalog {
+    pub(crate) fn new(settings: Arc<Settings>, versions: Arc<dyn Versions>, system: System) -> Self {
+        Self { settings, versions, system }
+    }
+
+    /// The schema of names written without one: the only one there is.
+    pub(crate) fn default_schema(settings: &Settings) -> Option<String> {
+        let schemas: BTreeSet<&str> = settings.tables.keys().map(TableName::schema).collect();
+        match schemas.len() {
+            1 => schemas.first().map(|only| (*only).to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Definitions in order of their names.
+    pub(crate) fn definitions(&self) -> &BTreeMap<TableName, TableDefinition> {
+        &self.settings.tables
+    }
+
+    /// The newest version of a table that is defined; none when it was never loaded.
+    pub(crate) async fn newest(&self, name: &TableName) -> Result<Option<Version>, QueryError> {
+        self.versions.newest(name).await
+    }
+
+    /// Resolves each name once. `pins` are honoured where the statement itself names no version.
+    ///
+    /// # Errors
+    /// `NotFound` for tables and versions that are not there, with the nearest name there is.
+    pub(crate) async fn resolve(
+        &self,
+        references: Vec<TableReference>,
+        pins: &TablePins,
+    ) -> Result<Resolved, QueryError> {
+        let mut wanted = Vec::new();
+        for reference in references {
+            let key = self.key(&reference);
+            let meant = self.meaning(&reference)?;
+            wanted.push((key, meant));
+        }
+        let groups = self.groups(&wanted, pins).await?;
+        let opened = try_join_all(wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups))).await?;
+        let mut resolved = Resolved::default();
+        for (key, provider, pin) in opened {
+            match provider {
+                Some(provider) => {
+                    resolved.tables.insert(key, provider);
+                }
+                None => resolved.lists = true,
+            }
+            resolved.pins.extend(pin);
+        }
+        Ok(resolved)
+    }
+
+    fn key(&self, reference: &TableReference) -> (String, String) {
+        let schema = reference.schema().map(str::to_owned).or_else(|| Self::default_schema(&self.settings));
+        (schema.unwrap_or_default(), reference.table().to_owned())
+    }
+
+    fn meaning(&self, reference: &TableReference) -> Result<Meant, QueryError> {
+        let (schema, written) = self.key(reference);
+        let (table, asked) = match Asked::from_internal_name(&written) {
+            Some((table, asked)) => (table, Some(asked)),
+            None => (written.as_str(), None),
+        };
+        if let Some(catalog) = reference.catalog()
+            && catalog != CATALOG
+        {
+            let message = format!("there is no catalog `{catalog}`; the only one is `{CATALOG}`");
+            return Err(QueryError::new(ErrorKind::NotFound, message));
+        }
+        match schema.as_str() {
+            INFORMATION_SCHEMA | SYSTEM_SCHEMA if asked.is_some() => Err(QueryError::invalid(format!(
+                "`{schema}.{table}` has no versions; leave VERSION or TIMESTAMP AS OF out"
+            ))),
+            INFORMATION_SCHEMA => Ok(Meant::Information),
+            SYSTEM_SCHEMA if System::has(table) => Ok(Meant::System(table.to_owned())),
+            _ => match TableName::new(&schema, table) {
+                Ok(name) if self.settings.tables.contains_key(&name) => Ok(Meant::Defined(name, asked)),
+                _ => Err(self.unknown(&schema, table)),
+            },
+        }
+    }
+
+    fn unknown(&self, schema: &str, table: &str) -> QueryError {
+        let written = if schema.is_empty() { table.to_owned() } else { format!("{schema}.{table}") };
+        let names = self.settings.tables.keys().map(ToString::to_string);
+        let system = System::tables().into_iter().map(|(name, _, _)| format!("{SYSTEM_SCHEMA}.{name}"));
+        let nearest = names
+            .chain(system)
+            .map(|name| (distance(&written.to_lowercase(), &name, schema.is_empty()), name))
+            .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+            .min();
+        let hint = match nearest {
+            Some((_, name)) => format!("did you mean `{name}`?"),
+            None => "SHOW TABLES lists what there is".to_owned(),
+        };
+        QueryError::new(ErrorKind::NotFound, format!("there is no table `{written}`; {hint}"))
+    }
+
+    /// The published versions of every group the statement touches.
+    async fn groups(
+        &self,
+        wanted: &[((String, String), Meant)],
+        pins: &TablePins,
+    ) -> Result<HashMap<String, TablePins>, QueryError> {
+        let mut groups = BTreeSet::new();
+        for (_, meant) in wanted {
+            if let Meant::Defined(name, None) = meant
+                && !pins.contains_key(name)
+                && let Some(group) = self.settings.tables.get(name).and_then(|table| table.load.group.as_ref())
+            {
+                groups.insert(group.clone());
+            }
+        }
+        let found = try_join_all(groups.into_iter().map(async |group| {
+            let published = self.versions.group(&group).await?;
+            Ok::<_, QueryError>((group, published.unwrap_or_default()))
+        }));
+        Ok(found.await?.into_iter().collect())
+    }
+
+    async fn open(
+        &self,
+        key: (String, String),
+        meant: Meant,
+        pins: &TablePins,
+        groups: &HashMap<String, TablePins>,
+    ) -> Result<Opened, QueryError> {
+        match meant {
+            Meant::Information => Ok((key, None, None)),
+            Meant::System(table) => Ok((key, Some(self.system.provider(&table)?), None)),
+            Meant::Defined(name, Some(asked)) => {
+                let version = self.asked_version(&name, asked).await?;
+                Ok((key, Some(version.provider), None))
+            }
+            Meant::Defined(name, None) => {
+                let group = self.settings.tables.get(&name).and_then(|table| table.load.group.as_ref());
+                let published = group.and_then(|group| groups.get(group)).and_then(|tables| tables.get(&name));
+                let version = match pins.get(&name).or(published) {
+                    Some(pin) => self.pinned_version(&name, *pin).await?,
+                    None => self.versions.newest(&name).await?.ok_or_else(|| not_loaded(&name))?,
+                };
+                Ok((key, Some(version.provider), Some((name, version.number))))
+            }
+        }
+    }
+
+    async fn pinned_version(&self, name: &TableName, pin: u64) -> Result<Version, QueryError> {
+        match self.versions.newest(name).await? {
+            Some(newest) if newest.number == pin => Ok(newest),
+            Some(_) => self.versions.at(name, At::Version(pin)).await,
+            None => Err(not_loaded(name)),
+        }
+    }
+
+    async fn asked_version(&self, name: &TableName, asked: Asked) -> Result<Version, QueryError> {
+        let newest = self.versions.newest(name).await?.ok_or_else(|| not_loaded(name))?;
+        match asked {
+            Asked::Version(number) if number == newest.number => Ok(newest),
+            Asked::Version(number) if number > newest.number => Err(QueryError::new(
+                ErrorKind::NotFound,
+                format!("{name} has no version {number}; its newest is {}", newest.number),
+            )),
+            Asked::Version(number) => self.versions.at(name, At::Version(number)).await,
+            Asked::Time(time) => self.versions.at(name, At::Time(time)).await,
+        }
+    }
+}
+
+/// A name's key, what reads it (none for `information_schema`), and the version it is pinned to.
+type Opened = ((String, String), Option<Arc<dyn TableProvider>>, Option<(TableName, u64)>);
+
+fn not_loaded(name: &TableName) -> QueryError {
+    QueryError::new(ErrorKind::NotFound, format!("table {name} has not been loaded yet; run `lakegate sync {name}`"))
+}
+
+/// How far a written name is from a known one; a name without a schema is compared with the table's own.
+fn distance(written: &str, known: &str, bare: bool) -> usize {
+    match known.split_once('.') {
+        Some((_, table)) if bare => strsim::damerau_levenshtein(written, table),
+        _ => strsim::damerau_levenshtein(written, known),
+    }
+}

@@ -1,0 +1,241 @@
+//! The engine inside this process: DataFusion on a runtime of its own, so that no join, however long
+//! it computes, holds up anybody else's call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::FieldRef;
+use async_trait::async_trait;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionState;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::Instant;
+
+use crate::config::Settings;
+use crate::error::ErrorKind;
+use crate::journal::Journal;
+use crate::lake::Lake;
+use crate::query::cancel::{AbortOnDrop, Answer, Stop, stoppable, too_late};
+use crate::query::catalog::{Catalog, Versions};
+use crate::query::explain::without_places;
+use crate::query::listing::{Listings, StatementCatalog};
+use crate::query::session::{KnownFunctions, Sessions, zone};
+use crate::query::statement::{Understood, understand};
+use crate::query::system::System;
+use crate::query::{Planned, QueryEngine, QueryError, Statement, TableSummary, literals, parameters};
+use crate::runtime::clock::Clock;
+
+/// Answers SQL with DataFusion in this process.
+pub struct LakeEngine {
+    settings: Arc<Settings>,
+    clock: Arc<dyn Clock>,
+    sessions: Sessions,
+    catalog: Arc<Catalog>,
+    listings: Listings,
+    runtime: QueryRuntime,
+}
+
+/// What [`Planned::plan`] holds.
+struct EmbeddedPlan {
+    /// With values for the parameters when there were any.
+    logical: LogicalPlan,
+    state: SessionState,
+    parameters: Vec<FieldRef>,
+    explains: bool,
+}
+
+impl LakeEngine {
+    /// An engine over a lake: it computes with `settings.limits.threads` threads in the lake's own
+    /// memory and spill.
+    ///
+    /// # Errors
+    /// When no threads can be started.
+    pub fn new(
+        settings: Arc<Settings>,
+        lake: Lake,
+        journal: Arc<Journal>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, QueryError> {
+        let environment = lake.environment();
+        let system = System { settings: Arc::clone(&settings), lake: lake.clone(), journal };
+        Self::over(settings, Arc::new(lake), system, environment, clock)
+    }
+
+    fn over(
+        settings: Arc<Settings>,
+        versions: Arc<dyn Versions>,
+        system: System,
+        environment: Arc<RuntimeEnv>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, QueryError> {
+        let threads = settings.limits.threads.get();
+        let catalog = Arc::new(Catalog::new(Arc::clone(&settings), versions, system));
+        Ok(Self {
+            sessions: Sessions::new(environment, threads, Catalog::default_schema(&settings)),
+            listings: Listings::new(Arc::clone(&catalog), Arc::clone(&clock)),
+            runtime: QueryRuntime::start(threads)?,
+            catalog,
+            settings,
+            clock,
+        })
+    }
+
+    async fn plan_in_time(&self, mut statement: Statement) -> Result<Planned, QueryError> {
+        let profile = self.sessions.state(&statement.options)?;
+        let now = *statement.options.now.get_or_insert_with(|| self.clock.now());
+        let zone = zone(&statement.options)?;
+        let understood = understand(&statement.sql, &KnownFunctions(&profile), zone, now)?;
+        let mut state = profile.as_ref().clone();
+        state.mark_start_execution();
+        state.execution_props_mut().query_execution_start_time = Some(now);
+        let (logical, parameters) = self.logical_plan(&mut state, &understood, &mut statement).await?;
+        let analyzed = analyze(&state, &logical, &parameters)?;
+        let schema = Arc::new(match &analyzed {
+            Some(plan) => plan.schema().as_arrow().clone(),
+            None => logical.schema().as_arrow().clone(),
+        });
+        let explains = understood.explains;
+        let plan = EmbeddedPlan { logical, state, parameters: parameters.clone(), explains };
+        Ok(Planned { statement, schema, parameters, plan: Arc::new(plan) })
+    }
+
+    /// Resolves the tables and plans the statement; fills in its pins.
+    async fn logical_plan(
+        &self,
+        state: &mut SessionState,
+        understood: &Understood,
+        statement: &mut Statement,
+    ) -> Result<(LogicalPlan, Vec<FieldRef>), QueryError> {
+        let references = state.resolve_table_references(&understood.statement)?;
+        let resolved = self.catalog.resolve(references, &statement.pins).await?;
+        statement.pins = resolved.pins.clone();
+        let listing = if resolved.lists { Some(self.listings.newest().await) } else { None };
+        let catalog = StatementCatalog::new(resolved, listing, state.table_functions().clone());
+        state.register_catalog_list(Arc::new(catalog));
+        let plan = state.statement_to_plan(understood.statement.clone()).await?;
+        SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&plan)
+            .map_err(|error| QueryError::unsupported(QueryError::from(error).to_string()))?;
+        let plan = if understood.decimals { literals::settle(plan)? } else { plan };
+        let fields = parameters::fields(&plan, understood.parameters)?;
+        if statement.parameters.is_empty() {
+            return Ok((plan, fields));
+        }
+        let plan = parameters::bind(plan, &fields, &statement.parameters)?;
+        Ok((plan, fields))
+    }
+
+    /// Plans what runs, on the query's runtime: optimizing may compute for a while.
+    async fn physical_plan(
+        &self,
+        plan: &Arc<dyn std::any::Any + Send + Sync>,
+        stop: &Stop,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), QueryError> {
+        let (plan, stop) = (Arc::clone(plan), stop.clone());
+        let mut planning = AbortOnDrop(self.runtime.handle().spawn(async move {
+            let Some(embedded) = plan.downcast_ref::<EmbeddedPlan>() else { return Err(foreign()) };
+            let physical = embedded.state.create_physical_plan(&embedded.logical).await?;
+            Ok((stoppable(physical, &stop)?, embedded.state.task_ctx()))
+        }));
+        match (&mut planning.0).await {
+            Ok(result) => result,
+            Err(error) => Err(datafusion::error::DataFusionError::ExecutionJoin(Box::new(error)).into()),
+        }
+    }
+}
+
+#[async_trait]
+impl QueryEngine for LakeEngine {
+    async fn plan(&self, statement: Statement) -> Result<Planned, QueryError> {
+        let limit = self.settings.limits.query_timeout;
+        match tokio::time::timeout(limit, self.plan_in_time(statement)).await {
+            Ok(planned) => planned,
+            Err(_) => Err(too_late(limit)),
+        }
+    }
+
+    async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError> {
+        let deadline = Instant::now() + timeout;
+        let embedded = planned.plan.downcast_ref::<EmbeddedPlan>().ok_or_else(foreign)?;
+        let (given, needed) = (planned.statement.parameters.len(), embedded.parameters.len());
+        if given != needed {
+            return Err(parameters::wrong_number(given, needed));
+        }
+        let stop = Stop::default();
+        let planning = tokio::time::timeout_at(deadline, self.physical_plan(&planned.plan, &stop));
+        let (physical, context) = planning.await.unwrap_or_else(|_| Err(too_late(timeout)))?;
+        let runtime = self.runtime.handle();
+        let rows = {
+            // Operators start tasks of their own when they are asked for their streams.
+            let _entered = runtime.enter();
+            execute_stream(physical, context)?
+        };
+        let rows = if embedded.explains { without_places(rows, &self.settings.lake.location) } else { rows };
+        Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, timeout)))
+    }
+
+    async fn tables(&self) -> Result<Vec<TableSummary>, QueryError> {
+        Ok(self.listings.newest().await.as_ref().clone())
+    }
+}
+
+/// The plan with its final types, which may differ from those it was written with: a CASE has its first
+/// branch's type until then. None where types hang on parameters that have no values yet.
+fn analyze(
+    state: &SessionState,
+    plan: &LogicalPlan,
+    parameters: &[FieldRef],
+) -> Result<Option<LogicalPlan>, QueryError> {
+    if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_)) {
+        return Ok(None);
+    }
+    match state.analyzer().execute_and_check(plan.clone(), &state.config_options().clone(), |_, _| {}) {
+        Ok(analyzed) => Ok(Some(analyzed)),
+        Err(_) if !parameters.is_empty() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn foreign() -> QueryError {
+    QueryError::new(ErrorKind::Internal, "this plan was made by another engine")
+}
+
+/// The threads queries compute with. They go on when it is dropped until their work yields.
+struct QueryRuntime {
+    handle: Handle,
+    threads: Option<Runtime>,
+}
+
+impl QueryRuntime {
+    fn start(threads: usize) -> Result<Self, QueryError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("lakegate-query")
+            .enable_all()
+            .build()
+            .map_err(|cause| {
+                QueryError::because(ErrorKind::ResourceExhausted, "cannot start the threads of queries", cause)
+            })?;
+        Ok(Self { handle: runtime.handle().clone(), threads: Some(runtime) })
+    }
+
+    fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for QueryRuntime {
+    fn drop(&mut self) {
+        // A runtime must not be waited for inside another, which is where engines are dropped.
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a literal such as `1.5` means: the exact decimal beside decimals and whole numbers, a double
+//! everywhere else.
+//!
+//! The planner is told to read such literals as decimals, for as doubles they miss the very values a
+//! decimal column holds (`m = 9999999999.99` finds nothing). Left at that, `double_column = 1.0` would
+//! cast the column, which fails on NaN, and `select 1.5` would hand decimals to people who count in
+//! doubles. So the literals are settled by what stands beside them, before values are bound to
+//! parameters: a bound decimal is no literal.
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator};
+
+/// Functions that hand one of their arguments on: a literal takes its neighbours' type.
+const HANDING_ON: &[&str] = &["coalesce", "greatest", "ifnull", "least", "make_array", "nullif", "nvl", "nvl2"];
+
+/// Settles the literals of a plan. Plans with recursive queries are left as they are: the working
+/// table's types were fixed when they were planned.
+pub(crate) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
+    if plan.exists(|node| Ok(matches!(node, LogicalPlan::RecursiveQuery(_))))? {
+        return Ok(plan);
+    }
+    Ok(plan.transform_up_with_subqueries(settle_node)?.data)
+}
+
+fn settle_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    if let LogicalPlan::Values(values) = plan {
+        let schema = DFSchema::empty();
+        let rows = values.values.into_iter().map(|row| row.into_iter().map(|e| settle_whole(e, &schema)).collect());
+        let rows = rows.collect::<Result<Vec<Vec<_>>>>()?;
+        return LogicalPlanBuilder::values(rows)?.build().map(Transformed::yes);
+    }
+    let schema = merge_schema(&plan.inputs());
+    let names = NamePreserver::new(&plan);
+    let settled = plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        Ok(Transformed::yes(name.restore(settle_whole(expr, &schema)?)))
+    })?;
+    settled.map_data(LogicalPlan::recompute_schema)
+}
+
+/// An expression nothing stands beside.
+fn settle_whole(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let settled = expr.transform_up(|e| settle_children(e, schema))?.data;
+    if is_open(&settled) { as_double(settled) } else { Ok(settled) }
+}
+
+/// Whether the type is still open: literals with a point, and what is computed from them alone.
+fn is_open(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::Decimal128(..) | ScalarValue::Decimal256(..), _) => true,
+        Expr::Negative(inner) => is_open(inner),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => {
+            let beside = |e: &Expr| is_open(e) || matches!(e, Expr::Literal(..));
+            (is_open(left) && beside(right)) || (beside(left) && is_open(right))
+        }
+        _ => false,
+    }
+}
+
+fn is_arithmetic(op: Operator) -> bool {
+    matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo)
+}
+
+fn as_double(expr: Expr) -> Result<Expr> {
+    let doubled = expr.transform_up(|e| match e {
+        Expr::Literal(value @ (ScalarValue::Decimal128(..) | ScalarValue::Decimal256(..)), metadata) => {
+            Ok(Transformed::yes(Expr::Literal(value.cast_to(&DataType::Float64)?, metadata)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(doubled.data)
+}
+
+fn settle_children(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    if !has_open_child(&expr)? || is_open(&expr) {
+        return Ok(Transformed::no(expr));
+    }
+    let stays = match &expr {
+        Expr::Cast(_) | Expr::TryCast(_) => true,
+        Expr::BinaryExpr(BinaryExpr { op, .. }) if is_arithmetic(*op) => beside_decimal(&expr, schema)?,
+        Expr::BinaryExpr(_) | Expr::Between(_) | Expr::InList(_) => !beside_float(&expr, schema)?,
+        Expr::Case(_) | Expr::WindowFunction(_) => beside_decimal(&expr, schema)?,
+        Expr::ScalarFunction(function) => {
+            let name = function.name();
+            (HANDING_ON.contains(&name) || name.starts_with("array_")) && beside_decimal(&expr, schema)?
+        }
+        _ => false,
+    };
+    if stays {
+        return Ok(Transformed::no(expr));
+    }
+    expr.map_children(|child| Ok(Transformed::yes(if is_open(&child) { as_double(child)? } else { child })))
+}
+
+fn has_open_child(expr: &Expr) -> Result<bool> {
+    let mut found = false;
+    expr.apply_children(|child| {
+        found |= is_open(child);
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+fn beside_decimal(expr: &Expr, schema: &DFSchema) -> Result<bool> {
+    any_settled_child(expr, schema, |kind| holds(kind, &|k| k.is_decimal()))
+}
+
+fn beside_float(expr: &Expr, schema: &DFSchema) -> Result<bool> {
+    any_settled_child(expr, schema, |kind| holds(kind, &|k| k.is_floating()))
+}
+
+fn any_settled_child(expr: &Expr, schema: &DFSchema, wanted: impl Fn(&DataType) -> bool) -> Result<bool> {
+    let mut found = false;
+    expr.apply_children(|child| {
+        if !is_open(child) {
+            // A child without a type, such as a parameter, decides nothing.
+            found |= child.get_type(schema).is_ok_and(|kind| wanted(&kind));
+        }
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// Whether a type, or the items of a list, are of a kind.
+fn holds(kind: &DataType, wanted: &dyn Fn(&DataType) -> bool) -> bool {
+    match kind {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            holds(item.data_type(), wanted)
+        }
+        plain => wanted(plain),
+    }
+}
