@@ -347,7 +347,9 @@ fn cut_elements(text: &[u8], phase: &mut Phase, is_end: bool) -> Cut {
                     cut.spans.push((at, end));
                     cut.end = end;
                 }
+                // Cut off within a value: what is left of it says so, and needs no second complaint.
                 _ if is_end => {
+                    *phase = Phase::End;
                     cut.spans.push((at, text.len()));
                     cut.end = text.len();
                 }
