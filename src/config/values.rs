@@ -20,12 +20,12 @@ fn parsed<T>(
     key: &str,
     context: &mut Context<'_>,
     expected: &str,
-    parse: impl FnOnce(&str, &Place) -> Result<T, Problem>,
+    parse: impl FnOnce(&str, &Place) -> Result<T, Box<Problem>>,
 ) -> Option<T> {
     let DeValue::String(text) = value.get_ref() else { return context.mismatch(value, key, expected) };
     match parse(text, &context.place(value.span(), key)) {
         Ok(parsed) => Some(parsed),
-        Err(problem) => context.note(problem),
+        Err(problem) => context.note(*problem),
     }
 }
 
@@ -42,7 +42,7 @@ fn with_unit<T>(
             if let InvalidUnit::UnknownUnit { nearest, .. } = error {
                 problem.nearest = nearest.map(str::to_owned);
             }
-            problem
+            Box::new(problem)
         })
     })
 }
@@ -64,7 +64,11 @@ pub(crate) struct Text(pub(crate) String);
 impl Low for Text {
     fn read(value: &Spanned<DeValue<'_>>, key: &str, context: &mut Context<'_>) -> Option<Self> {
         parsed(value, key, context, "a text", |text, place| {
-            if text.trim().is_empty() { Err(place.problem("the text is empty")) } else { Ok(Self(text.to_owned())) }
+            if text.trim().is_empty() {
+                Err(place.problem("the text is empty").into())
+            } else {
+                Ok(Self(text.to_owned()))
+            }
         })
     }
 
@@ -217,7 +221,7 @@ impl Low for Address {
             // `localhost` is what people write; a name that has to be looked up could mean several addresses.
             let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
             let address = numeric.as_deref().unwrap_or(text).parse().map(Self);
-            address.map_err(|_| place.problem(format!("{text:?} is no address")).expected(EXPECTED))
+            address.map_err(|_| place.problem(format!("{text:?} is no address")).expected(EXPECTED).into())
         })
     }
 
@@ -238,13 +242,15 @@ impl Low for Endpoint {
             let url = url::Url::parse(text)
                 .map_err(|error| place.problem(format!("this is no address: {error}")).expected(EXPECTED))?;
             if !url.username().is_empty() || url.password().is_some() {
-                return Err(place.problem(
-                    "an address does not hold user and password; put them into access_key_id and secret_access_key",
-                ));
+                return Err(place
+                    .problem(
+                        "an address does not hold user and password; put them into access_key_id and secret_access_key",
+                    )
+                    .into());
             }
             match url.scheme() {
                 "http" | "https" if url.has_host() => Ok(Self(url)),
-                scheme => Err(place.problem(format!("an address with scheme `{scheme}`")).expected(EXPECTED)),
+                scheme => Err(place.problem(format!("an address with scheme `{scheme}`")).expected(EXPECTED).into()),
             }
         })
     }
@@ -264,7 +270,7 @@ impl Low for Byte {
         parsed(value, key, context, EXPECTED, |text, place| match text.as_bytes() {
             [] => Ok(Self(None)),
             [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Ok(Self(Some(*byte))),
-            _ => Err(place.problem(format!("found {text:?}")).expected(EXPECTED)),
+            _ => Err(place.problem(format!("found {text:?}")).expected(EXPECTED).into()),
         })
     }
 
@@ -288,7 +294,9 @@ impl Low for CronLine {
             // A line such as `0 0 30 2 *` is well formed and never comes due.
             match cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, true) {
                 Ok(_) => Ok(Self(Box::new(cron))),
-                Err(_) => Err(place.problem(format!("{text:?} names no time that ever comes")).expected(EXPECTED)),
+                Err(_) => {
+                    Err(place.problem(format!("{text:?} names no time that ever comes")).expected(EXPECTED).into())
+                }
             }
         })
     }
@@ -332,7 +340,7 @@ impl Low for EncodingLabel {
         parsed(value, key, context, EXPECTED, |text, place| {
             encoding_rs::Encoding::for_label_no_replacement(text.as_bytes()).map(Self).ok_or_else(|| {
                 let problem = place.problem(format!("{text:?} is no known encoding")).expected(EXPECTED);
-                problem.near(text, ENCODING_LABELS.iter().copied())
+                Box::new(problem.near(text, ENCODING_LABELS.iter().copied()))
             })
         })
     }
@@ -368,10 +376,10 @@ impl Low for ColumnType {
             text.parse().map_err(|error: crate::model::column_type::InvalidType| {
                 let word = text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_lowercase();
                 let problem = place.problem(error.to_string());
-                match ELSEWHERE.iter().find(|(name, _)| *name == word) {
+                Box::new(match ELSEWHERE.iter().find(|(name, _)| *name == word) {
                     Some((_, here)) => Problem { nearest: Some((*here).to_owned()), ..problem },
                     None => problem.near(&word, TYPE_WORDS.iter().copied().filter(|known| *known != word)),
-                }
+                })
             })
         })
     }
@@ -411,10 +419,13 @@ impl Low for DateFormat {
             use chrono::format::{Item, StrftimeItems};
             let items: Vec<_> = StrftimeItems::new(text).collect();
             if items.contains(&Item::Error) {
-                return Err(place.problem(format!("{text:?} has a % code that is not known")).expected(EXPECTED));
+                return Err(place
+                    .problem(format!("{text:?} has a % code that is not known"))
+                    .expected(EXPECTED)
+                    .into());
             }
             if !items.iter().any(|item| matches!(item, Item::Numeric(..) | Item::Fixed(..))) {
-                return Err(place.problem(format!("{text:?} has no % code")).expected(EXPECTED));
+                return Err(place.problem(format!("{text:?} has no % code")).expected(EXPECTED).into());
             }
             Ok(Self(text.to_owned()))
         })
@@ -441,7 +452,7 @@ impl Low for LogLevel {
             let filter = tracing_subscriber::EnvFilter::builder().parse(text);
             if (word && !known) || filter.is_err() {
                 let problem = place.problem(format!("{text:?} is no level")).expected(EXPECTED);
-                return Err(problem.near(text, LEVELS.iter().copied()));
+                return Err(problem.near(text, LEVELS.iter().copied()).into());
             }
             Ok(Self(text.to_owned()))
         })
