@@ -30,6 +30,9 @@ const SAFE_AGE: TimeDelta = TimeDelta::hours(1);
 /// How long the log names removed files at the least: Delta's default retention is a week, less a day.
 const TOMBSTONES_LAST: TimeDelta = TimeDelta::days(6);
 
+/// Stores tell times in whole seconds: what is written right after a landing may seem to be from before it.
+const COARSE_TIMES: TimeDelta = TimeDelta::seconds(2);
+
 /// Says that orphans younger than [`SAFE_AGE`] were left, and since when orphans can have come about.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Unclean {
@@ -121,7 +124,7 @@ impl Cleaner<'_> {
         let entry = LogEntry::read(self.place, &self.snapshot.table().log_store(), chain.version).await?;
         let Some(landed) = entry.and_then(|entry| entry.committed_at) else { return Ok(self.now - SAFE_AGE) };
         let margin = if self.now - landed > TOMBSTONES_LAST { TimeDelta::days(1) } else { TimeDelta::zero() };
-        Ok(landed + margin)
+        Ok(landed + margin - COARSE_TIMES)
     }
 
     /// Paths that the log names: live files, and removed ones that older versions still read.

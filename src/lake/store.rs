@@ -61,6 +61,11 @@ impl LakePlace {
         let what = || format!("cannot make the lake's folder {}", folder.display());
         std::fs::create_dir_all(folder).map_err(|cause| LakeError::io(what(), cause))?;
         let folder = folder.canonicalize().map_err(|cause| LakeError::io(what(), cause))?;
+        if folder.to_string_lossy().contains('%') {
+            // The Delta library decodes the address twice, and would look in another folder.
+            let text = format!("the lake's folder {} has a `%` in its path; choose another name", folder.display());
+            return Err(LakeError::new(ErrorKind::InvalidInput, text));
+        }
         let path = Path::from_absolute_path(&folder)
             .map_err(|cause| LakeError::because(ErrorKind::InvalidInput, what(), cause))?;
         let url = Url::from_directory_path(&folder).map_err(|()| LakeError::new(ErrorKind::InvalidInput, what()))?;

@@ -116,6 +116,10 @@ impl TableState {
     }
 
     async fn load(&self) -> Result<Option<Newest>, LakeError> {
+        if self.place.folder().is_some_and(|folder| !folder.join("_delta_log").exists()) {
+            // The library has no error of its own for a local folder that is not there.
+            return Ok(None);
+        }
         let mut table = self.place.delta()?;
         match table.load().await {
             Ok(()) => {}
