@@ -18,6 +18,8 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_expr::PhysicalExpr;
@@ -30,6 +32,7 @@ use crate::lake::LakeError;
 use crate::lake::bounds::SafeBounds;
 use crate::lake::scan::files::FileStatistics;
 use crate::lake::snapshot::{DataFile, Pinned, features};
+use crate::lake::sort::task_context;
 use crate::lake::store::TablePlace;
 
 /// Features whose tables the library's own scan has to read.
@@ -209,6 +212,30 @@ impl<'a> Leaf<'a> {
         let names = wanted.iter().map(|index| self.pinned.schema.field(*index).name());
         Ok(names.map(|name| self.columns.table_schema().index_of(name)).collect::<std::result::Result<_, _>>()?)
     }
+}
+
+/// The rows of the files at these places in the log, one file after the other, all columns.
+///
+/// # Errors
+/// When the table uses features a plain scan cannot read.
+pub(super) fn read(
+    pinned: &Pinned,
+    environment: &Arc<RuntimeEnv>,
+    places: &[usize],
+) -> Result<SendableRecordBatchStream> {
+    let columns = table_columns(&pinned.schema, pinned.partition_columns());
+    let place = &pinned.place;
+    let group = places.iter().map(|index| files::partitioned(place, &pinned.files()[*index])).collect();
+    let store = (Arc::clone(place.store()), environment.cache_manager.get_file_metadata_cache());
+    let source = ParquetSource::new(columns.clone())
+        .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store.0, store.1)));
+    let names = pinned.schema.fields().iter().map(|field| columns.table_schema().index_of(field.name()));
+    let config = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source))
+        .with_file_group(FileGroup::new(group))
+        .with_projection_indices(Some(names.collect::<std::result::Result<_, _>>()?))?
+        .with_preserve_order(true)
+        .build();
+    DataSourceExec::from_data_source(config).execute(0, task_context(environment))
 }
 
 /// Makes a table's store known to whoever runs a plan.

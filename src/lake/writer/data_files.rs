@@ -1,0 +1,241 @@
+//! Data files in the making: how they are encoded, and what the log will say of each.
+
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake::kernel::Add;
+use deltalake::logstore::ObjectStoreRef;
+use deltalake::operations::get_num_idx_cols_and_stats_columns;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use crate::error::ErrorKind;
+use crate::lake::LakeError;
+use crate::lake::schema::{quote, statistics_columns};
+use crate::lake::writer::WriterPlace;
+use crate::lake::writer::recorded::RecordedStore;
+use crate::model::TableName;
+
+/// Rows of a row group: few enough to prune by and to hold in memory, enough to compress well.
+const ROW_GROUP_ROWS: usize = 262_144;
+
+/// Bytes of a row group where rows are wide.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// Rows encoded at a time, as DataFusion hands them out.
+const BATCH_ROWS: usize = 8192;
+
+/// Zstd level: higher ones cost twice the time for a few percent of size.
+const ZSTD_LEVEL: i32 = 1;
+
+/// In a file's entry in the log: the columns its rows are sorted by, as a JSON list.
+const TAG_SORTED_BY: &str = "lakegate.sortedBy";
+
+/// Makes the data files of one attempt. Clones share the store, the budget for uploads and what was written.
+#[derive(Clone)]
+pub(crate) struct DataFiles {
+    table: TableName,
+    schema: SchemaRef,
+    store: Arc<RecordedStore>,
+    config: WriterConfig,
+    statistics: Arc<Vec<String>>,
+    sorted_by: Option<String>,
+}
+
+impl DataFiles {
+    /// Data files with the columns `schema`; `sorted_by` are the columns their rows will be sorted by, if any.
+    ///
+    /// # Errors
+    /// Where the compression level is not known.
+    pub(crate) fn new(
+        place: &WriterPlace,
+        schema: &SchemaRef,
+        key: &[String],
+        sorted: bool,
+    ) -> Result<Self, LakeError> {
+        let table = place.place.name().clone();
+        let statistics = statistics_columns(schema, key);
+        let partitions = place.snapshot.as_ref().map_or(&[][..], |snapshot| snapshot.pinned().partition_columns());
+        // The library's own reading of an empty configuration; the list of columns goes before it.
+        let (count, _) = get_num_idx_cols_and_stats_columns(
+            None,
+            HashMap::from([("delta.dataSkippingNumIndexedCols".to_owned(), Some("0".to_owned()))]),
+        );
+        let quoted: Vec<String> = statistics.iter().map(|column| quote(column)).collect();
+        let config = WriterConfig::new(
+            Arc::clone(schema),
+            partitions.to_vec(),
+            Some(properties(&table, schema, key)?),
+            NonZeroU64::new(place.target_file_size),
+            Some(BATCH_ROWS),
+            count,
+            Some(quoted).filter(|columns| !columns.is_empty()),
+        );
+        let store = RecordedStore::new(Arc::clone(place.place.store()), place.place.path().clone());
+        let sorted_by = if sorted { serde_json::to_string(key).ok() } else { None };
+        Ok(Self {
+            table,
+            schema: Arc::clone(schema),
+            store: Arc::new(store),
+            config,
+            statistics: Arc::new(statistics),
+            sorted_by,
+        })
+    }
+
+    /// One run of data files: each is full before the next begins.
+    pub(crate) fn begin(&self) -> OpenFiles {
+        let store: ObjectStoreRef = Arc::clone(&self.store) as ObjectStoreRef;
+        OpenFiles { writer: DeltaWriter::new(store, self.config.clone()), files: self.clone() }
+    }
+
+    /// The columns of rows to be written.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// The same columns and store, for files whose rows have no order.
+    pub(crate) fn unsorted(&self) -> Self {
+        Self { sorted_by: None, ..self.clone() }
+    }
+
+    /// Removes everything written so far. Call it when nobody writes any more.
+    pub(crate) async fn discard(&self) {
+        self.store.discard().await;
+    }
+
+    /// Whether the log says a file's rows are sorted by `key`.
+    pub(crate) fn is_sorted(tags: Option<&HashMap<String, Option<String>>>, key: &[String]) -> bool {
+        let stated = tags.and_then(|tags| tags.get(TAG_SORTED_BY)?.as_deref());
+        stated.is_some_and(|stated| serde_json::from_str::<Vec<String>>(stated).is_ok_and(|by| by == key))
+    }
+
+    fn error(&self, cause: deltalake::DeltaTableError) -> LakeError {
+        LakeError::delta(format!("cannot write a data file of table {}", self.table), cause)
+    }
+
+    fn complete(&self, mut add: Add) -> Add {
+        add.stats = add.stats.and_then(|stats| self.only_listed(&stats));
+        if let Some(sorted_by) = &self.sorted_by {
+            let tag = (TAG_SORTED_BY.to_owned(), Some(sorted_by.clone()));
+            add.tags.get_or_insert_with(HashMap::new).extend([tag]);
+        }
+        add
+    }
+
+    /// The writer finds a column by the last part of its path, so a nested field of the same name would get
+    /// statistics that are not safe; they are taken out.
+    fn only_listed(&self, stats: &str) -> Option<String> {
+        let mut stats: serde_json::Value = serde_json::from_str(stats).ok()?;
+        for part in ["minValues", "maxValues", "nullCount"] {
+            let Some(serde_json::Value::Object(columns)) = stats.get_mut(part) else { continue };
+            columns.retain(|column, value| self.statistics.contains(column) && !value.is_object());
+        }
+        Some(stats.to_string())
+    }
+}
+
+/// Data files being written, one after the other. Must be closed or aborted.
+pub(crate) struct OpenFiles {
+    writer: DeltaWriter,
+    files: DataFiles,
+}
+
+impl OpenFiles {
+    /// Encodes rows; a full file is uploaded meanwhile.
+    pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
+        self.writer.write(rows).await.map_err(|cause| self.files.error(cause))
+    }
+
+    /// Completes the last file; the files are durable but no version names them yet.
+    pub(crate) async fn close(self) -> Result<Vec<Add>, LakeError> {
+        let adds = self.writer.close().await.map_err(|cause| self.files.error(cause))?;
+        Ok(adds.into_iter().map(|add| self.files.complete(add)).collect())
+    }
+
+    /// Gives up; complete files stay until they are discarded.
+    pub(crate) async fn abort(self) {
+        if let Err(cause) = self.writer.abort().await {
+            tracing::warn!(table = %self.files.table, %cause, "an upload could not be given up");
+        }
+    }
+}
+
+fn properties(table: &TableName, schema: &Schema, key: &[String]) -> Result<WriterProperties, LakeError> {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(|cause| {
+        LakeError::because(ErrorKind::Internal, format!("cannot compress data files of table {table}"), cause)
+    })?;
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+        .set_statistics_enabled(EnabledStatistics::Page);
+    for column in float_columns(schema) {
+        // Parquet leaves NaN out of minimum and maximum, DataFusion compares it as the greatest number.
+        builder = builder.set_column_statistics_enabled(column, EnabledStatistics::None);
+    }
+    for field in schema.fields().iter().filter(|field| key.contains(field.name()) && is_random(field)) {
+        let column = ColumnPath::from(field.name().as_str());
+        builder = builder
+            .set_column_bloom_filter_enabled(column.clone(), true)
+            .set_column_bloom_filter_max_ndv(column, ROW_GROUP_ROWS as u64);
+    }
+    Ok(builder.build())
+}
+
+/// Whether a key of this type may be text or a UUID, which ranges prune badly.
+fn is_random(field: &Field) -> bool {
+    matches!(field.data_type(), DataType::Utf8 | DataType::Binary | DataType::FixedSizeBinary(_))
+}
+
+/// The Parquet paths of all floats, nested ones too.
+fn float_columns(schema: &Schema) -> Vec<ColumnPath> {
+    let mut found = Vec::new();
+    for field in schema.fields() {
+        collect_floats(field, &[], &mut found);
+    }
+    found
+}
+
+fn collect_floats(field: &Field, above: &[String], found: &mut Vec<ColumnPath>) {
+    let mut path = above.to_vec();
+    path.push(field.name().clone());
+    match field.data_type() {
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => found.push(ColumnPath::new(path)),
+        DataType::Struct(fields) => fields.iter().for_each(|field| collect_floats(field, &path, found)),
+        DataType::List(item) => {
+            // The three levels of a list (Parquet format, "Lists").
+            path.push("list".to_owned());
+            collect_floats(item, &path, found);
+        }
+        DataType::Map(entries, _) => collect_floats(entries, &path, found),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::ColumnType;
+
+    use super::*;
+
+    #[test]
+    fn floats_are_found_at_every_depth() {
+        let kind: ColumnType = "struct<a: array<struct<x: double>>, m: map<string, real>>".parse().unwrap();
+        let schema = Schema::new(vec![
+            Field::new("f", DataType::Float64, true),
+            Field::new("s", kind.to_arrow(), true),
+            Field::new("n", DataType::Int64, true),
+        ]);
+        let paths: Vec<String> = float_columns(&schema).iter().map(ColumnPath::string).collect();
+        assert_eq!(paths, ["f", "s.a.list.element.x", "s.m.key_value.value"]);
+        let converted = parquet::arrow::ArrowSchemaConverter::new().convert(&schema).unwrap();
+        let stored: Vec<String> = converted.columns().iter().map(|column| column.path().string()).collect();
+        assert!(paths.iter().all(|path| stored.contains(path)), "{stored:?}");
+    }
+}
