@@ -19,6 +19,8 @@ const MOST_STATEMENTS: usize = 10_000;
 const MOST_BYTES: usize = 64 << 20;
 /// How long values are kept that nobody uses. The statement outlives them: its handle holds its text.
 const IDLE: Duration = Duration::from_secs(3600);
+/// How often unused values are looked for: each look goes through all of them.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// The values bound on this server.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Bindings {
 struct State {
     entries: HashMap<Uuid, Entry>,
     bytes: usize,
+    /// When unused values were looked for last.
+    swept: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -85,9 +89,12 @@ impl State {
     }
 
     fn make_room(&mut self, now: Instant, bytes: usize) {
-        let idle = |entry: &Entry| now.saturating_duration_since(entry.used) >= IDLE;
-        let gone: Vec<Uuid> = self.entries.iter().filter(|(_, entry)| idle(entry)).map(|(id, _)| *id).collect();
-        gone.into_iter().for_each(|statement| self.remove(statement));
+        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP) {
+            self.swept = Some(now);
+            let idle = |entry: &Entry| now.saturating_duration_since(entry.used) >= IDLE;
+            let gone: Vec<Uuid> = self.entries.iter().filter(|(_, entry)| idle(entry)).map(|(id, _)| *id).collect();
+            gone.into_iter().for_each(|statement| self.remove(statement));
+        }
         while self.entries.len() >= MOST_STATEMENTS || (self.bytes + bytes > MOST_BYTES && !self.entries.is_empty()) {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id);
             oldest.into_iter().for_each(|statement| self.remove(statement));
