@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, UInt32Type};
 use arrow::ipc::convert::try_schema_from_ipc_buffer;
 use arrow_flight::sql::{

@@ -11,10 +11,8 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
 use chrono::DateTime;
 use futures::TryStreamExt;
-use lakegate::config::{LogFormat, LogSettings, Settings};
-use lakegate::config::{LakeSettings, Limits, ServeSettings, TicketSettings};
+use lakegate::config::{Settings, TicketSettings};
 use lakegate::flight::{FlightError, ServiceParts, serve};
-use lakegate::model::Location;
 use lakegate::runtime::clock::ManualClock;
 use lakegate::runtime::shutdown::Shutdown;
 use tokio::net::TcpListener;
@@ -89,36 +87,14 @@ impl TestServer {
     }
 }
 
-/// Settings of a server for tests.
+/// Settings of a server for tests: the defaults, but for what tests look at.
 pub(crate) fn settings(options: &Options) -> Settings {
-    let one = std::num::NonZeroUsize::MIN;
-    Settings {
-        folder: "/nonexistent".into(),
-        lake: LakeSettings {
-            location: Location::Local("/nonexistent/lake".into()),
-            connection: None,
-            target_file_size: 1 << 20,
-            lease_lifetime: Duration::from_secs(30),
-        },
-        limits: Limits {
-            memory: 1 << 30,
-            spill: 1 << 30,
-            spill_folder: None,
-            threads: one,
-            parallel_tables: one,
-            query_timeout: options.query_timeout,
-            lease_wait: Duration::from_secs(1),
-        },
-        serve: ServeSettings {
-            flight: "127.0.0.1:0".parse().unwrap(),
-            allow_anonymous_network: false,
-            drain: options.drain,
-        },
-        tickets: TicketSettings { key: Some(options.key.repeat(32).into()), lifetime: Duration::from_secs(60) },
-        logs: LogSettings { level: "info".to_owned(), format: LogFormat::Human },
-        connections: Default::default(),
-        tables: Default::default(),
-    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = lakegate::config::load(folder.path(), None).unwrap();
+    settings.limits.query_timeout = options.query_timeout;
+    settings.serve.drain = options.drain;
+    settings.tickets = TicketSettings { key: Some(options.key.repeat(32).into()), lifetime: Duration::from_secs(60) };
+    settings
 }
 
 /// The ticket of a result's one endpoint, which has no location.

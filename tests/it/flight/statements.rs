@@ -143,14 +143,6 @@ async fn a_big_result_arrives_whole_in_messages_below_four_megabytes() {
 }
 
 #[tokio::test]
-async fn rows_without_columns_arrive() {
-    let server = TestServer::start().await;
-    let mut client = server.client().await;
-    let info = client.execute("select count(*) from (select 1 from weather.hourly)".to_owned(), None).await.unwrap();
-    assert_eq!(text(&read(&mut client, info).await), ["3"]);
-}
-
-#[tokio::test]
 async fn a_ticket_is_redeemed_by_another_server_with_the_same_key_and_by_no_other() {
     let first = TestServer::start().await;
     let second = TestServer::start().await;
