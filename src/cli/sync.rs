@@ -13,7 +13,7 @@ use crate::cli::output::columns;
 use crate::cli::program::{self, Chatter, Program};
 use crate::cli::signals;
 use crate::etl::{Loads, SyncOptions, SyncReport, TableOutcome};
-use crate::model::LoadStatus;
+use crate::journal::LoadStatus;
 
 pub(super) fn run(common: &Common, arguments: &Sync) -> Result<(), CliError> {
     let bars = MultiProgress::new();
