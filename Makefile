@@ -42,10 +42,10 @@ test-rust: test-venv
 	@echo "== Rust tests (building them the first time takes 15 to 30 minutes on 2 cores)"
 	LAKEGATE_TEST_PYTHON=$(TEST_PYTHON) cargo test --locked
 
-# The server the Python tests start is the one `cargo test` has built.
+# The server the Python tests start is the one `cargo test` builds.
 test-python: test-venv
-	@echo "== Python tests (about 1 minute)"
-	@cargo build --locked --quiet --bin lakegate
+	@echo "== Python tests (about 1 minute once the program is built)"
+	@cargo test --locked --quiet --no-run --test it
 	LAKEGATE_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/lakegate" PYTHONPATH=python-client/src \
 	  $(TEST_PYTHON) -m pytest -q -c python-client/pyproject.toml --rootdir . python-client/tests tests/clients
 
