@@ -68,7 +68,7 @@ def rejects(client: lakegate.Client) -> None:
     heading("The broken rows: kept, each with its file, line and reason (system.rejects)")
     frame = client.sql("select * from system.rejects").to_pandas()
     frame["file"] = frame["file"].str.rsplit("/", n=1).str[-1]
-    wanted = [name for name in ("file", "line", "column", "reason") if name in frame]
+    wanted = ["file", "line", "column_name", "reason"]
     show(frame[wanted].sort_values(["file", "line"]))
 
 
