@@ -60,9 +60,10 @@ lint: test-venv
 	$(TEST_PYTHON) -m ruff format --check --config python-client/pyproject.toml python-client tests benches .ci
 	cd python-client && $(TEST_PYTHON) -m mypy
 
-bench: test-venv
+bench: prerequisites
 	@echo "== Building lakegate as it is shipped (fat link-time optimisation: 20 to 40 minutes on 2 cores the first time)"
 	@cargo build --locked --profile dist --bin lakegate
-	@cargo build --locked --profile dist --example scan
 	@.ci/venv $(VENVS)/bench benches/requirements.txt
-	PYTHONPATH=python-client/src $(abspath $(VENVS))/bench/bin/python benches/run.py --target "$(abspath $(CARGO_TARGET_DIR))/dist"
+	@echo "== Measuring (about 1 hour for all; BENCH=load, apply, resync or flight for one)"
+	@$(abspath $(VENVS))/bench/bin/python benches/run.py --target "$(abspath $(CARGO_TARGET_DIR))/dist" \
+	  --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" $(BENCH)

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::config::TableDefinition;
 use crate::error::Classify;
 use crate::etl::{EtlError, TableOutcome};
+use crate::journal::LoadStatus;
 use crate::lake::Lake;
-use crate::model::{LoadStatus, TableName};
+use crate::model::TableName;
 
 /// Tables that are loaded together: one table, or all members of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]

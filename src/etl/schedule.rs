@@ -10,7 +10,8 @@ use crate::config::Schedule;
 use crate::error::chain_text;
 use crate::etl::group::{self, Unit};
 use crate::etl::{Loads, Progress, SyncOptions, SyncReport};
-use crate::model::{LoadStatus, TableName};
+use crate::journal::LoadStatus;
+use crate::model::TableName;
 use crate::runtime::shutdown::Shutdown;
 
 /// How often what happened is written into the journal: `system.loads` of another process is that much

@@ -6,16 +6,17 @@
 
 mod error;
 mod fold;
+mod record;
 mod segment;
 
 pub use error::JournalError;
+pub use record::{LoadRecord, LoadStatus};
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::config::LakeSettings;
-use crate::model::LoadRecord;
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
 

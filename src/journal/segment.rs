@@ -14,7 +14,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::config::LakeSettings;
 use crate::journal::JournalError;
-use crate::model::LoadRecord;
+use crate::journal::LoadRecord;
 use crate::runtime::store;
 
 /// Version of the segments' format.

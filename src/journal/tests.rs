@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::fold::FOLD_AT;
 use super::*;
-use crate::model::{LoadStatus, Location};
+use crate::journal::LoadStatus;
+use crate::model::Location;
 use crate::runtime::clock::ManualClock;
 
 fn settings(folder: &std::path::Path) -> LakeSettings {

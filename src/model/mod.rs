@@ -12,7 +12,7 @@ pub mod wire;
 pub use change::{ChangeBatch, ChangeKind};
 pub use column_type::ColumnType;
 pub use file::{CarriedFile, FileStatus};
-pub use load::{LoadMode, LoadRecord, LoadStatus};
+pub use load::LoadMode;
 pub use location::Location;
 pub use name::TableName;
 pub use reject::Reject;

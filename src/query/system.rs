@@ -37,9 +37,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::config::{Settings, TableDefinition};
 use crate::error::{Classify, ErrorKind};
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError, LoadRecord, LoadStatus};
 use crate::lake::{Lake, LakeError};
-use crate::model::{CarriedFile, FileStatus, LoadMode, LoadRecord, LoadStatus, Reject, TableName};
+use crate::model::{CarriedFile, FileStatus, LoadMode, Reject, TableName};
 use crate::query::QueryError;
 
 /// The schema's name.
@@ -463,8 +463,8 @@ impl From<LakeError> for StorageFailure {
     }
 }
 
-impl From<crate::journal::JournalError> for StorageFailure {
-    fn from(error: crate::journal::JournalError) -> Self {
+impl From<JournalError> for StorageFailure {
+    fn from(error: JournalError) -> Self {
         tracing::warn!(error = %crate::error::chain_text(&error), "the journal could not be read");
         Self(QueryError::new(error.kind(), "the journal of loads could not be read; look into the server's log"))
     }
