@@ -13,7 +13,7 @@ use crate::cli::arguments::{Common, LogLines};
 use crate::config::{self, LogSettings, Settings};
 use crate::journal::Journal;
 use crate::lake::Lake;
-use crate::query::{self, QueryEngine};
+use crate::query::{self, LakeEngine, QueryEngine};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::telemetry;
 
@@ -49,6 +49,9 @@ pub(super) fn settings(common: &Common, chatter: Chatter, bars: &MultiProgress) 
     let (folder, file) = place(common)?;
     let settings = config::load(&folder, file.as_deref()).map_err(|problems| CliError::Usage(problems.to_string()))?;
     logs(common, chatter, &settings.logs, bars)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
     Ok(Arc::new(settings))
 }
 
@@ -97,8 +100,9 @@ impl Program {
 
     /// What answers SQL.
     pub(super) fn engine(&self) -> Result<Arc<dyn QueryEngine>, CliError> {
-        let _ = (&self.settings, &self.journal);
-        Err(CliError::Failed("the query engine is not built yet".to_owned()))
+        let (settings, journal) = (Arc::clone(&self.settings), Arc::clone(&self.journal));
+        let engine = LakeEngine::new(settings, self.lake.clone(), journal, Arc::clone(&self.clock));
+        Ok(Arc::new(engine.map_err(|error| CliError::failed(&error))?))
     }
 }
 

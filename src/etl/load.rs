@@ -1,5 +1,6 @@
 //! One load of one table: lease, attempt, reading, writing, one commit.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::etl::definition::{self, DefinitionMark};
 use crate::etl::rejects::RejectTally;
 use crate::etl::{EtlError, OpenSource, Progress};
 use crate::journal::LoadStatus;
-use crate::lake::{Attempt, Facts, Lake, RewriteEstimate, Staged, TableWriter, WritePlan};
+use crate::lake::{Attempt, Facts, Lake, LakeTable, Lease, RewriteEstimate, Staged, TableWriter, WritePlan};
 use crate::model::{CarriedFile, FileStatus, LoadMode};
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
@@ -63,7 +64,13 @@ impl Load {
             lease = table.lease("load", self.lease_wait) => lease?,
             () = self.stop.requested() => return Err(EtlError::Stopped),
         };
-        let mut attempt = table.begin(&lease).await?;
+        let result = self.run_under(&table, &lease, figures).await;
+        lease.release().await;
+        result
+    }
+
+    async fn run_under(&self, table: &LakeTable, lease: &Lease, figures: &mut Figures) -> Result<LoadStatus, EtlError> {
+        let mut attempt = table.begin(lease).await?;
         figures.version = attempt.snapshot().map(|snapshot| snapshot.version());
         let mark = DefinitionMark::of(&self.definition);
         if !self.reload {
@@ -220,6 +227,7 @@ impl Load {
                 }
             }
         }
+        carry_renamed(&mut end.files, attempt.chain().files(), &staged.data_files_renamed);
         let (rows_written, bytes_written) = (staged.rows_written, staged.bytes_written);
         let position = Some(end.position.clone()).filter(|position| !position.is_null());
         let facts = Facts {
@@ -271,12 +279,32 @@ impl Load {
         if !self.reload {
             return Vec::new();
         }
-        let carried: std::collections::HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let carried: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
         attempt.chain().files().keys().filter(|path| !carried.contains(path.as_str())).cloned().collect()
     }
 
     fn broken(&self, reason: &str) -> EtlError {
         EtlError::Broken { table: self.definition.name.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// Data files that were written anew for wider columns have new names: every source file whose rows stand in
+/// one of them says so again.
+fn carry_renamed(
+    files: &mut Vec<CarriedFile>,
+    known: &HashMap<String, CarriedFile>,
+    renamed: &BTreeMap<String, Vec<String>>,
+) {
+    if renamed.is_empty() {
+        return;
+    }
+    let carried: HashSet<String> = files.iter().map(|file| file.path.clone()).collect();
+    let moved = |file: &&CarriedFile| file.data_files.iter().any(|name| renamed.contains_key(name));
+    files.extend(known.values().filter(moved).filter(|file| !carried.contains(&file.path)).cloned());
+    for file in files {
+        let names = std::mem::take(&mut file.data_files);
+        file.data_files =
+            names.into_iter().flat_map(|name| renamed.get(&name).cloned().unwrap_or_else(|| vec![name])).collect();
     }
 }
 

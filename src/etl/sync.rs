@@ -18,6 +18,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::fault;
 use crate::runtime::retry::{RetryPolicy, retry};
 use crate::runtime::shutdown::Shutdown;
+use crate::source::files::FilesSource;
 use crate::source::{Source, SourceError};
 
 /// Makes the source a definition names.
@@ -272,6 +273,5 @@ async fn run_again(load: Arc<Load>) -> (Figures, Result<LoadStatus, EtlError>) {
 }
 
 fn open_files(definition: &TableDefinition, clock: Arc<dyn Clock>) -> Result<Box<dyn Source>, SourceError> {
-    let _ = (definition, clock);
-    Err(SourceError::new(crate::error::ErrorKind::Unsupported, "not built yet"))
+    Ok(Box::new(FilesSource::new(definition, clock)?))
 }

@@ -123,10 +123,8 @@ impl QueryEngine for MemoryEngine {
             late.await;
             Err(DataFusionError::from(QueryError::new(ErrorKind::DeadlineExceeded, "the statement ran too long")))
         });
-        let ended = futures::StreamExt::chain(
-            futures::StreamExt::map(batches, Some),
-            futures::stream::once(async { None }),
-        );
+        let ended =
+            futures::StreamExt::chain(futures::StreamExt::map(batches, Some), futures::stream::once(async { None }));
         let both = futures::stream::select(ended, futures::StreamExt::map(late, Some));
         let both = futures::StreamExt::take_while(both, |item| std::future::ready(item.is_some()));
         let both = futures::StreamExt::filter_map(both, std::future::ready);
@@ -211,10 +209,8 @@ fn memory_of(batches: Vec<RecordBatch>) -> Arc<dyn TableProvider> {
 }
 
 fn batch(columns: Vec<(&str, ArrayRef, bool)>) -> RecordBatch {
-    let fields: Vec<_> = columns
-        .iter()
-        .map(|(name, array, nullable)| Field::new(*name, array.data_type().clone(), *nullable))
-        .collect();
+    let fields: Vec<_> =
+        columns.iter().map(|(name, array, nullable)| Field::new(*name, array.data_type().clone(), *nullable)).collect();
     let columns = columns.into_iter().map(|(_, array, _)| array).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
 }

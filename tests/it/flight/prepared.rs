@@ -6,8 +6,8 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, UnionArray};
 use arrow::datatypes::{DataType, Field, Schema, UnionFields};
 use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::{
-    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    CommandPreparedStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
+    ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
+    Any, CommandPreparedStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
 };
 use arrow_flight::{Action, FlightDescriptor};
 use futures::{StreamExt, TryStreamExt};
@@ -47,7 +47,8 @@ async fn numbered_parameters_are_told_in_order() {
     let mut client = server.client().await;
     let list = (1..=11).rev().map(|number| format!("${number}")).collect::<Vec<_>>().join(", ");
     let prepared = client.prepare(format!("select {list}"), None).await.unwrap();
-    let names: Vec<_> = prepared.parameter_schema().unwrap().fields().iter().map(|field| field.name().clone()).collect();
+    let names: Vec<_> =
+        prepared.parameter_schema().unwrap().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, (1..=11).map(|number| format!("${number}")).collect::<Vec<_>>());
     assert!(prepared.parameter_schema().unwrap().fields().iter().all(|field| field.data_type() == &DataType::Utf8));
 }
@@ -173,8 +174,10 @@ async fn run(server: &TestServer, handle: &bytes::Bytes) -> Vec<String> {
 
 /// One value as flightsql-dbapi sends it.
 fn union_of(value: i64) -> RecordBatch {
-    let fields =
-        UnionFields::from_fields([Field::new("int", DataType::Int64, true), Field::new("string", DataType::Utf8, true)]);
+    let fields = UnionFields::from_fields([
+        Field::new("int", DataType::Int64, true),
+        Field::new("string", DataType::Utf8, true),
+    ]);
     let children: Vec<ArrayRef> =
         vec![Arc::new(Int64Array::from(vec![value])), Arc::new(StringArray::from(Vec::<&str>::new()))];
     let union = UnionArray::try_new(fields, vec![0_i8].into(), Some(vec![0].into()), children).unwrap();

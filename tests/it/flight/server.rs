@@ -112,7 +112,10 @@ pub(crate) async fn read(client: &mut FlightSqlServiceClient<Channel>, info: Fli
 }
 
 /// The batches of a stream, which has to open with the schema that was announced.
-pub(crate) async fn collect(mut stream: FlightRecordBatchStream, announced: &arrow::datatypes::Schema) -> Vec<RecordBatch> {
+pub(crate) async fn collect(
+    mut stream: FlightRecordBatchStream,
+    announced: &arrow::datatypes::Schema,
+) -> Vec<RecordBatch> {
     let mut batches = Vec::new();
     while let Some(batch) = stream.try_next().await.unwrap() {
         batches.push(batch);

@@ -130,10 +130,8 @@ async fn tables_are_listed_as_flights_that_can_be_flown() {
 async fn a_big_result_arrives_whole_in_messages_below_four_megabytes() {
     let server = TestServer::start().await;
     let batches = query(&server, "select * from big.numbers").await.unwrap();
-    let sum: i64 = batches
-        .iter()
-        .map(|batch| batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>())
-        .sum();
+    let sum: i64 =
+        batches.iter().map(|batch| batch.column(0).as_primitive::<Int64Type>().values().iter().sum::<i64>()).sum();
     assert_eq!(sum, BIG_ROWS * (BIG_ROWS - 1) / 2);
     let mut client = server.plain_client().await;
     let messages = client.do_get(Ticket::new("select * from big.numbers")).await.unwrap().into_inner();
@@ -147,7 +145,8 @@ async fn a_ticket_is_redeemed_by_another_server_with_the_same_key_and_by_no_othe
     let first = TestServer::start().await;
     let second = TestServer::start().await;
     let stranger = TestServer::start_with(Options { key: "02", ..Options::default() }).await;
-    let info = first.client().await.execute("select hour from weather.hourly order by 1".to_owned(), None).await.unwrap();
+    let info =
+        first.client().await.execute("select hour from weather.hourly order by 1".to_owned(), None).await.unwrap();
     assert_eq!(text(&read(&mut second.client().await, info.clone()).await), ["1", "2", "3"]);
     let refused = stranger.plain_client().await.do_get(ticket(&info)).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
