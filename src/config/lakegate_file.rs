@@ -63,7 +63,7 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
 fn lake_settings(low: &LowLake, connections: &Connections, around: &mut Surroundings<'_>) -> Option<LakeSettings> {
     let location = low.location.given().and_then(|at| location(at, around));
     if let (Some(Location::S3 { key, .. }), Some(at)) = (&location, low.location.given())
-        && key.contains(['*', '?', '['])
+        && key.contains(['*', '?', '[', '{'])
     {
         around.problems.push(at.place.problem("the lake is one place, not a pattern"));
     }

@@ -87,16 +87,22 @@ fn file_source(at: &At<LowSource>, connections: &Connections, around: &mut Surro
     Some(FileSource { files: files?, connection: connection?, format: format?, settle: low.settle.copied()?.0 })
 }
 
+/// What makes a path a pattern.
+const WILDCARDS: [char; 4] = ['*', '?', '[', '{'];
+
 /// The place of the files, with a pattern that can be matched.
 fn pattern(at: &At<Text>, around: &mut Surroundings<'_>) -> Option<Location> {
     let location = location(at, around)?;
-    let glob = match &location {
-        Location::Local(path) => path.to_string_lossy().into_owned(),
-        Location::S3 { key, .. } => key.clone(),
-    };
-    if let Err(error) = globset::GlobBuilder::new(&glob).literal_separator(true).build() {
+    if let Err(error) = globset::GlobBuilder::new(&at.value.0).literal_separator(true).build() {
         let message = format!("{:?} is no pattern: {}", at.value.0, error.kind());
-        around.problems.push(at.place.problem(message).expected("a path with *, ?, [a-z] or **"));
+        around.problems.push(at.place.problem(message).expected("a path with *, ?, [a-z], {a,b} or **"));
+        return None;
+    }
+    let below_folder = matches!(&location, Location::Local(path) if path.starts_with(around.folder));
+    if below_folder && around.folder.to_string_lossy().contains(WILDCARDS) {
+        let folder = around.folder.display();
+        let message = format!("the folder {folder} has a character in its name that counts as a wildcard");
+        around.problems.push(at.place.problem(message).expected("a folder without *, ?, [ and {, or an absolute path"));
         return None;
     }
     Some(location)

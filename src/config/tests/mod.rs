@@ -1,5 +1,6 @@
 //! Whole configurations in temporary folders: what they become, and what is said about wrong ones.
 
+mod broken;
 mod guide;
 mod mistakes;
 
@@ -409,4 +410,11 @@ fn the_schemas_know_every_key_with_its_meaning() {
         assert!(paths.iter().any(|known| known == path), "{path} {paths:?}");
     }
     assert!(schema::key_paths(&lakegate).iter().any(|path| path == "connections.NAME.secret_access_key.env"));
+}
+
+#[test]
+fn a_folder_whose_name_is_a_pattern_is_named_before_it_matches_nothing() {
+    let outer = folder(&[("[old]/tables/a/b.toml", "[source]\nfiles = \"a.csv\"")]);
+    let said = load(&outer.path().join("[old]"), None).unwrap_err().to_string();
+    assert!(said.starts_with("tables/a/b.toml:2:9: source.files: the folder ") && said.contains("wildcard"), "{said}");
 }
