@@ -20,7 +20,6 @@ use crate::lake::store::TablePlace;
 use crate::lake::writer::modes::Work;
 use crate::lake::{LakeError, Snapshot};
 use crate::model::{ChangeBatch, ChangeKind, LoadMode};
-use crate::runtime::fault;
 
 pub(super) use data_files::DataFiles;
 pub(super) use encoders::{Pipe, encode};
@@ -243,7 +242,6 @@ impl TableWriter {
         staged.rows_written = done.rows.unwrap_or(staged.rows_written);
         staged.data_files_by_file = done.by_file;
         staged.add(done.adds);
-        fault::point("lake.data.written")?;
         Ok(staged)
     }
 }

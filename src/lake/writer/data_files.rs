@@ -27,8 +27,14 @@ const ROW_GROUP_ROWS: usize = 262_144;
 /// Bytes of a row group where rows are wide.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
-/// Rows encoded at a time, as DataFusion hands them out.
-const BATCH_ROWS: usize = 8192;
+/// Most rows between two looks at how big a file has become, as DataFusion hands them out.
+const MOST_ROWS_A_LOOK: u64 = 8192;
+
+/// Fewest rows between two looks: each costs a walk over the columns.
+const FEWEST_ROWS_A_LOOK: u64 = 64;
+
+/// Bytes a row is taken to have, compressed, in finding how often to look: more than most have.
+const BYTES_A_ROW: u64 = 512;
 
 /// Zstd level: higher ones cost twice the time for a few percent of size.
 const ZSTD_LEVEL: i32 = 1;
@@ -66,13 +72,14 @@ impl DataFiles {
             None,
             HashMap::from([("delta.dataSkippingNumIndexedCols".to_owned(), Some("0".to_owned()))]),
         );
+        let look = (place.target_file_size / BYTES_A_ROW).clamp(FEWEST_ROWS_A_LOOK, MOST_ROWS_A_LOOK);
         let quoted: Vec<String> = statistics.iter().map(|column| quote(column)).collect();
         let config = WriterConfig::new(
             Arc::clone(schema),
             partitions.to_vec(),
             Some(properties(&table, schema, key)?),
             NonZeroU64::new(place.target_file_size),
-            Some(BATCH_ROWS),
+            usize::try_from(look).ok(),
             count,
             Some(quoted).filter(|columns| !columns.is_empty()),
         );

@@ -1,0 +1,117 @@
+//! Reading a pinned version: pruning never loses a row, and what the log knows is answered from it.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use lakegate::model::{ChangeKind, LoadMode};
+
+use super::{Fixture, change, plan, rows};
+
+/// A few rows with values that statistics get wrong.
+fn traps(from: i64) -> RecordBatch {
+    let each = from..from + 50;
+    let text = |n: i64| if n % 5 == 0 { None } else { Some(format!("{}{n:04}", "z".repeat(70))) };
+    let float = |n: i64| if n % 7 == 0 { f64::NAN } else { n as f64 / 4.0 };
+    let wide = Decimal128Array::from_iter_values(each.clone().map(|n| 12_345_678_901_234_567_890 + i128::from(n)));
+    let narrow = Decimal128Array::from_iter_values(each.clone().map(|n| i128::from(n) * 101));
+    let times = TimestampMicrosecondArray::from_iter_values(each.clone().map(|n| n * 1_234_567 - 999));
+    rows(vec![
+        ("id", Arc::new(Int64Array::from_iter_values(each.clone())) as ArrayRef),
+        ("at", Arc::new(times.with_timezone("UTC"))),
+        ("text", Arc::new(StringArray::from_iter(each.clone().map(text)))),
+        ("f", Arc::new(Float64Array::from_iter_values(each.clone().map(float)))),
+        ("wide", Arc::new(wide.with_precision_and_scale(22, 4).unwrap())),
+        ("narrow", Arc::new(narrow.with_precision_and_scale(12, 2).unwrap())),
+        ("day", Arc::new(Date32Array::from_iter_values(each.map(|n| i32::try_from(n).unwrap())))),
+    ])
+}
+
+async fn filled() -> (Fixture, RecordBatch) {
+    let fixture = Fixture::new(64 << 20).await;
+    let mut all = Vec::new();
+    for from in [-200, 0, 25, 4000] {
+        let batch = traps(from);
+        let load = plan(batch.schema(), &[], LoadMode::Append);
+        fixture.load(load, vec![change(ChangeKind::Append, batch.clone())]).await.unwrap();
+        all.push(batch);
+    }
+    let together = arrow::compute::concat_batches(&all[0].schema(), &all).unwrap();
+    (fixture, together)
+}
+
+const QUESTIONS: &[&str] = &[
+    "select count(*), min(id), max(id), min(day), max(day), min(at), max(at), min(text), max(text) from t",
+    "select count(*), count(text), count(f) from t",
+    "select * from t where at = (select max(at) from t)",
+    "select * from t where id = 24 order by f",
+    "select id from t where f > 5 order by id",
+    "select id from t where f > 1000000 order by id",
+    "select id from t where wide = 1234567890123456.7901 order by id",
+    "select id from t where wide > 1234567890123456.7930 and narrow < 30 order by id",
+    "select id from t where text is null order by id",
+    "select id from t where text >= 'zzzz' and text < 'zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz0010' order by id",
+    "select day, count(*) from t where day between date '1970-01-10' and date '1970-02-01' group by day order by day",
+    "select count(*) from (select * from t limit 3)",
+    "select sum(id) from t where id in (-190, 30, 4049, 5000)",
+    "select min(id), max(id) from t where id > 10",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_question_has_the_answer_it_has_over_the_rows_in_memory() {
+    let (fixture, together) = filled().await;
+    for pushdown in [false, true] {
+        let mut config = SessionConfig::new().with_target_partitions(3);
+        config.options_mut().execution.parquet.pushdown_filters = pushdown;
+        config.options_mut().sql_parser.parse_float_as_decimal = true;
+        let stored = SessionContext::new_with_config(config.clone());
+        let snapshot = fixture.lake.table(&fixture.table).snapshot().await.unwrap().unwrap();
+        stored.register_table("t", snapshot.provider()).unwrap();
+        let memory = SessionContext::new_with_config(config);
+        memory.register_batch("t", together.clone()).unwrap();
+        for question in QUESTIONS {
+            let answer = stored.sql(question).await.unwrap().collect().await.unwrap();
+            let expected = memory.sql(question).await.unwrap().collect().await.unwrap();
+            let texts = [answer, expected].map(|rows| pretty_format_batches(&rows).unwrap().to_string());
+            assert_eq!(texts[0], texts[1], "{question}");
+        }
+    }
+}
+
+async fn physical(fixture: &Fixture, sql: &str) -> String {
+    let rows = fixture.query(&format!("explain format indent {sql}")).await;
+    pretty_format_batches(&rows).unwrap().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_and_extremes_come_from_the_log_and_filters_leave_files_out() {
+    let (fixture, _) = filled().await;
+    for known in ["select count(*) from t", "select min(id), max(day) from t"] {
+        let plan = physical(&fixture, known).await;
+        assert!(!plan.contains("DataSourceExec: file_groups"), "{plan}");
+    }
+    let one = physical(&fixture, "select text from t where id = 4010").await;
+    assert!(one.contains("{1 group: [["), "{one}");
+    assert_eq!(one.matches(".parquet").count(), 1, "{one}");
+    let limited = physical(&fixture, "select text from t limit 5").await;
+    assert_eq!(limited.matches(".parquet").count(), 1, "{limited}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pinned_version_stays_what_it_was() {
+    let (fixture, _) = filled().await;
+    let pinned = fixture.lake.table(&fixture.table).snapshot().await.unwrap().unwrap();
+    let delete = rows(vec![("id", Arc::new(Int64Array::from_iter_values(-200..5000)) as ArrayRef)]);
+    let everything = vec![change(ChangeKind::Delete, delete)];
+    fixture.load(plan(pinned.schema(), &["id"], LoadMode::Upsert), everything).await.unwrap();
+    assert_eq!(fixture.number("select count(*) from t").await, 0);
+    let context = SessionContext::new();
+    context.register_table("t", pinned.provider()).unwrap();
+    let rows = context.sql("select id, f from t").await.unwrap().count().await.unwrap();
+    assert_eq!((rows, pinned.rows(), pinned.files()), (200, Some(200), 4));
+    assert!(pinned.committed_at().is_some() && pinned.transaction().is_some());
+}
