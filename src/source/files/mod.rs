@@ -25,13 +25,14 @@ mod shape;
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use serde_json::json;
 use tokio_stream::wrappers::ReceiverStream;
 
-use self::changes::{Action, Candidate, Change};
+use self::changes::{Action, Candidate, Change, Comparison};
 use self::column::{Target, Targets};
 use self::input::{Compression, ReadFailure};
 use self::listing::ListedFile;
@@ -43,6 +44,10 @@ use crate::error::ErrorKind;
 use crate::model::{CarriedFile, ChangeKind, FileStatus, LoadMode};
 use crate::runtime::clock::Clock;
 use crate::source::{Known, Reading, Source, SourceError};
+
+/// Longest `settle` for which a load waits until files written to a moment ago have been left alone so long;
+/// more than that keeps the table's lease for too long, and the next load is the better one.
+const WORTH_WAITING: Duration = Duration::from_secs(5);
 
 /// The files a table definition names.
 #[derive(Debug)]
@@ -94,6 +99,12 @@ impl FilesSource {
             });
         }
         Ok(files)
+    }
+
+    async fn compare(&self, known: &Known, again: bool) -> Result<Comparison, SourceError> {
+        let settle = |block: usize| self.definition.sources[block].settle;
+        let listed = self.list(known).await?;
+        Ok(changes::compare(listed, &known.files, again, settle, self.clock.now()))
     }
 
     fn reading(&self, file: &ListedFile) -> pipeline::Reading {
@@ -246,11 +257,15 @@ impl Decided {
 impl Source for FilesSource {
     async fn open(&self, known: &Known) -> Result<Option<Reading>, SourceError> {
         let definition = &self.definition;
-        let listed = self.list(known).await?;
         let position = json!({ "definition": definition.content_hash });
         let again = known.position.as_ref().is_some_and(|known| *known != position);
-        let settle = |block: usize| definition.sources[block].settle;
-        let mut comparison = changes::compare(listed, &known.files, again, settle, self.clock.now());
+        let mut comparison = self.compare(known, again).await?;
+        let settle = definition.sources.iter().map(|source| source.settle).max().unwrap_or_default();
+        if comparison.growing > 0 && settle <= WORTH_WAITING {
+            // Who drops a file and syncs at once expects its rows; only what is still being written to stays out.
+            tokio::time::sleep(settle).await;
+            comparison = self.compare(known, again).await?;
+        }
         if comparison.growing > 0 {
             let files = comparison.growing;
             tracing::info!(table = %definition.name, files, "files written to a moment ago are left for the next load");
