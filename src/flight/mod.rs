@@ -12,6 +12,7 @@ mod command;
 mod error;
 mod gate;
 mod handshake;
+mod line;
 mod metadata;
 mod parameters;
 mod prepared;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -15,6 +14,7 @@ use crate::delivery::{Sealer, TicketKey};
 use crate::flight::FlightError;
 use crate::flight::bindings::Bindings;
 use crate::flight::gate::Gate;
+use crate::flight::line::Line;
 use crate::flight::running::Running;
 use crate::flight::service::{FlightCalls, Service};
 use crate::query::QueryEngine;
@@ -22,7 +22,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::shutdown::Shutdown;
 
 /// Largest message taken from a client: tonic's own limit of 4 MiB is less than drivers may send.
-const LARGEST_REQUEST: usize = 64 << 20;
+pub(crate) const LARGEST_REQUEST: usize = 64 << 20;
 /// What a client may send ahead in one call and on one connection. Governs uploads only; for
 /// downloads the client's windows count.
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -74,7 +74,6 @@ pub async fn serve(listener: TcpListener, parts: ServiceParts, shutdown: Shutdow
     say_who_may_read(address);
     let gate = Gate::default();
     let calls = FlightCalls { service: Arc::new(service(&parts)?), gate: gate.clone() };
-    let flight = FlightServiceServer::new(calls).max_decoding_message_size(LARGEST_REQUEST);
     let quiet = CancellationToken::new();
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -82,7 +81,7 @@ pub async fn serve(listener: TcpListener, parts: ServiceParts, shutdown: Shutdow
         .http2_max_header_list_size(LARGEST_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(flight)
+        .add_service(Line::new(calls))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             quiet.clone().cancelled_owned(),

@@ -183,6 +183,7 @@ impl FlightService for FlightCalls {
         self.service.schema(request.get_ref()).await.map(Response::new)
     }
 
+    /// What `line.rs` answers on a connection, in the shape the generated service wants it.
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let rows = self.service.rows(request.get_ref(), self.gate.enter()?).await?;
         Ok(Response::new(rows.map(|message| message.map(|message| flight_data(&message))).boxed()))
