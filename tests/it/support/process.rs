@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-/// The program, to be given arguments. It runs in `folder`, without what the environment has for AWS clients.
+/// The program, to be given arguments: the one cargo built with the tests, or what `LAKEGATE_TEST_PROGRAM` names.
+/// It runs in `folder`, without what the environment has for AWS clients.
 pub fn lakegate(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lakegate"));
+    let program = std::env::var_os("LAKEGATE_TEST_PROGRAM");
+    let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_lakegate").into()));
     command.current_dir(folder).stdin(Stdio::null()).env_remove("FAILPOINTS");
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
         command.env_remove(name);
@@ -35,13 +37,30 @@ pub struct Running(pub Child);
 
 impl Running {
     pub fn start(mut command: Command) -> Self {
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Whether the process is stopped by a signal (state `T`), as `freeze` faults do. Linux only.
-    pub fn is_frozen(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
-        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    /// Waits for its end. The process must not write more than a pipe holds, 64 KiB, before.
+    pub fn finish(mut self) -> Output {
+        use std::io::Read;
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        self.0.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+        self.0.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+        Output { status: self.0.wait().unwrap(), stdout, stderr }
+    }
+
+    /// Waits until the process is stopped by a signal, as `freeze` faults do, or has ended; tells which.
+    pub fn wait_frozen(&mut self) -> bool {
+        loop {
+            if self.0.try_wait().unwrap().is_some() {
+                return false;
+            }
+            let state = Command::new("ps").args(["-o", "stat=", "-p", &self.0.id().to_string()]).output().unwrap();
+            if state.stdout.first() == Some(&b'T') {
+                return true;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     /// Lets a frozen process go on.
