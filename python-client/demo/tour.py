@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 JOIN = """
 select a.name                                          as airline,
        count(*)                                        as flights,
-       avg(f.dep_delay) filter (where w.visib >= 5)    as clear_sky,
+       avg(f.dep_delay) filter (where w.visib >= 5)    as clear_sight,
        avg(f.dep_delay) filter (where w.visib < 5)     as poor_sight
 from nyc.flights f
 join nyc.airlines a on a.carrier = f.carrier
@@ -36,7 +36,7 @@ def heading(text: str) -> None:
 def show(frame: pd.DataFrame) -> None:
     """Print a frame whole."""
     with pd.option_context("display.width", 160, "display.max_columns", None, "display.max_colwidth", 70):
-        print(frame.to_string(index=False, float_format=lambda number: f"{number:.1f}"), flush=True)
+        print(frame.to_string(index=False, na_rep="", float_format=lambda number: f"{number:.1f}"), flush=True)
 
 
 def what_is_there(client: lakegate.Client) -> None:
@@ -68,8 +68,7 @@ def rejects(client: lakegate.Client) -> None:
     heading("The broken rows: kept, each with its file, line and reason (system.rejects)")
     frame = client.sql("select * from system.rejects").to_pandas()
     frame["file"] = frame["file"].str.rsplit("/", n=1).str[-1]
-    wanted = ["file", "line", "column_name", "reason"]
-    show(frame[wanted].sort_values(["file", "line"]))
+    show(frame.fillna({"column_name": ""})[["file", "line", "column_name", "reason"]].sort_values(["file", "line"]))
 
 
 def newest_flights(client: lakegate.Client) -> tuple[int, int]:
@@ -110,8 +109,10 @@ def chart(client: lakegate.Client, path: Path) -> None:
     frame = client.sql(JOIN).to_pandas().set_index("airline")
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     places = range(len(frame))
-    axes.barh([place + 0.2 for place in places], frame["poor_sight"], 0.4, label="sight below 5 miles", color="#b4562f")
-    axes.barh([place - 0.2 for place in places], frame["clear_sky"], 0.4, label="clear", color="#3f7f93")
+    axes.barh(
+        [place + 0.2 for place in places], frame["poor_sight"], 0.4, label="visibility below 5 miles", color="#b4562f"
+    )
+    axes.barh([place - 0.2 for place in places], frame["clear_sight"], 0.4, label="5 miles or more", color="#3f7f93")
     axes.set_yticks(list(places), list(frame.index))
     axes.set_xlabel("mean departure delay in minutes")
     axes.set_title("New York 2013: flights wait for the weather", loc="left")
