@@ -17,7 +17,7 @@ use lakegate::config::Settings;
 use lakegate::flight::ServiceParts;
 use lakegate::journal::Journal;
 use lakegate::lake::Lake;
-use lakegate::query::{LakeEngine, QueryEngine, Statement};
+use lakegate::query::{LakeEngine, QueryEngine, Statement, StatementOptions, TablePins};
 use lakegate::runtime::clock::{Clock, SystemClock};
 use lakegate::runtime::shutdown::Shutdown;
 
@@ -69,7 +69,9 @@ type Run = (Duration, u64, u64);
 
 async fn in_process(engine: &dyn QueryEngine, sql: &str) -> Run {
     let started = Instant::now();
-    let planned = engine.plan(Statement::new(sql)).await.unwrap();
+    let options = StatementOptions::default();
+    let statement = Statement { sql: sql.to_owned(), parameters: Vec::new(), pins: TablePins::new(), options };
+    let planned = engine.plan(statement).await.unwrap();
     let mut batches = engine.execute(&planned, PATIENCE).await.unwrap();
     let (mut rows, mut bytes) = (0, 0);
     while let Some(batch) = batches.next().await {
@@ -82,8 +84,8 @@ async fn in_process(engine: &dyn QueryEngine, sql: &str) -> Run {
 
 async fn flight(address: &str, sql: &str) -> Run {
     let started = Instant::now();
-    let mut client =
-        FlightServiceClient::connect(address.to_owned()).await.unwrap().max_decoding_message_size(usize::MAX);
+    let channel = tonic::transport::Endpoint::from_shared(address.to_owned()).unwrap().connect().await.unwrap();
+    let mut client = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
     let descriptor = FlightDescriptor::new_cmd(sql.as_bytes().to_vec());
     let info = client.get_flight_info(descriptor).await.unwrap().into_inner();
     let Ticket { ticket } = info.endpoint.into_iter().next().and_then(|endpoint| endpoint.ticket).expect("an endpoint");
