@@ -162,12 +162,13 @@ async fn find_out(
         match LogEntry::read(place, log, version).await {
             Ok(Some(entry)) if entry.transaction == Some(number) => return Outcome::Landed(version),
             Ok(Some(_)) => return Outcome::Void(error),
-            Ok(None) => match base {
-                // Should this fail, the next look tells what is there now.
-                Some(base) => drop(fence(place, base).await),
-                // Nothing can be put in the place of a first version without making a broken table.
-                None => {}
-            },
+            Ok(None) => {
+                // Nothing can be put in the place of a first version without making a broken table. Should the
+                // fence fail, the next look tells what is there now.
+                if let Some(base) = base {
+                    drop(fence(place, base).await);
+                }
+            }
             Err(look) => {
                 tracing::warn!(table = %place.name(), error = %chain_text(&look), "cannot see what became of a commit");
             }

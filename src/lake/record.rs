@@ -140,7 +140,7 @@ impl Summary {
         let summary = self.clone();
         let packed = tokio::task::spawn_blocking(move || summary.pack()).await;
         let bytes = packed.map_err(|cause| unwritable(place, cause))?.map_err(|cause| unwritable(place, cause))?;
-        store::create_once(place.store().as_ref(), &summary_path(place, self.number), bytes.into()).await?;
+        store::create_once(place.store().as_ref(), &summary_path(place, self.number), bytes).await?;
         Ok(())
     }
 

@@ -337,7 +337,7 @@ on_both_grounds! {
 
     async fn groups_are_published_as_a_whole_and_never_go_back(ground) {
         let lake = ground.lake().await;
-        let (one, two) = ("s.one".parse().unwrap(), "s.two".parse().unwrap());
+        let (one, two) = (table_name(), "s.two".parse().unwrap());
         let group = |versions: [u64; 2]| [(Clone::clone(&one), versions[0]), (Clone::clone(&two), versions[1])].into();
         assert_eq!(lake.manifests().newest("g").await.unwrap(), None);
         lake.manifests().publish("g", group([3, 5])).await.unwrap();

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 /// What happens to a request.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing is done, and the answer is an error.
     FailBefore,
     /// It is done, and the answer is an error: a lost answer.
@@ -29,7 +29,7 @@ pub enum Fault {
 
 /// Which requests are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     Put,
     Get,
     List,
@@ -45,30 +45,30 @@ struct Rule {
 
 /// A store that fails on request.
 #[derive(Debug)]
-pub struct FaultyStore {
+pub(crate) struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     rules: Mutex<Vec<Rule>>,
 }
 
 impl FaultyStore {
-    pub fn new(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
         Arc::new(Self { inner, rules: Mutex::default() })
     }
 
     /// Lets the next `times` requests for a path that holds `part` fail.
-    pub fn fail(&self, request: Request, part: &str, times: usize, fault: Fault) {
+    pub(crate) fn fail(&self, request: Request, part: &str, times: usize, fault: Fault) {
         self.rules.lock().unwrap().push(Rule { request, part: part.to_owned(), fault, left: times });
     }
 
     /// Lets the next put of a path that holds `part` wait. Gives what tells that it has begun, and what lets it go on.
-    pub fn hold(&self, part: &str) -> (Arc<Notify>, Arc<Notify>) {
+    pub(crate) fn hold(&self, part: &str) -> (Arc<Notify>, Arc<Notify>) {
         let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         self.fail(Request::Put, part, 1, Fault::Hold(Arc::clone(&begun), Arc::clone(&go_on)));
         (begun, go_on)
     }
 
     /// From now on nothing fails.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.rules.lock().unwrap().clear();
     }
 

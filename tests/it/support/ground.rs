@@ -17,21 +17,21 @@ use tempfile::TempDir;
 use super::s3;
 
 /// Where a test keeps its lake.
-pub struct Ground {
-    pub settings: LakeSettings,
+pub(crate) struct Ground {
+    pub(crate) settings: LakeSettings,
     folder: Option<TempDir>,
 }
 
 impl Ground {
     /// A temporary folder, whose name has what paths in URLs have to escape.
-    pub fn local() -> Self {
+    pub(crate) fn local() -> Self {
         let folder = tempfile::Builder::new().prefix("lake ä #").tempdir().unwrap();
         let settings = settings(Location::Local(folder.path().join("the lake")), None);
         Self { settings, folder: Some(folder) }
     }
 
     /// A prefix in a bucket of its own.
-    pub fn bucket() -> Self {
+    pub(crate) fn bucket() -> Self {
         let connection = S3Connection {
             endpoint: Some(s3::endpoint().parse().unwrap()),
             region: Some("us-east-1".to_owned()),
@@ -44,27 +44,27 @@ impl Ground {
     }
 
     /// Whether the lake is on the S3 server.
-    pub fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         self.folder.is_none()
     }
 
     /// The lake as another process would open it: nothing is shared with what was opened before.
-    pub async fn lake(&self) -> Lake {
+    pub(crate) async fn lake(&self) -> Lake {
         self.lake_at(Arc::new(SystemClock)).await
     }
 
     /// The same, with a clock of the test's own.
-    pub async fn lake_at(&self, clock: Arc<dyn Clock>) -> Lake {
+    pub(crate) async fn lake_at(&self, clock: Arc<dyn Clock>) -> Lake {
         Lake::open(&self.settings, Arc::new(RuntimeEnv::default()), clock).await.unwrap()
     }
 
     /// The same, reached through a store of the test's own.
-    pub async fn lake_through(&self, store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Lake {
+    pub(crate) async fn lake_through(&self, store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>) -> Lake {
         Lake::open_through(store, &self.settings, Arc::new(RuntimeEnv::default()), clock).await.unwrap()
     }
 
     /// A plain store, rooted at `/` locally and at the bucket otherwise.
-    pub fn store(&self) -> Arc<dyn ObjectStore> {
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
         match &self.settings.location {
             Location::Local(_) => Arc::new(LocalFileSystem::new()),
             bucket => lakegate::runtime::store::open(bucket, self.settings.connection.as_ref()).unwrap(),
@@ -72,7 +72,7 @@ impl Ground {
     }
 
     /// A table's folder within [`Ground::store`].
-    pub fn table_path(&self, name: &TableName) -> object_store::path::Path {
+    pub(crate) fn table_path(&self, name: &TableName) -> object_store::path::Path {
         let root = match &self.settings.location {
             Location::Local(folder) => object_store::path::Path::from_absolute_path(folder).unwrap(),
             Location::S3 { key, .. } => object_store::path::Path::parse(key).unwrap(),
@@ -81,7 +81,7 @@ impl Ground {
     }
 
     /// A table's address, and what plain Delta readers need to reach it.
-    pub fn table_address(&self, name: &TableName) -> (url::Url, HashMap<String, String>) {
+    pub(crate) fn table_address(&self, name: &TableName) -> (url::Url, HashMap<String, String>) {
         match &self.settings.location {
             Location::Local(folder) => {
                 let folder = folder.join(name.schema()).join(name.table());
@@ -102,12 +102,12 @@ impl Ground {
     }
 
     /// The temporary folder, for tests that put other files beside a local lake.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.as_ref().unwrap().path()
     }
 
     /// A local table's folder.
-    pub fn table_folder(&self, name: &TableName) -> PathBuf {
+    pub(crate) fn table_folder(&self, name: &TableName) -> PathBuf {
         self.folder().join("the lake").join(name.schema()).join(name.table())
     }
 }

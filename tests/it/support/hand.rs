@@ -15,12 +15,12 @@ use object_store::ObjectStoreExt;
 use super::ground::Ground;
 
 /// The name all tests of the protocol use.
-pub fn table_name() -> TableName {
+pub(crate) fn table_name() -> TableName {
     TableName::new("s", "t").unwrap()
 }
 
 /// Writes one data file with these numbers in its column `id`, and the actions that would make it count.
-pub async fn staged(ground: &Ground, name: &TableName, rows: &[i64], is_first: bool) -> Staged {
+pub(crate) async fn staged(ground: &Ground, name: &TableName, rows: &[i64], is_first: bool) -> Staged {
     let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(rows.to_vec()))]).unwrap();
     let mut bytes = Vec::new();
@@ -58,7 +58,7 @@ pub async fn staged(ground: &Ground, name: &TableName, rows: &[i64], is_first: b
 }
 
 /// What an attempt that carries one file says.
-pub fn facts(file: &str) -> Facts {
+pub(crate) fn facts(file: &str) -> Facts {
     Facts {
         position: Some(serde_json::json!({ "file": file })),
         files: vec![carried(file)],
@@ -68,7 +68,7 @@ pub fn facts(file: &str) -> Facts {
 }
 
 /// A file as an attempt carries it.
-pub fn carried(path: &str) -> CarriedFile {
+pub(crate) fn carried(path: &str) -> CarriedFile {
     CarriedFile {
         path: path.to_owned(),
         size: 1,
@@ -83,7 +83,7 @@ pub fn carried(path: &str) -> CarriedFile {
 }
 
 /// A row that did not fit.
-pub fn reject(file: &str, line: u64) -> Reject {
+pub(crate) fn reject(file: &str, line: u64) -> Reject {
     Reject {
         file: file.to_owned(),
         line: Some(line),
@@ -94,7 +94,7 @@ pub fn reject(file: &str, line: u64) -> Reject {
 }
 
 /// A whole load of one file with these rows: what every test of the protocol does most of the time.
-pub async fn load(
+pub(crate) async fn load(
     ground: &Ground,
     table: &lakegate::lake::LakeTable,
     file: &str,
@@ -107,7 +107,7 @@ pub async fn load(
 }
 
 /// The same, under a lease that is held already. A file the chain knows is not loaded again.
-pub async fn load_under(
+pub(crate) async fn load_under(
     ground: &Ground,
     table: &lakegate::lake::LakeTable,
     lease: &Lease,
@@ -123,7 +123,12 @@ pub async fn load_under(
 }
 
 /// Writes the rows and commits.
-pub async fn commit(ground: &Ground, attempt: Attempt, file: &str, rows: &[i64]) -> Result<Committed, LakeError> {
+pub(crate) async fn commit(
+    ground: &Ground,
+    attempt: Attempt,
+    file: &str,
+    rows: &[i64],
+) -> Result<Committed, LakeError> {
     let staged = staged(ground, &table_name(), rows, attempt.snapshot().is_none()).await;
     attempt.commit(staged, facts(file)).await
 }

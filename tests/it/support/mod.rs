@@ -1,12 +1,12 @@
 //! What several integration tests need: places for lakes, a store that fails on request, an independent
 //! reader, processes.
 
-pub mod faulty;
-pub mod ground;
-pub mod hand;
-pub mod process;
-pub mod s3;
-pub mod truth;
+pub(crate) mod faulty;
+pub(crate) mod ground;
+pub(crate) mod hand;
+pub(crate) mod process;
+pub(crate) mod s3;
+pub(crate) mod truth;
 
 /// Declares each test once for a lake in a local folder and once for one on an S3 server.
 macro_rules! on_both_grounds {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 /// The program, to be given arguments: the one cargo built with the tests, or what `LAKEGATE_TEST_PROGRAM` names.
 /// It runs in `folder`, without what the environment has for AWS clients.
-pub fn lakegate(folder: &Path) -> Command {
+pub(crate) fn lakegate(folder: &Path) -> Command {
     let program = std::env::var_os("LAKEGATE_TEST_PROGRAM");
     let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_lakegate").into()));
     command.current_dir(folder).stdin(Stdio::null()).env_remove("FAILPOINTS");
@@ -16,14 +16,14 @@ pub fn lakegate(folder: &Path) -> Command {
 }
 
 /// The same with one fault, such as `("lake.commit.before", "return(kill)")`.
-pub fn lakegate_with_fault(folder: &Path, point: &str, action: &str) -> Command {
+pub(crate) fn lakegate_with_fault(folder: &Path, point: &str, action: &str) -> Command {
     let mut command = lakegate(folder);
     command.env("FAILPOINTS", format!("{point}={action}"));
     command
 }
 
 /// What a finished process wrote, for messages of failed assertions.
-pub fn told(output: &Output) -> String {
+pub(crate) fn told(output: &Output) -> String {
     format!(
         "{}\n--- stdout\n{}\n--- stderr\n{}",
         output.status,
@@ -33,15 +33,15 @@ pub fn told(output: &Output) -> String {
 }
 
 /// A running process that is killed when the test ends.
-pub struct Running(pub Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
     /// Waits for its end. The process must not write more than a pipe holds, 64 KiB, before.
-    pub fn finish(mut self) -> Output {
+    pub(crate) fn finish(mut self) -> Output {
         use std::io::Read;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         self.0.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
@@ -50,7 +50,7 @@ impl Running {
     }
 
     /// Waits until the process is stopped by a signal, as `freeze` faults do, or has ended; tells which.
-    pub fn wait_frozen(&mut self) -> bool {
+    pub(crate) fn wait_frozen(&mut self) -> bool {
         loop {
             if self.0.try_wait().unwrap().is_some() {
                 return false;
@@ -64,7 +64,7 @@ impl Running {
     }
 
     /// Lets a frozen process go on.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         let id = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(id, rustix::process::Signal::CONT).unwrap();
     }

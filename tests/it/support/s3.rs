@@ -25,17 +25,17 @@ struct Server {
 }
 
 /// The Python interpreter that has what `tests/requirements.txt` lists.
-pub fn python() -> String {
+pub(crate) fn python() -> String {
     std::env::var("LAKEGATE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
 /// The server's address, such as `http://127.0.0.1:40211`.
-pub fn endpoint() -> String {
+pub(crate) fn endpoint() -> String {
     format!("http://127.0.0.1:{}", server().port)
 }
 
 /// Makes an empty bucket and gives its name.
-pub fn bucket() -> String {
+pub(crate) fn bucket() -> String {
     let name = format!("lake-{}", uuid::Uuid::new_v4());
     let port = server().port;
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use super::ground::Ground;
 
 /// The table as plain delta-rs opens it; none when there is none.
-pub async fn open(ground: &Ground, name: &TableName) -> Option<DeltaTable> {
+pub(crate) async fn open(ground: &Ground, name: &TableName) -> Option<DeltaTable> {
     let (url, options) = ground.table_address(name);
     match DeltaTableBuilder::from_url(url).unwrap().with_storage_options(options).load().await {
         Ok(table) => Some(table),
@@ -21,7 +21,7 @@ pub async fn open(ground: &Ground, name: &TableName) -> Option<DeltaTable> {
 }
 
 /// The column `id` of the newest version, sorted; empty when there is no table.
-pub async fn rows(ground: &Ground, name: &TableName) -> Vec<i64> {
+pub(crate) async fn rows(ground: &Ground, name: &TableName) -> Vec<i64> {
     match open(ground, name).await {
         Some(table) => rows_of(table).await,
         None => Vec::new(),
@@ -29,7 +29,7 @@ pub async fn rows(ground: &Ground, name: &TableName) -> Vec<i64> {
 }
 
 /// The column `id` of what is loaded, sorted.
-pub async fn rows_of(table: DeltaTable) -> Vec<i64> {
+pub(crate) async fn rows_of(table: DeltaTable) -> Vec<i64> {
     let context = SessionContext::new();
     table.update_datafusion_session(&context.state()).unwrap();
     let provider = table.table_provider().await.unwrap();
@@ -44,7 +44,7 @@ pub async fn rows_of(table: DeltaTable) -> Vec<i64> {
 }
 
 /// The data files that lie in the table's folder, whether a version names them or not.
-pub async fn data_files(ground: &Ground, name: &TableName) -> Vec<Path> {
+pub(crate) async fn data_files(ground: &Ground, name: &TableName) -> Vec<Path> {
     listed(ground, &ground.table_path(name))
         .await
         .into_iter()
@@ -53,7 +53,7 @@ pub async fn data_files(ground: &Ground, name: &TableName) -> Vec<Path> {
 }
 
 /// Everything in one of the table's own folders, such as `attempts`.
-pub async fn own(ground: &Ground, name: &TableName, folder: &str) -> Vec<Path> {
+pub(crate) async fn own(ground: &Ground, name: &TableName, folder: &str) -> Vec<Path> {
     listed(ground, &ground.table_path(name).join("_lakegate").join(folder)).await
 }
 
