@@ -32,7 +32,7 @@ demo-venv: prerequisites
 
 demo: demo-venv
 	@echo "== Building lakegate (first time 10 to 15 minutes on 2 cores, later seconds)"
-	@cargo build --locked --quiet --profile demo --bin lakegate
+	@cargo build --locked --profile demo --bin lakegate
 	@PYTHONPATH=python-client/src $(DEMO_PYTHON) python-client/demo/demo.py \
 	  --lakegate "$(abspath $(CARGO_TARGET_DIR))/demo/lakegate"
 
