@@ -6,6 +6,7 @@ pub(crate) mod ground;
 pub(crate) mod hand;
 pub(crate) mod process;
 pub(crate) mod s3;
+pub(crate) mod team;
 pub(crate) mod truth;
 
 /// Declares each test once for a lake in a local folder and once for one on an S3 server.
