@@ -22,7 +22,7 @@ use crate::lake::apply::locate::{Locator, Plan};
 use crate::lake::apply::spool::Spool;
 use crate::lake::schema::{Conform, Evolution};
 use crate::lake::sort::KeyOrder;
-use crate::lake::writer::{DataFiles, Pipe, WritePlan, WriterPlace};
+use crate::lake::writer::{DataFiles, Pipe, WritePlan, WriterPlace, unless_stopped};
 use crate::lake::{LakeError, RewriteEstimate, Snapshot};
 use crate::model::{ChangeBatch, ChangeKind, TableName};
 
@@ -82,7 +82,7 @@ impl Apply {
         let locator = Locator::new(base.as_deref(), &evolution.schema, &order, evolution.rewrite);
         let schema = change_schema(&evolution.schema);
         let rest = (table.clone(), Arc::clone(&place.environment), order.clone());
-        let pipe = Pipe::start(&schema, move |changes| spool::fill(rest, changes, locator));
+        let pipe = Pipe::start(&schema, move |changes, stop| unless_stopped(stop, spool::fill(rest, changes, locator)));
         Self {
             conform: Conform::new(table.clone(), nullable(&evolution.schema)),
             table,
@@ -115,13 +115,13 @@ impl Apply {
         let marked = RecordBatch::try_new(schema, columns).map_err(|cause| {
             LakeError::because(ErrorKind::Internal, format!("cannot mark changes of table {}", self.table), cause)
         })?;
-        if let State::Taking(pipe) = &self.state
-            && pipe.write(marked).await
-        {
-            return Ok(());
+        match &mut self.state {
+            State::Taking(pipe) => pipe.write(marked).await,
+            _ => {
+                let text = format!("changes of table {} came after their end", self.table);
+                Err(LakeError::new(ErrorKind::Internal, text))
+            }
         }
-        self.prepare().await?;
-        Err(LakeError::new(ErrorKind::Internal, format!("changes of table {} came after their end", self.table)))
     }
 
     fn check_key(&self, rows: &RecordBatch) -> Result<(), LakeError> {

@@ -150,15 +150,15 @@ impl<'a> Leaf<'a> {
     /// The files, by their place in the log, that can hold rows of the answer. Without a filter the first
     /// files that together have `limit` rows are enough.
     fn prune(&self, predicate: Option<&Arc<dyn PhysicalExpr>>, limit: Option<usize>) -> Result<Vec<usize>> {
-        let files = self.pinned.files();
-        let Some(predicate) = predicate else { return Ok(enough(files, limit)) };
+        let places = self.pinned.oldest_first();
+        let Some(predicate) = predicate else { return Ok(enough(self.pinned.files(), places, limit)) };
         let pruning = PruningPredicateBuilder::new()
             .with_file_schema(Arc::clone(self.columns.table_schema()))
             .try_build(Arc::clone(predicate));
         // A predicate that cannot be used for pruning is no error: every file stays.
-        let Ok(pruning) = pruning else { return Ok((0..files.len()).collect()) };
+        let Ok(pruning) = pruning else { return Ok(places.to_vec()) };
         let kept = pruning.prune(&SafeBounds::new(&self.pinned.eager, &self.pinned.schema))?;
-        Ok(kept.into_iter().enumerate().filter_map(|(index, keep)| keep.then_some(index)).collect())
+        Ok(places.iter().copied().filter(|place| kept[*place]).collect())
     }
 
     fn plan(
@@ -255,17 +255,17 @@ fn table_columns(schema: &Schema, partition_columns: &[String]) -> TableSchema {
     TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(apart).build()
 }
 
-/// The first files that have `limit` rows for sure; all of them without a limit.
-fn enough(files: &[DataFile], limit: Option<usize>) -> Vec<usize> {
-    let Some(limit) = limit else { return (0..files.len()).collect() };
+/// The first of the files `places` that have `limit` rows for sure; all of them without a limit.
+fn enough(files: &[DataFile], places: &[usize], limit: Option<usize>) -> Vec<usize> {
+    let Some(limit) = limit else { return places.to_vec() };
     let mut rows = 0_usize;
     let mut kept = Vec::new();
-    for (index, file) in files.iter().enumerate() {
+    for place in places {
         if rows >= limit && !kept.is_empty() {
             break;
         }
-        rows = rows.saturating_add(file.rows.unwrap_or(0));
-        kept.push(index);
+        rows = rows.saturating_add(files[*place].rows.unwrap_or(0));
+        kept.push(*place);
     }
     kept
 }
@@ -273,17 +273,18 @@ fn enough(files: &[DataFile], limit: Option<usize>) -> Vec<usize> {
 /// Splits files into at most `partitions` groups of about equal bytes: the largest first, each to the group that
 /// has least. The same files always make the same groups.
 fn balance(kept: &[usize], files: &[DataFile], partitions: usize) -> Vec<Vec<usize>> {
-    let mut by_size = kept.to_vec();
-    by_size.sort_by_key(|index| (std::cmp::Reverse(files[*index].size), *index));
+    let mut by_size: Vec<(usize, usize)> = kept.iter().copied().enumerate().collect();
+    by_size.sort_by_key(|(position, place)| (std::cmp::Reverse(files[*place].size), *position));
     let mut groups = vec![(0_u64, Vec::new()); partitions.clamp(1, kept.len().max(1))];
-    for index in by_size {
+    for (position, place) in by_size {
         if let Some(least) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
-            least.0 += files[index].size;
-            least.1.push(index);
+            least.0 += files[place].size;
+            least.1.push((position, place));
         }
     }
-    let mut groups: Vec<Vec<usize>> = groups.into_iter().map(|(_, group)| group).collect();
-    groups.iter_mut().for_each(|group| group.sort_unstable());
-    groups.retain(|group| !group.is_empty());
-    groups
+    let in_order = |(_, mut group): (u64, Vec<(usize, usize)>)| {
+        group.sort_unstable();
+        group.into_iter().map(|(_, place)| place).collect::<Vec<_>>()
+    };
+    groups.into_iter().map(in_order).filter(|group| !group.is_empty()).collect()
 }

@@ -36,6 +36,7 @@ pub(super) struct Pinned {
     transaction: Option<i64>,
     committed_at: Option<DateTime<Utc>>,
     files: OnceLock<Vec<DataFile>>,
+    oldest_first: OnceLock<Vec<usize>>,
 }
 
 /// One data file of a version.
@@ -79,6 +80,7 @@ impl Snapshot {
             transaction,
             eager,
             files: OnceLock::new(),
+            oldest_first: OnceLock::new(),
         });
         let provider = super::scan::provider(&pinned)?;
         Ok(Self { pinned, provider })
@@ -150,6 +152,17 @@ impl Pinned {
     /// The data files in the order of the log: row `i` of any statistics array is file `i`.
     pub(super) fn files(&self) -> &[DataFile] {
         self.files.get_or_init(|| self.eager.log_data().iter().map(|view| self.data_file(&view)).collect())
+    }
+
+    /// Places in the log in an order that every process finds for this version; that of the log itself depends
+    /// on how the version was loaded.
+    pub(super) fn oldest_first(&self) -> &[usize] {
+        self.oldest_first.get_or_init(|| {
+            let files = self.files();
+            let mut places: Vec<usize> = (0..files.len()).collect();
+            places.sort_by(|a, b| (files[*a].modified, &files[*a].path).cmp(&(files[*b].modified, &files[*b].path)));
+            places
+        })
     }
 
     /// The columns rows are split by in folders, in the order of the table's metadata; lakegate makes none.

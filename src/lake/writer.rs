@@ -22,7 +22,7 @@ use crate::lake::{LakeError, Snapshot};
 use crate::model::{ChangeBatch, ChangeKind, LoadMode};
 
 pub(super) use data_files::DataFiles;
-pub(super) use encoders::{Pipe, encode};
+pub(super) use encoders::{Pipe, encode, unless_stopped};
 
 /// What is going to be written.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Data files in the making: how they are encoded, and what the log will say of each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use deltalake::operations::get_num_idx_cols_and_stats_columns;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use serde_json::value::RawValue;
 
 use crate::error::ErrorKind;
 use crate::lake::LakeError;
@@ -136,14 +137,28 @@ impl DataFiles {
     }
 
     /// The writer finds a column by the last part of its path, so a nested field of the same name would get
-    /// statistics that are not safe; they are taken out.
+    /// statistics that are not safe; and no reader understands a year before 0 or after 9999, which have a sign.
+    /// Both are taken out.
     fn only_listed(&self, stats: &str) -> Option<String> {
-        let mut stats: serde_json::Value = serde_json::from_str(stats).ok()?;
+        // Values stay the text they are: a number read and written again may be another one in its last digit.
+        type Texts = BTreeMap<String, Box<RawValue>>;
+        let mut parts: Texts = serde_json::from_str(stats).ok()?;
         for part in ["minValues", "maxValues", "nullCount"] {
-            let Some(serde_json::Value::Object(columns)) = stats.get_mut(part) else { continue };
-            columns.retain(|column, value| self.statistics.contains(column) && !value.is_object());
+            let Some(text) = parts.get_mut(part) else { continue };
+            let mut columns: Texts = serde_json::from_str(text.get()).ok()?;
+            columns.retain(|column, value| {
+                let beyond_years =
+                    ["\"+", "\"-"].iter().any(|sign| value.get().starts_with(sign)) && self.is_time(column);
+                self.statistics.contains(column) && !value.get().starts_with('{') && !beyond_years
+            });
+            *text = serde_json::value::to_raw_value(&columns).ok()?;
         }
-        Some(stats.to_string())
+        serde_json::to_string(&parts).ok()
+    }
+
+    fn is_time(&self, column: &str) -> bool {
+        let field = self.schema.field_with_name(column);
+        field.is_ok_and(|field| matches!(field.data_type(), DataType::Date32 | DataType::Timestamp(..)))
     }
 }
 

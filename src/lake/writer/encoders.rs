@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Classify, ErrorKind};
 use crate::lake::LakeError;
@@ -35,6 +35,8 @@ pub(crate) struct Encoders {
     queue: Arc<Mutex<mpsc::Receiver<RecordBatch>>>,
     tasks: Vec<JoinHandle<Result<Vec<Add>, LakeError>>>,
     stop: CancellationToken,
+    /// Whoever drops this without waiting for the tasks does not want what they make.
+    _guard: DropGuard,
     bytes: usize,
     most: usize,
 }
@@ -43,12 +45,14 @@ impl Encoders {
     /// At most `most` encoders; the first starts with the first rows.
     pub(crate) fn new(files: DataFiles, most: usize) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_BATCHES);
+        let stop = CancellationToken::new();
         Self {
             files,
             sender,
             queue: Arc::new(Mutex::new(receiver)),
             tasks: Vec::new(),
-            stop: CancellationToken::new(),
+            _guard: stop.clone().drop_guard(),
+            stop,
             bytes: 0,
             most: most.clamp(1, MOST_ENCODERS),
         }
@@ -131,8 +135,9 @@ impl Encoders {
 /// One task that takes rows in the order they are written and makes something of them at the end.
 pub(crate) struct Pipe<T> {
     sender: mpsc::Sender<RecordBatch>,
-    task: JoinHandle<Result<T, LakeError>>,
-    stop: CancellationToken,
+    task: Option<JoinHandle<Result<T, LakeError>>>,
+    /// Whoever drops this without waiting for the task does not want what it makes.
+    guard: DropGuard,
 }
 
 impl<T: Send + 'static> Pipe<T> {
@@ -140,42 +145,64 @@ impl<T: Send + 'static> Pipe<T> {
     pub(crate) fn start<F, W>(schema: &SchemaRef, work: W) -> Self
     where
         F: Future<Output = Result<T, LakeError>> + Send + 'static,
-        W: FnOnce(SendableRecordBatchStream) -> F,
+        W: FnOnce(SendableRecordBatchStream, CancellationToken) -> F,
     {
         let (sender, receiver) = mpsc::channel(WAITING_BATCHES);
         let stop = CancellationToken::new();
-        let work = work(adapt(schema, ReceiverStream::new(receiver).map(Ok)));
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move {
-            tokio::select! {
-                biased;
-                () = stopped.cancelled() => Err(given_up()),
-                outcome = work => outcome,
-            }
-        });
-        Self { sender, task, stop }
+        let work = work(adapt(schema, ReceiverStream::new(receiver).map(Ok)), stop.clone());
+        Self { sender, task: Some(tokio::spawn(work)), guard: stop.drop_guard() }
     }
 
-    /// Hands rows over; waits while the task is behind. When the task has failed, this fails too and
-    /// [`Pipe::finish`] tells why.
-    pub(crate) async fn write(&self, rows: RecordBatch) -> bool {
-        self.sender.send(rows).await.is_ok()
+    /// Hands rows over; waits while the task is behind.
+    ///
+    /// # Errors
+    /// What made the task fail.
+    pub(crate) async fn write(&mut self, rows: RecordBatch) -> Result<(), LakeError> {
+        if self.sender.send(rows).await.is_ok() {
+            return Ok(());
+        }
+        match self.outcome().await {
+            Err(error) => Err(error),
+            Ok(_) => Err(LakeError::new(ErrorKind::Internal, "a task that writes data files stopped without a reason")),
+        }
     }
 
     /// Waits for what the task makes.
     ///
     /// # Errors
     /// What made the task fail.
-    pub(crate) async fn finish(self) -> Result<T, LakeError> {
-        drop(self.sender);
-        self.task.await.unwrap_or_else(|cause| Err(panicked(cause)))
+    pub(crate) async fn finish(mut self) -> Result<T, LakeError> {
+        let (closed, _) = mpsc::channel(1);
+        drop(std::mem::replace(&mut self.sender, closed));
+        self.outcome().await
     }
 
     /// Gives up.
     pub(crate) async fn abort(self) {
-        self.stop.cancel();
-        // Why the task failed was told when it did.
-        let _ = self.task.await;
+        drop(self.guard.disarm().drop_guard());
+        if let Some(task) = self.task {
+            // Why the task failed was told when it did.
+            let _ = task.await;
+        }
+    }
+
+    async fn outcome(&mut self) -> Result<T, LakeError> {
+        match self.task.take() {
+            Some(task) => task.await.unwrap_or_else(|cause| Err(panicked(cause))),
+            None => Err(LakeError::new(ErrorKind::Internal, "a task that writes data files failed before")),
+        }
+    }
+}
+
+/// The outcome of `work`, or that it was given up.
+pub(crate) async fn unless_stopped<T>(
+    stop: CancellationToken,
+    work: impl Future<Output = Result<T, LakeError>>,
+) -> Result<T, LakeError> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(given_up()),
+        outcome = work => outcome,
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use deltalake::kernel::Add;
 use futures::StreamExt;
-use tokio_util::sync::CancellationToken;
 
 use crate::error::ErrorKind;
 use crate::lake::LakeError;
@@ -73,11 +72,7 @@ impl Work {
     pub(super) async fn write(&mut self, conform: &Conform, change: ChangeBatch) -> Result<(), LakeError> {
         match self {
             Self::Loose(encoders) => encoders.write(conform.rows(&change.rows)?).await,
-            Self::Sorted(pipe) => {
-                // Why the task stopped is told when it is waited for.
-                pipe.write(conform.rows(&change.rows)?).await;
-                Ok(())
-            }
+            Self::Sorted(pipe) => pipe.write(conform.rows(&change.rows)?).await,
             Self::PerFile(per_file) => per_file.write(conform, change).await,
             Self::Keyed(apply) => apply.write(conform, &change).await,
         }
@@ -132,10 +127,10 @@ fn key_order(plan: &WritePlan, evolution: &Evolution) -> Result<Option<KeyOrder>
 
 fn sorted(place: &WriterPlace, evolution: &Evolution, order: KeyOrder, files: &DataFiles) -> Pipe<Vec<Add>> {
     let (environment, table, open) = (Arc::clone(&place.environment), place.place.name().clone(), files.begin());
-    Pipe::start(&evolution.schema, move |rows| async move {
+    Pipe::start(&evolution.schema, move |rows, stop| async move {
         let what = move |cause| LakeError::rows(format!("cannot sort the rows of table {table}"), cause);
         let sorted = sort(&environment, &order, rows).map_err(what.clone())?;
-        encode(open, sorted.map(move |rows| rows.map_err(what.clone())).boxed(), CancellationToken::new()).await
+        encode(open, sorted.map(move |rows| rows.map_err(what.clone())).boxed(), stop).await
     })
 }
 

@@ -6,6 +6,7 @@ use arrow::array::{
     ArrayRef, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakegate::model::{ChangeKind, LoadMode};
@@ -114,4 +115,61 @@ async fn a_pinned_version_stays_what_it_was() {
     let rows = context.sql("select id, f from t").await.unwrap().count().await.unwrap();
     assert_eq!((rows, pinned.rows(), pinned.files()), (200, Some(200), 4));
     assert!(pinned.committed_at().is_some() && pinned.transaction().is_some());
+}
+
+/// One row of every type a column can have, of which some have statistics no reader could read.
+fn every_type(id: i64) -> RecordBatch {
+    let kinds = [
+        "boolean",
+        "smallint",
+        "int",
+        "bigint",
+        "real",
+        "double",
+        "decimal(15,10)",
+        "decimal(38,10)",
+        "string",
+        "binary",
+        "date",
+        "timestamp",
+        "timestamp_ntz",
+        "array<struct<a: int, b: array<string>>>",
+        "map<string, decimal(5,2)>",
+        "struct<maker: string, engine: struct<count: int, kinds: array<string>>>",
+    ];
+    let fields = kinds.iter().enumerate().map(|(place, kind)| {
+        let kind: lakegate::model::ColumnType = kind.parse().unwrap();
+        Field::new(format!("c{place}"), kind.to_arrow(), true)
+    });
+    let schema = Arc::new(Schema::new(
+        std::iter::once(Field::new("id", DataType::Int64, true)).chain(fields).collect::<Vec<_>>(),
+    ));
+    let row = format!(
+        r#"{{"id":{id},"c0":true,"c1":-7,"c2":70000,"c3":5000000000,"c4":0.5,"c5":-0.25,"c6":0.0000000001,"c7":1.5,
+        "c8":"ä","c9":"00ff","c10":4300000,"c11":350000000000000000,"c12":-99999999999999999,
+        "c13":[{{"a":1,"b":["x",null]}},null],"c14":{{"k":1.25}},"c15":{{"maker":"m","engine":{{"count":2,"kinds":[]}}}}}}"#
+    );
+    let mut decoder = arrow_json::ReaderBuilder::new(schema).build_decoder().unwrap();
+    decoder.decode(row.as_bytes()).unwrap();
+    decoder.flush().unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_type_survives_being_written_changed_and_read() {
+    let fixture = Fixture::new(64 << 20).await;
+    let upsert = || plan(every_type(0).schema(), &["id"], LoadMode::Upsert);
+    let batches: Vec<RecordBatch> = [3, 1, 2].map(every_type).to_vec();
+    let changes = batches.into_iter().map(|batch| change(ChangeKind::Upsert, batch)).collect();
+    fixture.load(upsert(), changes).await.unwrap();
+    fixture.load(upsert(), vec![change(ChangeKind::Upsert, every_type(2))]).await.unwrap();
+    let found = fixture.query("select * from t order by id").await;
+    let expected = [1, 2, 3].map(every_type);
+    let texts = [found, expected.to_vec()].map(|rows| pretty_format_batches(&rows).unwrap().to_string());
+    assert_eq!(texts[0], texts[1]);
+    let far = "select count(*) from t where c10 > date '9999-12-31' and c11 > timestamp '9999-12-31'";
+    assert_eq!(fixture.number(far).await, 3);
+    let library = fixture.library_table().await;
+    let context = SessionContext::new();
+    context.register_table("t", library.table_provider().await.unwrap()).unwrap();
+    assert_eq!(context.sql("select * from t where c6 > 0").await.unwrap().count().await.unwrap(), 3);
 }
