@@ -117,6 +117,10 @@ impl Attempt {
     }
 
     async fn run(mut self, staged: Staged, facts: Facts) -> Result<Committed, LakeError> {
+        if self.snapshot.is_some() == staged.create.is_some() {
+            let text = format!("the first change of table {}, and no other, has to make it", self.table.name());
+            return Err(LakeError::new(ErrorKind::Internal, text));
+        }
         let mut record = self.record(&staged, facts);
         let rejects = std::mem::take(self.rejects.get_mut().unwrap_or_else(PoisonError::into_inner));
         if let Err(error) = self.write_record(&mut record, rejects).await {
@@ -169,10 +173,6 @@ impl Attempt {
     async fn write_record(&self, record: &mut Record, rejects: RejectSpool) -> Result<(), LakeError> {
         let place = self.table.place();
         fault::point("lake.data.written")?;
-        if self.snapshot.is_none() && record.base.is_some() {
-            let text = format!("table {} vanished while it was being changed", place.name());
-            return Err(LakeError::new(ErrorKind::Conflict, text));
-        }
         self.guard.check().await?;
         record.rejects = rejects.upload(place, self.number).await?;
         fault::point("lake.rejects.written")?;
@@ -224,7 +224,7 @@ impl Attempt {
         };
         let mut chain = Arc::new(chain);
         if chain.is_long() {
-            match clean::fold(self.table.place(), version, &chain, &self.guard).await {
+            match self.fold(&chain, version).await {
                 Ok(folded) => chain = folded,
                 Err(error) => {
                     let error = crate::error::chain_text(&error);
@@ -233,6 +233,20 @@ impl Attempt {
             }
         }
         self.table.remember(chain);
+    }
+}
+
+impl Attempt {
+    /// Folds the records, and tidies the log while at it: both are worth doing now and then only.
+    async fn fold(&self, chain: &Arc<Folded>, version: u64) -> Result<Arc<Folded>, LakeError> {
+        let folded = clean::fold(self.table.place(), version, chain, &self.guard).await?;
+        if let Some(snapshot) = self.table.snapshot().await? {
+            // Entries older than the table's log retention (30 days unless it says otherwise), below a checkpoint.
+            let removed = deltalake::checkpoints::cleanup_metadata(snapshot.table(), None).await;
+            removed
+                .map_err(|cause| LakeError::delta(format!("cannot tidy the log of {}", self.table.name()), cause))?;
+        }
+        Ok(folded)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::lake::entry::LogEntry;
 use crate::lake::lease::LeaseGuard;
 use crate::lake::record::{self, Record};
 use crate::lake::store::{self, TablePlace};
-use crate::lake::{LakeError, Snapshot};
+use crate::lake::{LakeError, Snapshot, durable};
 use crate::runtime::fault;
 
 /// Younger files without a record may belong to another tool that is about to commit them.
@@ -114,6 +114,7 @@ impl Cleaner<'_> {
             }
         }
         self.orphaned_rejects(since).await?;
+        young |= self.staged_files().await?;
         self.set_unclean(young.then_some(Unclean { since })).await
     }
 
@@ -173,6 +174,19 @@ impl Cleaner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// In a local folder: files of puts and uploads that were cut off, which listings hide. Tells whether some
+    /// were too young to be removed.
+    async fn staged_files(&self) -> Result<bool, LakeError> {
+        let Some(folder) = self.place.folder() else { return Ok(false) };
+        let before = std::time::SystemTime::from(self.now - SAFE_AGE);
+        let what = format!("cannot look for cut off uploads in {}", folder.display());
+        tokio::task::spawn_blocking(move || durable::remove_staged(&folder, before))
+            .await
+            .map_err(std::io::Error::from)
+            .flatten()
+            .map_err(|cause| LakeError::io(what, cause))
     }
 
     async fn unclean(&self) -> Result<Option<Unclean>, LakeError> {

@@ -163,10 +163,15 @@ async fn find_out(
             Ok(Some(entry)) if entry.transaction == Some(number) => return Outcome::Landed(version),
             Ok(Some(_)) => return Outcome::Void(error),
             Ok(None) => {
-                // Nothing can be put in the place of a first version without making a broken table. Should the
-                // fence fail, the next look tells what is there now.
-                if let Some(base) = base {
-                    drop(fence(place, base).await);
+                // Nothing can be put in the place of a first version without making a broken table.
+                let is_fenced = match base {
+                    Some(base) => fence(place, base).await.is_ok(),
+                    None => false,
+                };
+                // In a local folder nothing is under way any more once a write has failed. Otherwise the next
+                // look tells what is there now.
+                if !is_fenced && place.folder().is_some() {
+                    return settle_locally(place, log, version, number, error).await;
                 }
             }
             Err(look) => {
@@ -175,5 +180,14 @@ async fn find_out(
         }
         let Some(pause) = pauses.next() else { return Outcome::Unknown(error) };
         tokio::time::sleep(*pause).await;
+    }
+}
+
+/// The last look at a local folder, after the fence failed: whoever made the version meanwhile, it is decided.
+async fn settle_locally(place: &TablePlace, log: &LogStoreRef, version: u64, number: i64, error: LakeError) -> Outcome {
+    match LogEntry::read(place, log, version).await {
+        Ok(Some(entry)) if entry.transaction == Some(number) => Outcome::Landed(version),
+        Ok(_) => Outcome::Void(error),
+        Err(_) => Outcome::Unknown(error),
     }
 }

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -155,6 +156,31 @@ fn staged_path(path: &FilePath) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Removes files under staged names, in `folder` and below, that were last written before `before`. Tells
+/// whether younger ones are left.
+pub(super) fn remove_staged(folder: &FilePath, before: SystemTime) -> io::Result<bool> {
+    let mut young = false;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            young |= remove_staged(&entry.path(), before)?;
+        } else if is_staged(&entry.file_name()) {
+            match entry.metadata()?.modified()? < before {
+                true => std::fs::remove_file(entry.path())?,
+                false => young = true,
+            }
+        }
+    }
+    Ok(young)
+}
+
+/// Whether a name is one of [`staged_path`], or of `object_store`'s own uploads: any name, `#` and digits.
+fn is_staged(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let Some((_, digits)) = name.rsplit_once('#') else { return false };
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn write_synced(path: &FilePath, payload: &PutPayload) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     for part in payload {
@@ -293,6 +319,20 @@ mod tests {
         let store = DurableLocalStore::new();
         let error = store.put(&location(folder.path(), "1.json"), "x".into()).await.unwrap_err();
         assert!(matches!(error, Error::Generic { .. } | Error::AlreadyExists { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn what_a_cut_off_put_left_is_removed_once_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("_delta_log");
+        std::fs::create_dir(&below).unwrap();
+        let names = [folder.path().join("part-1.parquet#1"), below.join("0.json#123"), below.join("0.json")];
+        names.iter().for_each(|name| std::fs::write(name, "x").unwrap());
+        let now = SystemTime::now();
+        let hour = std::time::Duration::from_secs(3600);
+        assert!(remove_staged(folder.path(), now - hour).unwrap(), "young ones are left");
+        assert!(!remove_staged(folder.path(), now + hour).unwrap());
+        assert_eq!(names.map(|name| name.exists()), [false, false, true]);
     }
 
     #[test]

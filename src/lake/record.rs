@@ -4,6 +4,8 @@
 //! Both are created once and never changed. A summary says what a reader of the whole chain up to its
 //! number would know, so that older records need not be read, nor kept.
 
+use std::io::{BufRead, BufReader, Write};
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use object_store::path::Path;
@@ -81,6 +83,8 @@ pub(super) struct Summary {
     pub(super) position: Option<serde_json::Value>,
     pub(super) schema_hash: String,
     pub(super) definition_hash: String,
+    /// Each on a line of its own, after the line with all the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) files: Vec<CarriedFile>,
     /// Oldest first.
     pub(super) rejects: Vec<RejectsObject>,
@@ -136,11 +140,11 @@ impl Record {
 
 impl Summary {
     /// Writes the summary; one that is there already says the same.
-    pub(super) async fn create(&self, place: &TablePlace) -> Result<(), LakeError> {
-        let summary = self.clone();
-        let packed = tokio::task::spawn_blocking(move || summary.pack()).await;
+    pub(super) async fn create(self, place: &TablePlace) -> Result<(), LakeError> {
+        let path = summary_path(place, self.number);
+        let packed = tokio::task::spawn_blocking(move || self.pack()).await;
         let bytes = packed.map_err(|cause| unwritable(place, cause))?.map_err(|cause| unwritable(place, cause))?;
-        store::create_once(place.store().as_ref(), &summary_path(place, self.number), bytes).await?;
+        store::create_once(place.store().as_ref(), &path, bytes).await?;
         Ok(())
     }
 
@@ -154,16 +158,31 @@ impl Summary {
         Ok(Some(summary))
     }
 
-    fn pack(&self) -> std::io::Result<Bytes> {
+    /// A line for everything but the files, then a line a file: neither writing nor reading holds the whole text.
+    fn pack(mut self) -> std::io::Result<Bytes> {
+        let files = std::mem::take(&mut self.files);
         // Level 3 is the library's own balance; the hashes in it do not compress at any level.
         let mut encoder = zstd::Encoder::new(Vec::new(), 3)?;
-        serde_json::to_writer(&mut encoder, self)?;
+        serde_json::to_writer(&mut encoder, &self)?;
+        for file in &files {
+            encoder.write_all(b"\n")?;
+            serde_json::to_writer(&mut encoder, file)?;
+        }
         Ok(encoder.finish()?.into())
     }
 
     fn unpack(bytes: &[u8]) -> std::io::Result<Self> {
-        let text = zstd::decode_all(bytes)?;
-        Ok(serde_json::from_slice(&text)?)
+        let mut text = BufReader::new(zstd::Decoder::new(bytes)?);
+        let mut line = Vec::new();
+        text.read_until(b'\n', &mut line)?;
+        let mut summary: Self = serde_json::from_slice(&line)?;
+        loop {
+            line.clear();
+            if text.read_until(b'\n', &mut line)? == 0 {
+                return Ok(summary);
+            }
+            summary.files.push(serde_json::from_slice(&line)?);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A handle of one table.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub enum At {
 pub(super) struct TableState {
     place: TablePlace,
     newest: tokio::sync::Mutex<Option<Newest>>,
+    /// Refreshes of `newest` begun so far.
+    refreshes: AtomicU64,
     pinned: Mutex<VecDeque<Arc<Snapshot>>>,
     commit_times: Mutex<HashMap<u64, Option<DateTime<Utc>>>>,
     chain: Mutex<Option<Arc<Folded>>>,
@@ -61,6 +64,8 @@ struct Newest {
     snapshot: Arc<Snapshot>,
     /// When the log entry of that version was written: tells a table that was made anew.
     entry_written: Option<DateTime<Utc>>,
+    /// The number of the refresh that found it.
+    refresh: u64,
 }
 
 impl TableState {
@@ -68,6 +73,7 @@ impl TableState {
         Self {
             place,
             newest: tokio::sync::Mutex::default(),
+            refreshes: AtomicU64::new(0),
             pinned: Mutex::default(),
             commit_times: Mutex::default(),
             chain: Mutex::default(),
@@ -85,10 +91,19 @@ impl TableState {
     }
 
     async fn newest(&self) -> Result<Option<Arc<Snapshot>>, LakeError> {
+        let asked = self.refreshes.load(Ordering::SeqCst);
         let mut newest = self.newest.lock().await;
         if let Some(known) = newest.as_mut() {
+            if known.refresh > asked {
+                // Somebody began to look after this one had asked: many who ask at once need one look.
+                return Ok(Some(Arc::clone(&known.snapshot)));
+            }
+            let refresh = self.refreshes.fetch_add(1, Ordering::SeqCst) + 1;
             match self.refresh(known).await {
-                Ok(true) => return Ok(Some(Arc::clone(&known.snapshot))),
+                Ok(true) => {
+                    known.refresh = refresh;
+                    return Ok(Some(Arc::clone(&known.snapshot)));
+                }
                 Ok(false) => self.forget(),
                 Err(error) => {
                     let error = chain_text(&error);
@@ -116,6 +131,7 @@ impl TableState {
     }
 
     async fn load(&self) -> Result<Option<Newest>, LakeError> {
+        let refresh = self.refreshes.fetch_add(1, Ordering::SeqCst) + 1;
         if self.place.folder().is_some_and(|folder| !folder.join("_delta_log").exists()) {
             // The library has no error of its own for a local folder that is not there.
             return Ok(None);
@@ -128,7 +144,7 @@ impl TableState {
         }
         let snapshot = Snapshot::load(&table, &self.place).await?;
         let entry_written = self.entry_written(snapshot.version()).await?;
-        Ok(Some(Newest { table, snapshot: Arc::new(snapshot), entry_written }))
+        Ok(Some(Newest { table, snapshot: Arc::new(snapshot), entry_written, refresh }))
     }
 
     async fn entry_written(&self, version: u64) -> Result<Option<DateTime<Utc>>, LakeError> {
