@@ -18,7 +18,7 @@ use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt, ready};
 
-use crate::delivery::size::{body_bytes, cut};
+use crate::delivery::size::{cut, message_bytes};
 use crate::delivery::{DeliveryError, conform};
 
 /// Bytes of rows a message is cut to: far enough below 4 MiB, what gRPC clients accept unless told
@@ -84,7 +84,7 @@ impl EncodedResult {
     fn next_waiting(&mut self) -> Result<Option<WireMessage>, DeliveryError> {
         while let Some(slice) = self.waiting.pop_front() {
             let slice = conform(&slice, &self.schema)?;
-            if slice.num_rows() > 1 && body_bytes(&slice) > LIMIT_BYTES {
+            if slice.num_rows() > 1 && message_bytes(&slice) > LIMIT_BYTES {
                 for piece in cut(&slice, TARGET_BYTES, LIMIT_BYTES).into_iter().rev() {
                     self.waiting.push_front(piece);
                 }
@@ -228,6 +228,16 @@ mod tests {
         let messages = encode(batch("s", Arc::new(StringViewArray::from(values)))).await;
         assert!(messages.iter().all(|message| message.body_len() < 4 << 20));
         assert_eq!(decode(&messages).iter().map(RecordBatch::num_rows).sum::<usize>(), 4000);
+    }
+
+    #[tokio::test]
+    async fn tables_of_thousands_of_columns_fit_too() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
+        let columns = (0..4000).map(|number| (format!("c{number}"), Arc::clone(&column)));
+        let messages = encode(RecordBatch::try_from_iter(columns).unwrap()).await;
+        let rows = messages.iter().skip(1).map(|message| message.body_len() + message.header.len());
+        assert!(rows.clone().all(|bytes| bytes < 4 << 20), "{:?}", rows.collect::<Vec<_>>());
+        assert_eq!(decode(&messages).iter().map(RecordBatch::num_rows).sum::<usize>(), 100);
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ mod handshake;
 mod line;
 mod metadata;
 mod parameters;
+mod patience;
 mod prepared;
 mod results;
 mod running;

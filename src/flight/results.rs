@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::delivery::{EncodedResult, WireMessage};
 use crate::flight::gate::Pass;
+use crate::flight::patience::Patience;
 use crate::flight::running::{Registration, Running};
 use crate::flight::status::malformed;
 
@@ -25,23 +26,26 @@ pub(crate) struct ResultStream {
     /// None once the stream has ended: what it held is freed at once, not when the client has hung up.
     encoded: Option<EncodedResult>,
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    patience: Patience,
     pass: Pass,
     _registration: Registration,
 }
 
 impl ResultStream {
-    /// Sends `batches` under `schema`; cancelled by the id of the ticket it was asked for with.
+    /// Sends `batches` under `schema` as long as `patience` lasts; cancelled by the id of the ticket
+    /// it was asked for with.
     pub(crate) fn new(
         schema: SchemaRef,
         batches: SendableRecordBatchStream,
         ticket: Uuid,
         running: &Running,
-        pass: Pass,
+        (patience, pass): (Patience, Pass),
     ) -> Result<Self, Status> {
         Ok(Self {
             encoded: Some(EncodedResult::new(schema, batches)?),
             stopped: Box::pin(pass.stopped()),
             _registration: running.register(ticket, pass.stopper()),
+            patience,
             pass,
         })
     }
@@ -51,17 +55,20 @@ impl Stream for ResultStream {
     type Item = Result<WireMessage, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(encoded) = &mut self.encoded else { return Poll::Ready(None) };
+        let this = &mut *self;
+        let Some(encoded) = &mut this.encoded else { return Poll::Ready(None) };
         let polled = encoded.poll_next_unpin(context).map_err(Status::from);
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            self.encoded = None;
+            this.encoded = None;
             return polled;
         }
-        if self.stopped.poll_unpin(context).is_ready() {
-            self.encoded = None;
-            return Poll::Ready(Some(Err(self.pass.reason())));
-        }
-        polled
+        let end = match this.patience.observe(&polled, context) {
+            _ if this.stopped.poll_unpin(context).is_ready() => this.pass.reason(),
+            Err(late) => late,
+            Ok(()) => return polled,
+        };
+        this.encoded = None;
+        Poll::Ready(Some(Err(end)))
     }
 }
 

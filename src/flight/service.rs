@@ -22,6 +22,7 @@ use crate::flight::bindings::Bindings;
 use crate::flight::command::{Asked, Redeemed};
 use crate::flight::gate::{Gate, Pass};
 use crate::flight::metadata::MetadataCommand;
+use crate::flight::patience::Patience;
 use crate::flight::results::{ResultStream, encapsulated, flight_data, flight_info};
 use crate::flight::running::Running;
 use crate::flight::status::refuse;
@@ -42,7 +43,7 @@ pub(crate) struct Service {
     pub(crate) sealer: Sealer,
     /// How long a ticket can be redeemed.
     pub(crate) ticket_lifetime: Duration,
-    /// Longest run of a statement.
+    /// Longest time a statement may let people wait for rows.
     pub(crate) query_timeout: Duration,
     /// Values of prepared statements.
     pub(crate) bindings: Bindings,
@@ -97,7 +98,8 @@ impl Service {
 
     async fn metadata(&self, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
         let rows: SendableRecordBatchStream = single_batch(command.answer(self).await?);
-        ResultStream::new(command.schema(), rows, Uuid::new_v4(), &self.running, pass)
+        let patience = Patience::new(self.query_timeout);
+        ResultStream::new(command.schema(), rows, Uuid::new_v4(), &self.running, (patience, pass))
     }
 
     /// The tables as things that can be flown: each with the command that reads it.

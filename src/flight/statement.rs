@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::delivery::{Ticket, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::gate::Pass;
+use crate::flight::patience::{LONGEST_DOWNLOAD, Patience};
 use crate::flight::results::{self, ResultStream};
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
@@ -69,6 +70,7 @@ pub(crate) async fn run_now(service: &Service, statement: Statement, pass: Pass)
 
 async fn run(service: &Service, planned: &Planned, ticket: Uuid, pass: Pass) -> Result<ResultStream, Status> {
     let schema = wire_schema(&planned.schema);
-    let batches = service.engine.execute(planned, service.query_timeout).await?;
-    ResultStream::new(schema, batches, ticket, &service.running, pass)
+    let mut patience = Patience::new(service.query_timeout);
+    let batches = patience.wait(service.engine.execute(planned, LONGEST_DOWNLOAD)).await??;
+    ResultStream::new(schema, batches, ticket, &service.running, (patience, pass))
 }

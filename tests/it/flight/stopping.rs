@@ -51,6 +51,19 @@ async fn a_slow_reader_holds_the_query_back() {
 }
 
 #[tokio::test]
+async fn a_download_may_take_longer_than_a_query_may_compute() {
+    let server = TestServer::start_with(Options { query_timeout: Duration::from_secs(1), ..Options::default() }).await;
+    let mut client = server.plain_client().await;
+    let mut messages = client.do_get(Ticket::new(ROWS)).await.unwrap().into_inner();
+    assert!(messages.next().await.unwrap().is_ok());
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    // More than what was on its way meanwhile.
+    for _ in 0..200 {
+        assert!(messages.next().await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
 async fn a_running_result_is_cancelled_by_its_description() {
     let server = TestServer::start().await;
     let mut client = server.plain_client().await;
