@@ -1,6 +1,7 @@
 //! Delimited text: fields from bytes, rows from fields.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use memchr::{memchr_iter, memchr2};
 
@@ -18,6 +19,8 @@ pub(super) struct CsvFile {
     path: String,
     dialect: Dialect,
     null_words: Vec<Vec<u8>>,
+    /// Whether the empty field is a null word: asked for every field, so it is not looked up.
+    empty_is_null: bool,
     /// The names of the fields, in the file's order.
     pub(super) names: Vec<String>,
     /// The header as it stands in the file, to know it again; none where there is none.
@@ -44,7 +47,9 @@ impl CsvFile {
         let dialect = dialect(options);
         let records = split(first, dialect, None, None);
         let fields = records.fields.iter().map(|field| field.text(first, dialect.quote));
-        let null_words = options.null_words.iter().map(|word| word.clone().into_bytes()).collect();
+        let null_words = options.null_words.iter().filter(|word| !word.is_empty());
+        let null_words = null_words.map(|word| word.clone().into_bytes()).collect();
+        let empty_is_null = options.null_words.iter().any(String::is_empty);
         let (names, header) = if options.header {
             (header_names(fields)?, Some(first.to_vec()))
         } else if let Some(names) = positional {
@@ -52,7 +57,7 @@ impl CsvFile {
         } else {
             ((1..=records.fields.len()).map(|number| format!("column_{number}")).collect(), None)
         };
-        Ok(Self { path: path.to_owned(), dialect, null_words, names, header })
+        Ok(Self { path: path.to_owned(), dialect, null_words, empty_is_null, names, header })
     }
 
     /// Reads a block's rows. A row with a field that does not fit is a reject.
@@ -114,6 +119,10 @@ impl CsvFile {
         shapes
     }
 
+    fn is_null_word(&self, text: &[u8]) -> bool {
+        !self.null_words.is_empty() && self.null_words.iter().any(|word| word.as_slice() == text)
+    }
+
     fn split(&self, text: &[u8]) -> Records {
         split(text, self.dialect, Some(self.names.len()), self.header.as_deref())
     }
@@ -126,13 +135,13 @@ impl CsvFile {
 
 fn header_names<'a>(fields: impl Iterator<Item = Cow<'a, [u8]>>) -> Result<Vec<String>, String> {
     let mut names = Vec::<String>::new();
+    let mut seen = HashMap::new();
     for (index, field) in fields.enumerate() {
         let name = std::str::from_utf8(&field)
             .map_err(|_| format!("the header's field {} is not valid in the file's encoding", index + 1))?
             .trim();
         let name = if name.is_empty() { format!("column_{}", index + 1) } else { name.to_owned() };
-        let folded = super::names::fold(&name);
-        if let Some(first) = names.iter().position(|known| super::names::fold(known) == folded) {
+        if let Some(first) = seen.insert(super::names::fold(&name), index) {
             return Err(format!(
                 "columns {} (`{}`) and {} (`{name}`) have the same name; rename one of them",
                 first + 1,
@@ -321,7 +330,12 @@ impl Cells for CsvCells<'_> {
     fn get(&self, index: usize) -> Result<Option<Cow<'_, [u8]>>, String> {
         let field = self.records.fields[index * self.records.width + self.column];
         let text = field.text(self.text, self.file.dialect.quote);
-        if !field.is_quoted() && self.file.null_words.iter().any(|word| word.as_slice() == &*text) {
+        if text.is_empty() {
+            // Emptiness is a value only of text, and only where it is no null word or stands in quotes.
+            let is_value = self.keep_text && (field.is_quoted() || !self.file.empty_is_null);
+            return Ok(is_value.then_some(text));
+        }
+        if !field.is_quoted() && self.file.is_null_word(&text) {
             return Ok(None);
         }
         if !self.is_utf8 && std::str::from_utf8(&text).is_err() {
@@ -330,12 +344,15 @@ impl Cells for CsvCells<'_> {
         if self.keep_text {
             return Ok(Some(text));
         }
-        // What is not text has no spaces, and emptiness can only mean that there is no value.
-        let text = match text {
+        if !text[0].is_ascii_whitespace() && !text[text.len() - 1].is_ascii_whitespace() {
+            return Ok(Some(text));
+        }
+        // What is not text has no spaces, and nothing but spaces can only mean that there is no value.
+        let trimmed = match text {
             Cow::Borrowed(text) => Cow::Borrowed(text.trim_ascii()),
             Cow::Owned(text) => Cow::Owned(text.trim_ascii().to_vec()),
         };
-        Ok((!text.is_empty()).then_some(text))
+        Ok((!trimmed.is_empty()).then_some(trimmed))
     }
 
     fn row(&self, index: usize) -> usize {

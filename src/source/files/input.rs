@@ -215,8 +215,9 @@ impl Text {
                 TextState::End => return Ok(false),
                 _ if out.len() >= wanted => return Ok(true),
                 TextState::Plain => {
-                    let missing = (wanted - out.len()) as u64;
-                    if (&mut self.reader).take(missing).read_to_end(out)? == 0 {
+                    let missing = wanted - out.len();
+                    out.reserve_exact(missing);
+                    if (&mut self.reader).take(missing as u64).read_to_end(out)? == 0 {
                         self.state = TextState::End;
                     }
                 }

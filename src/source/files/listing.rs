@@ -224,7 +224,18 @@ async fn list_bucket(
     }
     let mut objects = store.list((!pattern.base.is_empty()).then_some(&base));
     let (mut files, mut seen) = (Vec::new(), false);
-    while let Some(meta) = objects.try_next().await.map_err(named)? {
+    loop {
+        let meta = match objects.try_next().await {
+            Ok(Some(meta)) => meta,
+            Ok(None) => break,
+            // The library does not say why a listing failed. Asking for one object tells whether the bucket is
+            // missing or closed to us.
+            Err(error) => match store.head(&base.clone().join("lakegate-probe")).await {
+                Err(object_store::Error::NotFound { .. }) => return Err(missing(&address(&pattern.base), error)),
+                Err(why) if store::kind_of(&why) != ErrorKind::Unavailable => return Err(named(why)),
+                _ => return Err(named(error)),
+            },
+        };
         seen = true;
         let key = meta.location.as_ref();
         let relative = key.strip_prefix(pattern.base.as_str()).unwrap_or(key).trim_start_matches('/');

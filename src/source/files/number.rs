@@ -101,7 +101,9 @@ impl Written {
         if self.mantissa == 0 {
             return Some(0);
         }
-        let magnitude = if self.scale <= scale {
+        let magnitude = if self.scale == scale {
+            self.mantissa
+        } else if self.scale <= scale {
             self.mantissa.checked_mul(power_of_ten(scale.checked_sub(self.scale)?)?)?
         } else {
             let divisor = power_of_ten(self.scale - scale)?;

@@ -1,5 +1,6 @@
 //! Parquet files: their columns, and their rows in the types a table has.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, ListArray, MapArray, RecordBatch, StringArray, StructArray,
 };
 use arrow::compute::kernels::cmp::not_distinct;
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, SchemaRef};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options, is_null, nullif};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -26,8 +27,9 @@ use super::input::{Fetched, ReadFailure, check_unchanged, io_failure, object_fai
 use super::json::Plain;
 use super::listing::{ListedFile, Place};
 use super::moment::TimeFormat;
+use super::names;
 use super::pipeline::Pipeline;
-use super::{names, schema};
+use super::schema::{admit, file_type};
 use crate::model::{ColumnType, Reject};
 use crate::source::SourceError;
 
@@ -78,11 +80,12 @@ async fn remote_footer(
 
 fn column_types(schema: &SchemaRef) -> Result<Vec<(String, ColumnType)>, String> {
     let mut columns = Vec::<(String, ColumnType)>::new();
+    let mut seen = HashMap::new();
     for field in schema.fields() {
-        if let Some((first, _)) = columns.iter().find(|(name, _)| names::fold(name) == names::fold(field.name())) {
+        if let Some(first) = seen.insert(names::fold(field.name()), field.name()) {
             return Err(format!("columns `{first}` and `{}` have the same name; rename one of them", field.name()));
         }
-        columns.push((field.name().clone(), schema::file_type(field.name(), field.data_type())?));
+        columns.push((field.name().clone(), file_type(field.name(), field.data_type())?));
     }
     Ok(columns)
 }
@@ -112,7 +115,7 @@ fn read(
     let (opened, hash) = local_copy(file, fetched)?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|error| broken(&error))?;
     let columns = column_types(builder.schema()).map_err(ReadFailure::Broken)?;
-    let layout = layout(&columns, targets).map_err(ReadFailure::Broken)?;
+    let layout = layout(builder.schema(), &columns, targets).map_err(ReadFailure::Broken)?;
     let roots = layout.source_of.iter().flatten().copied();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let total = builder.metadata().file_metadata().num_rows().max(1) as u128;
@@ -161,13 +164,18 @@ fn local_copy(file: &ListedFile, fetched: Fetched) -> Result<(File, String), Rea
 }
 
 /// Which columns feed the targets; a column whose type cannot be meant refuses the file.
-fn layout(columns: &[(String, ColumnType)], targets: &Targets) -> Result<Layout, String> {
+fn layout(schema: &Schema, columns: &[(String, ColumnType)], targets: &Targets) -> Result<Layout, String> {
     let header: Vec<String> = columns.iter().map(|(name, _)| name.clone()).collect();
     let layout = targets.layout(&header)?;
     for (target, source) in targets.columns.iter().zip(&layout.source_of) {
-        let Some((name, kind)) = source.map(|source| &columns[source]) else { continue };
-        let is_read = *kind == ColumnType::String && !is_nested(&target.kind) || target.kind == ColumnType::String;
-        if schema::admit(&target.kind, kind).is_none() && !(targets.is_declared && is_read) {
+        let Some(source) = *source else { continue };
+        let (name, kind) = &columns[source];
+        // A declared type is meant: text is read as it says, and whatever has a text becomes one.
+        let is_read = match &target.kind {
+            ColumnType::String => can_cast_types(schema.field(source).data_type(), &DataType::Utf8),
+            wanted => *kind == ColumnType::String && !is_nested(wanted),
+        };
+        if admit(&target.kind, kind).is_none() && !(targets.is_declared && is_read) {
             return Err(format!(
                 "column `{name}` is {} in the table and {kind} in this file, which does not fit",
                 target.kind
@@ -297,8 +305,11 @@ fn conform_struct(
         children.push(match source.fields().iter().position(is_it) {
             Some(place) => {
                 // A value below a NULL struct means nothing and must not fail the row.
-                let below = arrow::compute::nullif(source.column(place), &is_null(source)?)
-                    .unwrap_or_else(|_| Arc::clone(source.column(place)));
+                let below = if source.null_count() > 0 {
+                    nullif(source.column(place), &is_null(source)?)?
+                } else {
+                    Arc::clone(source.column(place))
+                };
                 conform(&below, child, &Column { path: &path, formats: &[], rows: column.rows }, failures)?
             }
             None => nulls(child, source.len()),
@@ -307,10 +318,6 @@ fn conform_struct(
     let DataType::Struct(arrow_fields) = kind.to_arrow() else { return cast(array, &kind.to_arrow()) };
     let made = StructArray::try_new_with_length(arrow_fields, children, source.nulls().cloned(), source.len())?;
     Ok(Arc::new(made))
-}
-
-fn is_null(array: &dyn Array) -> Result<arrow::array::BooleanArray, ArrowError> {
-    arrow::compute::is_null(array)
 }
 
 fn conform_map(
