@@ -409,11 +409,10 @@ mod tests {
         Targets::new(columns.iter().map(target).collect(), true)
     }
 
-    fn read(
-        columns: &[(&str, &str)],
-        header: &str,
-        body: &[u8],
-    ) -> (String, Vec<(Option<u64>, Option<String>, String)>) {
+    /// Line, column and reason of a reject.
+    type Reason = (Option<u64>, Option<String>, String);
+
+    fn read(columns: &[(&str, &str)], header: &str, body: &[u8]) -> (String, Vec<Reason>) {
         let file = CsvFile::new("f.csv", &options(), header.as_bytes(), None).unwrap();
         let targets = targets(columns);
         let layout = targets.layout(&file.names).unwrap();

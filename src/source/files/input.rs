@@ -336,7 +336,8 @@ mod tests {
             packer.finish().unwrap()
         };
         let zstd = |text: &[u8]| zstd::encode_all(text, 1).unwrap();
-        let packers: [(&str, &dyn Fn(&[u8]) -> Vec<u8>); 3] = [("x.gz", &gzip), ("x.bz2", &bzip2), ("x.ZST", &zstd)];
+        type Packer<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+        let packers: [(&str, Packer<'_>); 3] = [("x.gz", &gzip), ("x.bz2", &bzip2), ("x.ZST", &zstd)];
         for (name, pack) in packers {
             let packed = [pack(b"one\n"), pack(b"two\n")].concat();
             let unpack = |bytes: Vec<u8>| {

@@ -104,9 +104,8 @@ impl Pattern {
     fn takes(&self, relative: &str) -> bool {
         let Some(glob) = &self.below else { return true };
         let (folders, name) = relative.rsplit_once('/').unwrap_or(("", relative));
-        !self.passes_over(name)
-            && !(self.deep && folders.split('/').any(|folder| self.is_hidden_folder(folder)))
-            && glob.is_match(relative)
+        let is_hidden = self.passes_over(name) || folders.split('/').any(|folder| self.is_hidden_folder(folder));
+        !is_hidden && glob.is_match(relative)
     }
 
     /// Hidden (`.x`, `_x`) and unfinished (`*.tmp`, `*.part`) files, unless the glob names that part literally.

@@ -283,6 +283,10 @@ impl Source for FilesSource {
             return Ok(None);
         }
         let targets = Arc::new(self.prepare(&mut decided, known).await?);
+        if decided.is_empty() {
+            // All that was new went away again while we looked.
+            return Ok(None);
+        }
         if targets.columns.is_empty() {
             return match decided.refusals.first() {
                 Some((file, reason)) => Err(SourceError::new(

@@ -155,8 +155,7 @@ fn written(text: &[u8]) -> Option<Written> {
         rest => (false, rest),
     };
     let (mut mantissa, mut scale, mut seen, mut after_point) = (0_u128, 0_i32, false, false);
-    let mut bytes = rest.iter().enumerate();
-    while let Some((index, byte)) = bytes.next() {
+    for (index, byte) in rest.iter().enumerate() {
         match byte {
             b'0'..=b'9' => {
                 mantissa = mantissa.checked_mul(10)?.checked_add(u128::from(byte - b'0'))?;

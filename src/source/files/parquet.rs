@@ -376,17 +376,13 @@ fn exact_cast(
             (out.as_primitive::<Float32Type>(), array.as_primitive::<Float64Type>());
         let overflowed = |index: &usize| narrow.value(*index).is_infinite() && wide.value(*index).is_finite();
         (0..out.len()).filter(overflowed).for_each(&mut fail);
-    } else if is_numeric(from) && is_numeric(wanted) && !wanted.is_floating() && from != wanted {
+    } else if from.is_numeric() && wanted.is_numeric() && !wanted.is_floating() && from != wanted {
         let back = cast(&out, from)?;
         if let Ok(same) = not_distinct(&back, array) {
             (0..out.len()).filter(|index| out.is_valid(*index) && !same.value(*index)).for_each(&mut fail);
         }
     }
     Ok(out)
-}
-
-fn is_numeric(kind: &DataType) -> bool {
-    kind.is_numeric()
 }
 
 fn cast(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
