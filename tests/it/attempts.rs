@@ -182,6 +182,24 @@ on_both_grounds! {
         assert_eq!(file_names(&fresh(&ground).await).await.len(), 24);
     }
 
+    async fn a_caller_that_stops_waiting_does_not_cut_a_commit_in_the_middle(ground) {
+        let (store, table) = faulty(&ground).await;
+        let (begun, go_on) = store.hold("_lakegate/attempts");
+        let lease = table.lease("test", LONG).await.unwrap();
+        let attempt = table.begin(&lease).await.unwrap();
+        let staged = staged(&ground, &table_name(), &[1], true).await;
+        tokio::select! {
+            _ = attempt.commit(staged, facts("a")) => panic!("the record was not held"),
+            () = begun.notified() => {}
+        }
+        lease.release().await;
+        let other = fresh(&ground).await;
+        assert!(other.lease("other", Duration::from_millis(50)).await.is_err(), "the commit under way keeps the lease");
+        go_on.notify_one();
+        load(&ground, &other, "b", &[2]).await.unwrap();
+        assert_eq!(truth::rows(&ground, &table_name()).await, [1, 2]);
+    }
+
     async fn two_writers_racing_for_one_table_load_each_file_once(ground) {
         let ground = Arc::new(ground);
         let mut writers = tokio::task::JoinSet::new();
@@ -412,13 +430,16 @@ async fn an_expired_lease_is_taken_over_and_the_old_holders_late_commit_fails() 
     assert!(held.to_string().contains("frozen"), "{held}");
     clock.advance(ground.settings.lease_lifetime + Duration::from_secs(1));
     let taken = table.lease("taker", LONG).await.unwrap();
-    load_under(&ground, &table, &taken, "b", &[2]).await.unwrap();
+    // Beginning alone has to stop the old holder: the taker may clean before it commits anything of its own.
+    drop(table.begin(&taken).await.unwrap());
 
     go_on.notify_one();
     let error = late.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-    assert_eq!(truth::rows(&ground, &table_name()).await, [1, 2]);
+    assert_eq!(truth::rows(&ground, &table_name()).await, [1]);
     assert!(lease.check().await.is_err(), "the old holder knows now");
+    load_under(&ground, &table, &taken, "b", &[2]).await.unwrap();
+    assert_eq!(truth::rows(&ground, &table_name()).await, [1, 2]);
     taken.release().await;
     load(&ground, &table, "c", &[3]).await.unwrap();
     assert_eq!(truth::rows(&ground, &table_name()).await, [1, 2, 3]);
