@@ -2,6 +2,8 @@
 //!
 //! Real processes run `lakegate sync`; plain delta-rs reads what they made.
 
+mod modes;
+
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
