@@ -69,7 +69,7 @@ async fn a_load_survives_the_process_that_noted_it() {
     assert_eq!(first.loads().await.unwrap(), []);
     let noted = record(7, &clock);
     first.record_load(noted.clone());
-    assert_eq!(first.loads().await.unwrap(), [noted.clone()], "before it is written");
+    assert_eq!(first.loads().await.unwrap(), std::slice::from_ref(&noted), "before it is written");
     first.flush().await.unwrap();
     first.flush().await.unwrap();
     assert_eq!(files(folder.path()).len(), 1, "an empty batch writes nothing");
