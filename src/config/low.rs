@@ -58,7 +58,7 @@ low_table! {
         threads: Count;
         /// Tables loaded at the same time.
         parallel_tables: Count = 2;
-        /// Longest run of one statement.
+        /// Longest a statement may compute; the time a slow line takes to carry its rows does not count.
         query_timeout: Span = "10m";
         /// How long a second writer of a table waits for the first.
         lease_wait: Span = "60s";

@@ -60,7 +60,7 @@ pub struct Limits {
     pub threads: NonZeroUsize,
     /// Tables loaded at the same time.
     pub parallel_tables: NonZeroUsize,
-    /// Longest run of one statement.
+    /// Longest a statement may compute; the time a slow line takes to carry its rows does not count.
     pub query_timeout: Duration,
     /// How long a second writer waits for a table's lease.
     pub lease_wait: Duration,
