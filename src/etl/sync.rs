@@ -1,5 +1,6 @@
 //! Loading many tables side by side; one that fails does not stop the others.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -78,7 +79,9 @@ impl SyncReport {
 impl Loads {
     /// Loads of files, as the settings define them.
     pub fn new(settings: Arc<Settings>, lake: Lake, journal: Arc<Journal>, clock: Arc<dyn Clock>) -> Self {
-        Self::with_sources(settings, lake, journal, clock, Arc::new(open_files))
+        let threads = settings.limits.threads;
+        let open = move |definition: &TableDefinition, clock| open_files(definition, clock, threads);
+        Self::with_sources(settings, lake, journal, clock, Arc::new(open))
     }
 
     /// Loads from sources the caller makes.
@@ -272,6 +275,10 @@ async fn run_again(load: Arc<Load>) -> (Figures, Result<LoadStatus, EtlError>) {
     (figures, result.unwrap_or_else(Err))
 }
 
-fn open_files(definition: &TableDefinition, clock: Arc<dyn Clock>) -> Result<Box<dyn Source>, SourceError> {
-    Ok(Box::new(FilesSource::new(definition, clock)?))
+fn open_files(
+    definition: &TableDefinition,
+    clock: Arc<dyn Clock>,
+    threads: NonZeroUsize,
+) -> Result<Box<dyn Source>, SourceError> {
+    Ok(Box::new(FilesSource::new(definition, clock)?.with_threads(threads)))
 }

@@ -71,7 +71,8 @@ async fn a_group_is_published_when_all_its_members_are_loaded() {
         team.drop_file(&format!("{folder}/a.csv"), csv(&[(1, "a")]));
     }
     let (one, two): (TableName, TableName) = ("s.one".parse().unwrap(), "s.two".parse().unwrap());
-    let report = team.loads().await.sync(std::slice::from_ref(&one), &SyncOptions::default(), std::sync::Arc::new(Silent)).await;
+    let report =
+        team.loads().await.sync(std::slice::from_ref(&one), &SyncOptions::default(), std::sync::Arc::new(Silent)).await;
     assert_eq!(report.unwrap().tables.len(), 2, "one member brings the other along");
     let manifests = team.open().await.1.manifests();
     let published = manifests.newest("pair").await.unwrap().unwrap();
