@@ -254,13 +254,13 @@ impl Located {
         let Some(first) = keys.first() else { return };
         let start = locate_end(count, |row| first.row(row) < self.first.0.row());
         let end = locate_end(count, |row| first.row(row) <= self.first.1.row());
-        for row in start..end {
+        for (row, met) in met.iter_mut().enumerate().take(end).skip(start) {
             let within = self.others.iter().zip(&keys[1..]).all(|(bounds, keys)| {
                 bounds.as_ref().is_none_or(|(min, max)| keys.row(row) >= min.row() && keys.row(row) <= max.row())
             });
             if within {
                 self.touched = true;
-                met[row] = true;
+                *met = true;
             }
         }
     }

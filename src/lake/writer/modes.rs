@@ -19,11 +19,11 @@ use crate::model::{ChangeBatch, LoadMode};
 /// The tasks that take rows.
 pub(super) enum Work {
     /// Rows without order, encoded side by side.
-    Loose(Encoders),
+    Loose(Box<Encoders>),
     /// Rows sorted by key before they are encoded.
     Sorted(Pipe<Vec<Add>>),
     /// Rows of each source file in data files of their own.
-    PerFile(PerFile),
+    PerFile(Box<PerFile>),
     /// Rows that take the place of those with their key.
     Keyed(Box<Apply>),
 }
@@ -60,8 +60,10 @@ impl Work {
                     format!("table {}: mode upsert needs a key; name its columns in [table] key", place.place.name());
                 Err(LakeError::new(ErrorKind::InvalidInput, text))
             }
-            (LoadMode::Mirror, _) => Ok(Self::PerFile(PerFile::new(files.unsorted()))),
-            (LoadMode::Append | LoadMode::Replace, None) => Ok(Self::Loose(Encoders::for_this_runtime(files.clone()))),
+            (LoadMode::Mirror, _) => Ok(Self::PerFile(Box::new(PerFile::new(files.unsorted())))),
+            (LoadMode::Append | LoadMode::Replace, None) => {
+                Ok(Self::Loose(Box::new(Encoders::for_this_runtime(files.clone()))))
+            }
             (LoadMode::Append | LoadMode::Replace, Some(order)) => {
                 Ok(Self::Sorted(sorted(place, evolution, order, files)))
             }

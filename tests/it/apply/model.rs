@@ -147,7 +147,7 @@ impl Run {
         for _ in 0..self.random.random_range(1..6) {
             let numbers = self.numbers();
             if self.random.random_bool(0.3) {
-                numbers.iter().for_each(|number| drop(self.model.remove(number)));
+                self.model.retain(|number, _| !numbers.contains(number));
                 let key = self.kind.names().iter().copied().zip(self.kind.columns(&numbers)).collect();
                 changes.push(change(ChangeKind::Delete, rows(key)));
             } else {
