@@ -1,5 +1,6 @@
 //! Stopping work at once: the stream people hold, and what makes even a join without output stop.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
@@ -7,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -17,8 +18,10 @@ use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::joins::NestedLoopJoinExec;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -29,6 +32,10 @@ use crate::query::QueryError;
 
 /// Batches that may wait between the query's runtime and who takes them: one on its way, one ready.
 const WAITING_BATCHES: usize = 2;
+
+/// How long a join may hold a thread of the runtime before others get another one: long against the cost of
+/// starting a thread, short for a person who waits.
+const LONG_POLL: Duration = Duration::from_millis(100);
 
 /// A request to stop that running operators look at.
 #[derive(Clone, Debug, Default)]
@@ -53,10 +60,17 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-/// Makes nested loop joins look at `stop`. They do not yield while they find no match: one that
-/// compares two large tables would go on for minutes after everybody left.
+/// Makes operators that can give many rows for few, or none for many, stop and step aside: joins, and
+/// queries that read themselves.
+///
+/// Nested loop joins do not yield while they find no match: one that compares two large tables would go
+/// on for minutes after everybody left. They look at `stop`, and after [`LONG_POLL`] leave their thread's
+/// place to others. The rest yields between batches.
 pub(crate) fn stoppable(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     let guarded = plan.transform_up(|node| {
+        if node.is::<CrossJoinExec>() || node.is::<HashJoinExec>() || node.is::<RecursiveQueryExec>() {
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
+        }
         let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
         let Some(filter) = join.filter() else { return Ok(Transformed::no(node)) };
         let expression = Stoppable { inner: Arc::clone(filter.expression()), stop: stop.clone() };
@@ -65,9 +79,33 @@ pub(crate) fn stoppable(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc
         let projection = join.projection().as_ref().map(|columns| columns.to_vec());
         let (left, right) = (Arc::clone(join.left()), Arc::clone(join.right()));
         let join = NestedLoopJoinExec::try_new(left, right, Some(filter), join.join_type(), projection)?;
-        Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>))
+        Ok(Transformed::yes(Arc::new(CooperativeExec::new(Arc::new(join))) as Arc<dyn ExecutionPlan>))
     })?;
     Ok(guarded.data)
+}
+
+thread_local! {
+    /// When this thread began to evaluate without a pause, and when it did so last.
+    static BUSY: Cell<Option<(Instant, Instant)>> = const { Cell::new(None) };
+}
+
+/// Lets other work of the runtime go on elsewhere once this thread has evaluated for long without coming
+/// back to it. The thread keeps its work; the runtime gets another one.
+fn step_aside_when_long() {
+    let now = Instant::now();
+    let begun = match BUSY.get() {
+        Some((begun, last)) if now - last < LONG_POLL / 4 => begun,
+        _ => now,
+    };
+    if now - begun < LONG_POLL {
+        BUSY.set(Some((begun, now)));
+        return;
+    }
+    BUSY.set(None);
+    let threads = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    if matches!(threads, Ok(tokio::runtime::RuntimeFlavor::MultiThread)) {
+        tokio::task::block_in_place(|| {});
+    }
 }
 
 /// An expression that fails once a stop was requested.
@@ -94,6 +132,7 @@ impl PhysicalExpr for Stoppable {
         if self.stop.is_requested() {
             return Err(cancelled().into());
         }
+        step_aside_when_long();
         self.inner.evaluate(batch)
     }
 

@@ -122,17 +122,22 @@ impl Catalog {
         self.versions.newest(name).await
     }
 
-    /// Resolves each name once. `pins` are honoured where the statement itself names no version.
+    /// Resolves each name once, but for those of functions. `pins` are honoured where the statement itself names no version.
     ///
     /// # Errors
     /// `NotFound` for tables and versions that are not there, with the nearest name there is.
     pub(crate) async fn resolve(
         &self,
         references: Vec<TableReference>,
+        is_function: impl Fn(&str) -> bool,
         pins: &TablePins,
     ) -> Result<Resolved, QueryError> {
         let mut wanted = Vec::new();
         for reference in references {
+            // Functions in FROM are listed among the tables.
+            if matches!(reference, TableReference::Bare { .. }) && is_function(reference.table()) {
+                continue;
+            }
             let key = self.key(&reference);
             let meant = self.meaning(&reference)?;
             wanted.push((key, meant));

@@ -265,14 +265,16 @@ fn check_table(factor: &TableFactor) -> Verdict {
             check_alias(alias.as_ref())?;
             refuse(sample.is_some(), "TABLESAMPLE", "use WHERE random() < 0.1")
         }
-        TableFactor::Function { lateral: _, name: _, args, with_ordinality, alias } => {
+        TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
             check_alias(alias.as_ref())?;
+            refuse(name.to_string().eq_ignore_ascii_case("unnest"), UNNEST_IN_FROM.0, UNNEST_IN_FROM.1)?;
             let named = args.iter().any(|arg| !matches!(arg, FunctionArg::Unnamed(_)));
             refuse(named, "a named argument of a table function", "give the arguments in order")?;
             refuse(*with_ordinality, "WITH ORDINALITY", "use row_number()")
         }
-        TableFactor::UNNEST { alias, array_exprs: _, with_offset, with_offset_alias: _, with_ordinality } => {
+        TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias: _, with_ordinality } => {
             check_alias(alias.as_ref())?;
+            refuse(array_exprs.visit(&mut Names).is_break(), UNNEST_IN_FROM.0, UNNEST_IN_FROM.1)?;
             refuse(*with_offset || *with_ordinality, "UNNEST WITH ORDINALITY or WITH OFFSET", "use row_number()")
         }
         TableFactor::NestedJoin { table_with_joins: _, alias } => check_alias(alias.as_ref()),
@@ -285,6 +287,26 @@ fn check_table(factor: &TableFactor) -> Verdict {
         }
         TableFactor::XmlTable { .. } => refuse(true, "XMLTABLE", "load such files with a source of their own"),
         TableFactor::SemanticView { .. } => refuse(true, "SEMANTIC_VIEW", "write the query in full"),
+    }
+}
+
+/// What the planner accepts and then cannot run.
+const UNNEST_IN_FROM: (&str, &str) = (
+    "unnest of another table's column in FROM",
+    "write SELECT id, unnest(l) FROM t, in a subquery where you need more of it",
+);
+
+/// Breaks at the name of a column.
+struct Names;
+
+impl Visitor for Names {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
     }
 }
 

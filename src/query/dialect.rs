@@ -3,11 +3,17 @@
 use std::any::TypeId;
 
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 /// Lakegate's SQL. What it parses beyond what is supported is refused by name in `clauses`, which
 /// tells people more than a syntax error would.
 #[derive(Debug)]
 pub(crate) struct LakeDialect;
+
+/// How strongly `->` and `->>` bind: between `+` (30) and `=` (20), as in PostgreSQL, so that
+/// `j ->> 'a' = 'x'` compares what was found.
+const JSON_PRECEDENCE: u8 = 25;
 
 /// Implements the dialect; every switch listed is answered as `GenericDialect` answers it.
 macro_rules! lake_dialect {
@@ -32,6 +38,13 @@ macro_rules! lake_dialect {
 
             fn supports_table_versioning(&self) -> bool {
                 true
+            }
+
+            fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+                match parser.peek_token_ref().token {
+                    Token::Arrow | Token::LongArrow => Some(Ok(JSON_PRECEDENCE)),
+                    _ => None,
+                }
             }
 
             $(fn $switch(&self) -> bool {
@@ -118,8 +131,6 @@ lake_dialect! {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::sql::sqlparser::parser::Parser;
-
     use super::*;
 
     #[test]

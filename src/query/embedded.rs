@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::datatypes::FieldRef;
 use async_trait::async_trait;
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
@@ -29,8 +30,18 @@ use crate::query::system::System;
 use crate::query::{Planned, QueryEngine, QueryError, Statement, TableSummary, literals, parameters};
 use crate::runtime::clock::Clock;
 
+/// Text in bytes from which a statement is planned on a thread of its own: shorter ones nest so little that
+/// any stack holds them, and cost so little time that the hand-over would show.
+const LONG_TEXT_BYTES: usize = 2048;
+
+/// Stack of the query's threads in bytes: the deepest expressions that are accepted, several times over.
+const STACK_BYTES: usize = 16 << 20;
+
 /// Answers SQL with DataFusion in this process.
-pub struct LakeEngine {
+#[derive(Clone)]
+pub struct LakeEngine(Arc<Engine>);
+
+struct Engine {
     settings: Arc<Settings>,
     clock: Arc<dyn Clock>,
     sessions: Sessions,
@@ -65,6 +76,11 @@ impl LakeEngine {
         Self::over(settings, Arc::new(lake), system, environment, clock)
     }
 
+    /// Tasks of statements that are still on the engine's threads; none when nothing runs.
+    pub fn running_tasks(&self) -> usize {
+        self.0.runtime.handle().metrics().num_alive_tasks()
+    }
+
     fn over(
         settings: Arc<Settings>,
         versions: Arc<dyn Versions>,
@@ -74,16 +90,18 @@ impl LakeEngine {
     ) -> Result<Self, QueryError> {
         let threads = settings.limits.threads.get();
         let catalog = Arc::new(Catalog::new(Arc::clone(&settings), versions, system));
-        Ok(Self {
+        Ok(Self(Arc::new(Engine {
             sessions: Sessions::new(environment, threads, Catalog::default_schema(&settings)),
             listings: Listings::new(Arc::clone(&catalog), Arc::clone(&clock)),
             runtime: QueryRuntime::start(threads)?,
             catalog,
             settings,
             clock,
-        })
+        })))
     }
+}
 
+impl Engine {
     async fn plan_in_time(&self, mut statement: Statement) -> Result<Planned, QueryError> {
         let profile = self.sessions.state(&statement.options)?;
         let now = *statement.options.now.get_or_insert_with(|| self.clock.now());
@@ -111,10 +129,12 @@ impl LakeEngine {
         statement: &mut Statement,
     ) -> Result<(LogicalPlan, Vec<FieldRef>), QueryError> {
         let references = state.resolve_table_references(&understood.statement)?;
-        let resolved = self.catalog.resolve(references, &statement.pins).await?;
+        let functions = state.table_functions().clone();
+        let is_function = |name: &str| functions.contains_key(name);
+        let resolved = self.catalog.resolve(references, is_function, &statement.pins).await?;
         statement.pins = resolved.pins.clone();
         let listing = if resolved.lists { Some(self.listings.newest().await) } else { None };
-        let catalog = StatementCatalog::new(resolved, listing, state.table_functions().clone());
+        let catalog = StatementCatalog::new(resolved, listing, functions);
         state.register_catalog_list(Arc::new(catalog));
         let plan = state.statement_to_plan(understood.statement.clone()).await?;
         SQLOptions::new()
@@ -123,7 +143,7 @@ impl LakeEngine {
             .with_allow_statements(false)
             .verify_plan(&plan)
             .map_err(|error| QueryError::unsupported(QueryError::from(error).to_string()))?;
-        let plan = if understood.decimals { literals::settle(plan)? } else { plan };
+        let plan = if understood.literals { literals::settle(plan)? } else { plan };
         let fields = parameters::fields(&plan, understood.parameters)?;
         if statement.parameters.is_empty() {
             return Ok((plan, fields));
@@ -146,7 +166,7 @@ impl LakeEngine {
         }));
         match (&mut planning.0).await {
             Ok(result) => result,
-            Err(error) => Err(datafusion::error::DataFusionError::ExecutionJoin(Box::new(error)).into()),
+            Err(error) => Err(DataFusionError::ExecutionJoin(Box::new(error)).into()),
         }
     }
 }
@@ -154,11 +174,19 @@ impl LakeEngine {
 #[async_trait]
 impl QueryEngine for LakeEngine {
     async fn plan(&self, statement: Statement) -> Result<Planned, QueryError> {
-        let limit = self.settings.limits.query_timeout;
-        match tokio::time::timeout(limit, self.plan_in_time(statement)).await {
-            Ok(planned) => planned,
-            Err(_) => Err(too_late(limit)),
-        }
+        let limit = self.0.settings.limits.query_timeout;
+        let engine = Arc::clone(&self.0);
+        let planning = async move {
+            if statement.sql.len() < LONG_TEXT_BYTES {
+                return engine.plan_in_time(statement).await;
+            }
+            // The caller's runtime goes on reading for it; the query's own lends a thread with a large stack.
+            let caller = Handle::current();
+            let threads = engine.runtime.handle().clone();
+            let planned = threads.spawn_blocking(move || caller.block_on(engine.plan_in_time(statement)));
+            planned.await.unwrap_or_else(|error| Err(DataFusionError::ExecutionJoin(Box::new(error)).into()))
+        };
+        tokio::time::timeout(limit, planning).await.unwrap_or_else(|_| Err(too_late(limit)))
     }
 
     async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError> {
@@ -169,20 +197,20 @@ impl QueryEngine for LakeEngine {
             return Err(parameters::wrong_number(given, needed));
         }
         let stop = Stop::default();
-        let planning = tokio::time::timeout_at(deadline, self.physical_plan(&planned.plan, &stop));
+        let planning = tokio::time::timeout_at(deadline, self.0.physical_plan(&planned.plan, &stop));
         let (physical, context) = planning.await.unwrap_or_else(|_| Err(too_late(timeout)))?;
-        let runtime = self.runtime.handle();
+        let runtime = self.0.runtime.handle();
         let rows = {
             // Operators start tasks of their own when they are asked for their streams.
             let _entered = runtime.enter();
             execute_stream(physical, context)?
         };
-        let rows = if embedded.explains { without_places(rows, &self.settings.lake.location) } else { rows };
+        let rows = if embedded.explains { without_places(rows, &self.0.settings.lake.location) } else { rows };
         Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, timeout)))
     }
 
     async fn tables(&self) -> Result<Vec<TableSummary>, QueryError> {
-        Ok(self.listings.newest().await.as_ref().clone())
+        Ok(self.0.listings.newest().await.as_ref().clone())
     }
 }
 
@@ -218,6 +246,7 @@ impl QueryRuntime {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("lakegate-query")
+            .thread_stack_size(STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|cause| {

@@ -91,7 +91,7 @@ impl From<DataFusionError> for QueryError {
                 let place = diagnostic.span.map(|span| span.start);
                 let inner = Self::from(*cause);
                 match place {
-                    Some(at) if inner.kind != ErrorKind::Internal => {
+                    Some(at) if inner.kind != ErrorKind::Internal && !inner.message.contains("Line: ") => {
                         Self { message: format!("{} (line {}, column {})", inner.message, at.line, at.column), ..inner }
                     }
                     _ => inner,

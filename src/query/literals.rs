@@ -1,5 +1,5 @@
-//! What a literal such as `1.5` means: the exact decimal beside decimals and whole numbers, a double
-//! everywhere else.
+//! What a literal means by what stands beside it. `1.5` is the exact decimal beside decimals and whole
+//! numbers, a double everywhere else; times are compared in microseconds.
 //!
 //! The planner is told to read such literals as decimals, for as doubles they miss the very values a
 //! decimal column holds (`m = 9999999999.99` finds nothing). Left at that, `double_column = 1.0` would
@@ -7,12 +7,13 @@
 //! doubles. So the literals are settled by what stands beside them, before values are bound to
 //! parameters: a bound decimal is no literal.
 
-use datafusion::arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::cast;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator};
 
 /// Functions that hand one of their arguments on: a literal takes its neighbours' type.
 const HANDING_ON: &[&str] = &["coalesce", "greatest", "ifnull", "least", "make_array", "nullif", "nvl", "nvl2"];
@@ -53,12 +54,20 @@ fn is_open(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(ScalarValue::Decimal128(..) | ScalarValue::Decimal256(..), _) => true,
         Expr::Negative(inner) => is_open(inner),
+        // Written casts of numbers were made casts of texts by `rewrite`: this one is the planner's, which
+        // brings the rows of VALUES and the sides of UNION to one type.
+        Expr::Cast(Cast { expr, field }) => field.data_type().is_decimal() && is_open(expr),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => {
             let beside = |e: &Expr| is_open(e) || matches!(e, Expr::Literal(..));
             (is_open(left) && beside(right)) || (beside(left) && is_open(right))
         }
         _ => false,
     }
+}
+
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
 fn is_arithmetic(op: Operator) -> bool {
@@ -70,12 +79,14 @@ fn as_double(expr: Expr) -> Result<Expr> {
         Expr::Literal(value @ (ScalarValue::Decimal128(..) | ScalarValue::Decimal256(..)), metadata) => {
             Ok(Transformed::yes(Expr::Literal(value.cast_to(&DataType::Float64)?, metadata)))
         }
+        Expr::Cast(Cast { expr, field }) if field.data_type().is_decimal() => Ok(Transformed::yes(*expr)),
         other => Ok(Transformed::no(other)),
     })?;
     Ok(doubled.data)
 }
 
 fn settle_children(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let expr = align_times(expr, schema)?;
     if !has_open_child(&expr)? || is_open(&expr) {
         return Ok(Transformed::no(expr));
     }
@@ -96,11 +107,48 @@ fn settle_children(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.map_children(|child| Ok(Transformed::yes(if is_open(&child) { as_double(child)? } else { child })))
 }
 
+/// Compares times in microseconds, which is what the lake's columns hold: texts and nanoseconds would make the
+/// engine cast the column to nanoseconds, which fails for years after 2262, such as 9999 for "never".
+fn align_times(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let compares = match &expr {
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => is_comparison(*op),
+        Expr::Between(_) | Expr::InList(_) => true,
+        _ => false,
+    };
+    if !compares {
+        return Ok(expr);
+    }
+    let mut column = None;
+    expr.apply_children(|child| {
+        if let Ok(kind @ DataType::Timestamp(TimeUnit::Microsecond, _)) = child.get_type(schema) {
+            column.get_or_insert(kind);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let Some(column) = column else { return Ok(expr) };
+    let aligned = expr.map_children(|child| {
+        Ok(Transformed::yes(match child.get_type(schema) {
+            Ok(DataType::Timestamp(TimeUnit::Nanosecond, zone)) => {
+                cast(child, DataType::Timestamp(TimeUnit::Microsecond, zone))
+            }
+            Ok(DataType::Utf8) => match child {
+                Expr::Literal(text, metadata) => {
+                    let time = text.cast_to(&column).unwrap_or(text);
+                    Expr::Literal(time, metadata)
+                }
+                other => other,
+            },
+            _ => child,
+        }))
+    })?;
+    Ok(aligned.data)
+}
+
 fn has_open_child(expr: &Expr) -> Result<bool> {
     let mut found = false;
     expr.apply_children(|child| {
         found |= is_open(child);
-        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+        Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(found)
 }
@@ -120,7 +168,7 @@ fn any_settled_child(expr: &Expr, schema: &DFSchema, wanted: impl Fn(&DataType) 
             // A child without a type, such as a parameter, decides nothing.
             found |= child.get_type(schema).is_ok_and(|kind| wanted(&kind));
         }
-        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+        Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(found)
 }

@@ -49,7 +49,10 @@ fn fit(value: &ScalarValue, wanted: &DataType) -> ScalarValue {
     if own == *wanted || *wanted == DataType::Null {
         return value.clone();
     }
+    // A time has many spellings: one that can be read is the time.
+    let spelled = matches!(value, ScalarValue::Utf8(_) | ScalarValue::Utf8View(_) | ScalarValue::LargeUtf8(_));
     match value.cast_to(wanted) {
+        Ok(cast) if spelled && wanted.is_temporal() => cast,
         Ok(cast) if value.is_null() || cast.cast_to(&own).is_ok_and(|back| back == *value) => cast,
         _ => value.clone(),
     }

@@ -6,6 +6,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, ExactNumberInfo, Expr, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use crate::query::QueryError;
@@ -13,6 +14,12 @@ use crate::query::dialect::LakeDialect;
 
 /// Longest text of one statement in bytes: ten times the longest that programs have been seen to write.
 const MAX_TEXT_BYTES: usize = 4 << 20;
+
+/// Most operators of one expression: trees that deep can be walked with the stack there is.
+const MAX_CHAIN: usize = 2_000;
+
+/// Most set operations of one statement, for the same reason.
+const MAX_SETS: usize = 500;
 
 /// Most digits a decimal can hold; a literal with more is a double.
 const MAX_DECIMAL_DIGITS: usize = 38;
@@ -29,8 +36,8 @@ pub(crate) struct Parsed {
     pub(crate) statement: Statement,
     /// The highest number among its parameters.
     pub(crate) parameters: usize,
-    /// Whether a number with a point is written out in it.
-    pub(crate) decimals: bool,
+    /// Whether something is written out in it whose type hangs on what stands beside it.
+    pub(crate) literals: bool,
 }
 
 /// Parses exactly one statement; a `;` at the end is allowed.
@@ -47,6 +54,7 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed, QueryError> {
     let mut tokens = Tokenizer::new(&LakeDialect, sql)
         .tokenize_with_location()
         .map_err(|error| QueryError::invalid(error.to_string()))?;
+    check_depth(&tokens)?;
     let parameters = number_placeholders(&mut tokens)?;
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&LakeDialect)
@@ -59,8 +67,41 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed, QueryError> {
     let Some(mut statement) = statements.pop_front() else {
         return Err(QueryError::invalid("the statement is empty"));
     };
-    let decimals = read_literals(&mut statement)?;
-    Ok(Parsed { statement, parameters, decimals })
+    let literals = read_literals(&mut statement)?;
+    Ok(Parsed { statement, parameters, literals })
+}
+
+/// Every operator nests what was read so far one level deeper, and what walks such trees needs a stack.
+fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
+    let (mut run, mut sets) = (0_usize, 0_usize);
+    for token in tokens {
+        match &token.token {
+            Token::Comma | Token::SemiColon => run = 0,
+            Token::Word(word) => match word.keyword {
+                Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT | Keyword::MINUS => (run, sets) = (0, sets + 1),
+                Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::WHEN | Keyword::THEN => run = 0,
+                Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::IS | Keyword::JOIN => run += 1,
+                _ => {}
+            },
+            Token::Whitespace(_)
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Period
+            | Token::LParen
+            | Token::RParen
+            | Token::EOF => {}
+            _ => run += 1,
+        }
+        if run > MAX_CHAIN {
+            return Err(QueryError::invalid(format!(
+                "more than {MAX_CHAIN} operators in one expression; write x IN (…) for a list of values, or put it into a table"
+            )));
+        }
+    }
+    if sets > MAX_SETS {
+        return Err(QueryError::invalid(format!("more than {MAX_SETS} queries in one UNION, EXCEPT or INTERSECT")));
+    }
+    Ok(())
 }
 
 /// Gives every `?` its number and returns the highest number there is.
@@ -87,14 +128,14 @@ fn number_placeholders(tokens: &mut [TokenWithSpan]) -> Result<usize, QueryError
 }
 
 /// Number literals with an exponent are doubles, as in the SQL standard; so are those with more digits
-/// than a decimal holds. The others stay exact (see `literals`): returns whether there are such.
+/// than a decimal holds. Returns whether there are literals that are settled later (see `literals`).
 /// Placeholders by name are refused.
 fn read_literals(statement: &mut Statement) -> Result<bool, QueryError> {
     match statement {
         Statement::Statement(inner) => {
-            let mut literals = Literals { decimals: false };
+            let mut literals = Literals { open: false };
             match inner.visit(&mut literals) {
-                ControlFlow::Continue(()) => Ok(literals.decimals),
+                ControlFlow::Continue(()) => Ok(literals.open),
                 ControlFlow::Break(name) => Err(no_parameter(&name)),
             }
         }
@@ -109,13 +150,14 @@ fn no_parameter(text: &str) -> QueryError {
 
 /// Breaks at a placeholder that has a name.
 struct Literals {
-    decimals: bool,
+    open: bool,
 }
 
 impl VisitorMut for Literals {
     type Break = String;
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<String> {
+        self.open |= matches!(expr, Expr::TypedString(_)) || is_time_function(expr);
         let Expr::Value(ValueWithSpan { value, span }) = expr else { return ControlFlow::Continue(()) };
         match value {
             Value::Placeholder(name) if !name.starts_with('$') => return ControlFlow::Break(name.clone()),
@@ -129,11 +171,19 @@ impl VisitorMut for Literals {
                     format: None,
                 };
             }
-            Value::Number(text, _) => self.decimals |= text.contains('.') || text.len() >= MAX_WHOLE_DIGITS,
+            Value::Number(text, _) => self.open |= text.contains('.') || text.len() >= MAX_WHOLE_DIGITS,
+            Value::SingleQuotedString(_) => self.open = true,
             _ => {}
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Functions that give times in nanoseconds, which no column of the lake holds.
+fn is_time_function(expr: &Expr) -> bool {
+    let Expr::Function(function) = expr else { return false };
+    let name = function.name.to_string().to_ascii_lowercase();
+    name == "now" || name.contains("timestamp")
 }
 
 fn is_double(number: &str) -> bool {

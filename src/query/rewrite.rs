@@ -1,13 +1,14 @@
-//! Rewrites of the syntax tree: what the planner cannot do itself but can be said in other words.
+//! Rewrites of the syntax tree: what the planner cannot do itself, or would do otherwise than SQL has
+//! it, but can be said in other words.
 
 use std::ops::ControlFlow;
 
 use arrow::array::timezone::Tz;
 use chrono::{DateTime, Utc};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, CharacterLength, DataType, Expr, Fetch, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem, TableAlias,
-    TableFactor, TableVersion, Value, VisitMut, VisitorMut,
+    CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem,
+    SetExpr, TableAlias, TableFactor, TableVersion, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use crate::query::QueryError;
@@ -42,7 +43,8 @@ impl Asked {
     }
 }
 
-/// Does table versions, `FETCH FIRST` and casts to `varchar(n)`. `zone` reads times without a zone;
+/// Does table versions, `FETCH FIRST`, casts to `varchar(n)`, of written numbers to
+/// decimals and to timestamps (which are in microseconds, as in the lake). `zone` reads times without a zone;
 /// times after `now` are refused, for what they mean changes with the next load.
 ///
 /// # Errors
@@ -79,13 +81,18 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<QueryError> {
         fetch_as_limit(query);
+        if let SetExpr::Values(values) = query.body.as_mut() {
+            values.rows.iter_mut().flat_map(|row| &mut row.content).for_each(lone_double);
+        }
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<QueryError> {
         for item in &mut select.projection {
             keep_name_of_cast(item);
+            lone_double_item(item);
         }
+        name_subqueries(&mut select.projection);
         ControlFlow::Continue(())
     }
 
@@ -100,6 +107,7 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<QueryError> {
         cut_to_length(expr);
+        cast_exactly(expr);
         ControlFlow::Continue(())
     }
 }
@@ -204,6 +212,81 @@ fn take_length(data_type: &mut DataType) -> Option<u64> {
     }
 }
 
+/// Timestamps have the lake's microseconds where no precision is written, and a number that is written
+/// out becomes the decimal without being rounded on the way.
+fn cast_exactly(expr: &mut Expr) {
+    match expr {
+        Expr::Cast { data_type, expr: inner, .. } => {
+            in_microseconds(data_type);
+            if let (DataType::Decimal(_) | DataType::Numeric(_), Some(text)) = (&*data_type, number(inner)) {
+                **inner = Expr::value(Value::SingleQuotedString(text));
+            }
+        }
+        Expr::TypedString(typed) => in_microseconds(&mut typed.data_type),
+        _ => {}
+    }
+}
+
+fn in_microseconds(data_type: &mut DataType) {
+    if let DataType::Timestamp(precision @ None, _) = data_type {
+        *precision = Some(6);
+    }
+}
+
+/// The text of a number that is written out.
+fn number(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Value::Number(text, _) => Some(text.replace('_', "")),
+            _ => None,
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => number(expr).map(|text| format!("-{text}")),
+        Expr::Nested(inner) => number(inner),
+        _ => None,
+    }
+}
+
+/// A number with a point that stands alone in a select list or in VALUES is a double (see `literals`); said
+/// here, for UNION and VALUES bring their sides to one type while they are planned.
+fn lone_double(expr: &mut Expr) {
+    let Some(text) = number(expr).filter(|text| text.contains('.')) else { return };
+    *expr = Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(Expr::value(Value::SingleQuotedString(text))),
+        data_type: DataType::Double(ExactNumberInfo::None),
+        array: false,
+        format: None,
+    };
+}
+
+fn lone_double_item(item: &mut SelectItem) {
+    match item {
+        SelectItem::ExprWithAlias { expr, .. } => lone_double(expr),
+        SelectItem::UnnamedExpr(expr) => {
+            if let Some(text) = number(expr).filter(|text| text.contains('.')) {
+                lone_double(expr);
+                let expr = std::mem::replace(expr, Expr::value(Value::Null));
+                *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', text) };
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Several unnamed subqueries in one select list would have one name, which the planner refuses.
+fn name_subqueries(projection: &mut [SelectItem]) {
+    let unnamed = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(Expr::Subquery(_)));
+    if projection.iter().filter(|item| unnamed(item)).count() < 2 {
+        return;
+    }
+    for (index, item) in projection.iter_mut().filter(|item| unnamed(item)).enumerate() {
+        if let SelectItem::UnnamedExpr(expr) = item {
+            let expr = std::mem::replace(expr, Expr::value(Value::Null));
+            *item = SelectItem::ExprWithAlias { expr, alias: Ident::new(format!("subquery{}", index + 1)) };
+        }
+    }
+}
+
 /// A cast column keeps its name when the cast becomes a function.
 fn keep_name_of_cast(item: &mut SelectItem) {
     let SelectItem::UnnamedExpr(expr @ Expr::Cast { .. }) = item else { return };
@@ -279,6 +362,22 @@ mod tests {
         assert_eq!(rewritten("select 1 fetch first 3 rows only").unwrap(), "SELECT 1 LIMIT 3");
         assert_eq!(rewritten("select 1 offset 2 rows fetch next row only").unwrap(), "SELECT 1 LIMIT 1 OFFSET 2 ROWS");
         assert!(rewritten("select 1 fetch first 3 rows with ties").unwrap().contains("WITH TIES"));
+    }
+
+    #[test]
+    fn what_the_planner_cannot_do_is_said_in_other_words() {
+        for (written, meant) in [
+            ("select (select 1), (select 2)", "SELECT (SELECT 1) AS subquery1, (SELECT 2) AS subquery2"),
+            ("select cast(-1.50 as decimal(5,2))", "SELECT CAST('-1.50' AS DECIMAL(5,2))"),
+            ("select timestamp '9999-12-31', x::timestamp", "SELECT TIMESTAMP(6) '9999-12-31', x::TIMESTAMP(6)"),
+            (
+                "select 1.5 union select -2.5 as x",
+                "SELECT CAST('1.5' AS DOUBLE) AS \"1.5\" UNION SELECT CAST('-2.5' AS DOUBLE) AS x",
+            ),
+            ("values (1.5, 2)", "VALUES (CAST('1.5' AS DOUBLE), 2)"),
+        ] {
+            assert_eq!(rewritten(written).unwrap(), meant);
+        }
     }
 
     #[test]

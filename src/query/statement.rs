@@ -16,8 +16,8 @@ pub(crate) struct Understood {
     pub(crate) statement: ParsedStatement,
     /// The highest number among its parameters.
     pub(crate) parameters: usize,
-    /// Whether a number with a point is written out in it.
-    pub(crate) decimals: bool,
+    /// Whether something is written out in it whose type hangs on what stands beside it.
+    pub(crate) literals: bool,
     /// Whether the answer is a plan in text, which names data files.
     pub(crate) explains: bool,
 }
@@ -35,7 +35,7 @@ pub(crate) fn understand(
 ) -> Result<Understood, QueryError> {
     let mut parsed = parse(sql)?;
     let explains = prepare(&mut parsed.statement, functions, zone, now)?;
-    Ok(Understood { statement: parsed.statement, parameters: parsed.parameters, decimals: parsed.decimals, explains })
+    Ok(Understood { statement: parsed.statement, parameters: parsed.parameters, literals: parsed.literals, explains })
 }
 
 /// Checks and rewrites; returns whether the statement is an EXPLAIN.
