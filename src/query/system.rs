@@ -51,7 +51,6 @@ const BATCH_ROWS: usize = 1024;
 /// Tables whose log is looked at at the same time.
 const PARALLEL_TABLES: usize = 8;
 
-/// A stream of batches.
 type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 /// What the tables of the schema are made of.
@@ -450,8 +449,8 @@ impl Columns {
     }
 }
 
-fn failed(error: impl Classify + Into<StorageFailure>) -> DataFusionError {
-    DataFusionError::from(error.into().0)
+fn failed(error: impl Into<StorageFailure>) -> DataFusionError {
+    error.into().0.into()
 }
 
 /// A failure of the rooms below, in the words of this one.
@@ -471,7 +470,7 @@ impl From<JournalError> for StorageFailure {
 }
 
 fn count(number: u64) -> Option<i64> {
-    i64::try_from(number).ok()
+    number.try_into().ok()
 }
 
 fn mode_text(mode: LoadMode) -> &'static str {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use lakegate::error::{Classify, ErrorKind};
+use lakegate::journal::{LoadRecord, LoadStatus};
 use lakegate::query::{QueryEngine, QueryError, Statement, StatementOptions};
 
 use house::{House, statement, text};
@@ -270,6 +271,27 @@ async fn system_tables_tell_what_happened() {
     let files = "select table_schema, path, rows_taken, status from system.files where table_schema = 'u'";
     assert_eq!(house.rows(files).await.unwrap(), ["u /in/u.other.csv 2 loaded"]);
     assert_eq!(house.rows("select count(*) from system.loads").await.unwrap(), ["0"]);
+    let now = chrono::Utc::now();
+    house.journal.record_load(LoadRecord {
+        load_id: uuid::Uuid::from_u128(7),
+        table: "t.v".parse().unwrap(),
+        started_at: now,
+        ended_at: now,
+        status: LoadStatus::Failed,
+        rows_read: 3,
+        rows_written: 0,
+        rows_rejected: 2,
+        bytes_read: 10,
+        bytes_written: 0,
+        version: None,
+        attempt: None,
+        position: Some(serde_json::json!({ "file": 1 })),
+        error_kind: Some(ErrorKind::InvalidInput),
+        error: Some("too many".to_owned()),
+    });
+    let loads = "select table_name, status, rows_read, rows_rejected, version, position, error_kind, error \
+                 from system.loads where table_schema = 't'";
+    assert_eq!(house.rows(loads).await.unwrap(), ["v failed 3 2 NULL {\"file\":1} invalid_input too many"]);
     let joined = "select count(*) from system.files f join system.tables t using (table_schema, table_name)";
     assert_eq!(house.rows(joined).await.unwrap(), ["2"]);
 }
