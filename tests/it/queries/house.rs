@@ -26,6 +26,7 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) struct House {
     pub(crate) engine: Arc<LakeEngine>,
     pub(crate) lake: Lake,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) folder: TempDir,
     shutdown: Shutdown,
@@ -60,8 +61,8 @@ impl House {
         let memory = environment(&settings.limits).unwrap();
         let lake = Lake::open(&settings.lake, memory, clock.clone()).await.unwrap();
         let journal = Arc::new(Journal::open(&settings.lake, clock.clone()).unwrap());
-        let engine = LakeEngine::new(Arc::clone(&settings), lake.clone(), journal, clock).unwrap();
-        Self { engine: Arc::new(engine), lake, settings, folder, shutdown: Shutdown::new() }
+        let engine = LakeEngine::new(Arc::clone(&settings), lake.clone(), Arc::clone(&journal), clock).unwrap();
+        Self { engine: Arc::new(engine), lake, journal, settings, folder, shutdown: Shutdown::new() }
     }
 
     /// Appends the rows of a query to a table; `columns` are `name type, …` as in a table definition, one a line.
