@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def flight(target: Path, folder: Path) -> None:
     """Load lineitem SF1 and compare a scan over Flight with one in process (`scan.rs`)."""
     load.lakegate(target, folder, load.generate(folder, 1))
-    command = ["cargo", "bench", "--locked", "--quiet", "--bench", "scan", "--"]
+    command = ["cargo", "bench", "--locked", "--quiet", "--profile", "dist", "--bench", "scan", "--"]
     command += ["--folder", str(folder / "load"), "--table", "tpch.lineitem"]
     subprocess.run(command, cwd=REPOSITORY, check=True)
 
