@@ -16,7 +16,7 @@ TEST_PYTHON = $(abspath $(VENVS))/test/bin/python
 DEMO_PYTHON = $(abspath $(VENVS))/demo/bin/python
 
 help: ## list these commands
-	@echo "make demo    real data from files to a pandas DataFrame and a chart; first time about 15 minutes on 2 cores, then 1"
+	@echo "make demo    real data from files to a pandas DataFrame and a chart; first time perhaps 15 minutes on 2 cores, then 1"
 	@echo "make test    all tests; first time up to 45 minutes on 2 cores, then up to 8"
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
 	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour, and 20 GB of disk"
