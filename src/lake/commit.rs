@@ -57,10 +57,7 @@ pub(super) enum Outcome {
 pub(super) async fn commit(place: &TablePlace, base: Option<&Arc<Snapshot>>, change: Change) -> Outcome {
     let version = base.map_or(0, |base| base.version() + 1);
     let number = change.number;
-    let log = match log_store(place, base) {
-        Ok(log) => log,
-        Err(error) => return Outcome::Void(error),
-    };
+    let log = log_store(place, base);
     let properties =
         properties().with_application_transaction(Transaction::new(TRANSACTION_APP, number)).with_metadata(change.info);
     match land(place, base, &log, properties, change.actions, change.operation).await {
@@ -76,7 +73,7 @@ pub(super) async fn commit(place: &TablePlace, base: Option<&Arc<Snapshot>>, cha
 /// `Conflict` when somebody else made a version first, or the store's failure.
 pub(super) async fn fence(place: &TablePlace, base: &Arc<Snapshot>) -> Result<(), LakeError> {
     fault::point("lake.fence.before")?;
-    let log = log_store(place, Some(base))?;
+    let log = log_store(place, Some(base));
     let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
     let properties = properties().with_metadata([(FENCE_KEY.to_owned(), Value::Bool(true))]);
     match land(place, Some(base), &log, properties, Vec::new(), operation).await {
@@ -96,10 +93,10 @@ fn properties() -> CommitProperties {
     CommitProperties::default().with_max_retries(0).with_cleanup_expired_logs(Some(false))
 }
 
-fn log_store(place: &TablePlace, base: Option<&Arc<Snapshot>>) -> Result<LogStoreRef, LakeError> {
+fn log_store(place: &TablePlace, base: Option<&Arc<Snapshot>>) -> LogStoreRef {
     match base {
-        Some(base) => Ok(base.table().log_store()),
-        None => Ok(place.delta()?.log_store()),
+        Some(base) => base.table().log_store(),
+        None => place.delta().log_store(),
     }
 }
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use deltalake::{DeltaTable, DeltaTableBuilder};
+use deltalake::DeltaTable;
+use deltalake::logstore::{StorageConfig, default_logstore};
 use futures::TryStreamExt;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use url::Url;
 
@@ -144,11 +146,12 @@ impl TablePlace {
         &self.lake.store_url
     }
 
-    /// The table as the Delta library sees it; nothing is loaded yet.
-    pub(super) fn delta(&self) -> Result<DeltaTable, LakeError> {
-        DeltaTableBuilder::from_url(self.url.clone())
-            .and_then(|builder| builder.with_storage_backend(Arc::clone(self.store()), self.url.clone()).build())
-            .map_err(|cause| LakeError::delta(format!("cannot open table {}", self.name), cause))
+    /// The table as the Delta library sees it; nothing is loaded yet. The log store is made by hand: the
+    /// library looks one up by the address only, and knows `s3` only with the AWS SDK built in.
+    pub(super) fn delta(&self) -> DeltaTable {
+        let files = Arc::new(PrefixStore::new(Arc::clone(self.store()), self.path.clone()));
+        let store = Arc::clone(self.store());
+        DeltaTable::new(default_logstore(files, store, &self.url, &StorageConfig::default()))
     }
 
     /// Where a data file of the table is, by the path the log gives it.

@@ -136,7 +136,7 @@ impl TableState {
             // The library has no error of its own for a local folder that is not there.
             return Ok(None);
         }
-        let mut table = self.place.delta()?;
+        let mut table = self.place.delta();
         match table.load().await {
             Ok(()) => {}
             Err(DeltaTableError::NotATable(_)) => return Ok(None),
@@ -345,7 +345,7 @@ impl LakeTable {
         if version > newest.version() {
             return Err(missing());
         }
-        let mut table = self.state.place.delta()?;
+        let mut table = self.state.place.delta();
         if let Err(cause) = table.load_version(version).await {
             // The log was cleaned up to a checkpoint, or the store failed: the entry's absence tells which.
             let is_gone = self.state.entry_written(version).await?.is_none();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How the rows of a load meet the rows that are there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadMode {
     /// Every file's rows are added once.

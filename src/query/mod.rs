@@ -1,5 +1,6 @@
 //! Answering SQL over the lake.
 
+mod arithmetic;
 mod cancel;
 mod catalog;
 mod clauses;
@@ -16,6 +17,7 @@ mod parse;
 mod rewrite;
 mod session;
 mod statement;
+mod sum;
 mod system;
 
 pub use embedded::LakeEngine;

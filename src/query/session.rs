@@ -5,13 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::timezone::Tz;
 use datafusion::common::config::SpillCompression;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::prelude::SessionConfig;
 
+use crate::query::arithmetic::CheckedArithmetic;
 use crate::query::catalog::CATALOG;
 use crate::query::clauses::Functions;
+use crate::query::sum::ExactSum;
 use crate::query::{QueryError, StatementOptions};
 
 /// Functions that are taken out: they tell where the lake's files are.
@@ -79,8 +83,10 @@ impl Sessions {
             .with_table_factories(HashMap::new())
             .with_config(self.config(profile))
             .with_runtime_env(Arc::clone(&self.environment))
+            .with_analyzer_rule(Arc::new(CheckedArithmetic))
             .build();
         datafusion_functions_json::register_all(&mut state)?;
+        state.register_udaf(Arc::new(AggregateUDF::from(ExactSum::default())))?;
         Ok(state)
     }
 
