@@ -20,9 +20,16 @@ use lakegate::lake::Lake;
 use lakegate::query::{LakeEngine, QueryEngine, Statement, StatementOptions, TablePins};
 use lakegate::runtime::clock::{Clock, SystemClock};
 use lakegate::runtime::shutdown::Shutdown;
+use tokio::runtime::{Builder, Runtime};
 
 /// Runs of each side, in turn; the medians count.
 const RUNS: usize = 7;
+/// Bytes the client lets the server send ahead.
+const WINDOW: u32 = 16 << 20;
+/// Bytes of the frames the client takes.
+const LARGEST_FRAME: u32 = 1 << 20;
+/// Name of the client's threads.
+const CLIENT: &str = "bench-client";
 /// No run takes so long.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -33,7 +40,7 @@ fn main() {
         println!("scan: needs --folder FOLDER and --table SCHEMA.TABLE of a loaded lake");
         return;
     };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime::new().unwrap();
     runtime.block_on(compare(Path::new(&folder), &format!("select * from {table}")));
 }
 
@@ -47,14 +54,50 @@ async fn compare(folder: &Path, sql: &str) {
     let shutdown = Shutdown::default();
     let server = tokio::spawn(lakegate::flight::serve(listener, parts, shutdown.clone()));
 
+    let client = Builder::new_multi_thread().thread_name(CLIENT).worker_threads(2).enable_all().build().unwrap();
     let (mut inside, mut over_flight) = (Vec::new(), Vec::new());
+    let mut cpu = [Cpu::default(); 2];
     for _ in 0..RUNS {
+        let before = Cpu::now();
         inside.push(in_process(engine.as_ref(), sql).await);
-        over_flight.push(flight(&address, sql).await);
+        let between = Cpu::now();
+        let (address, sql) = (address.clone(), sql.to_owned());
+        over_flight.push(client.spawn(async move { flight(&address, &sql).await }).await.unwrap());
+        cpu[0].add(before, between);
+        cpu[1].add(between, Cpu::now());
     }
+    client.shutdown_background();
     shutdown.request();
     server.await.unwrap().unwrap();
-    report(&mut inside, &mut over_flight);
+    report(&mut inside, &mut over_flight, cpu);
+}
+
+/// Seconds of processor time, of the client's threads and of all others.
+#[derive(Clone, Copy, Default)]
+struct Cpu {
+    client: f64,
+    server: f64,
+}
+
+impl Cpu {
+    /// What this process has used so far, from `/proc` (proc(5), `stat`: fields 14 and 15, in ticks of 10 ms).
+    fn now() -> Self {
+        let mut used = Self::default();
+        for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+            let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
+            let Some((name, fields)) = stat.rsplit_once(')') else { continue };
+            let ticks: f64 =
+                fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+            let seconds = if name.ends_with(CLIENT) { &mut used.client } else { &mut used.server };
+            *seconds += ticks / 100.0;
+        }
+        used
+    }
+
+    fn add(&mut self, from: Self, to: Self) {
+        self.client += to.client - from.client;
+        self.server += to.server - from.server;
+    }
 }
 
 async fn engine(settings: &Arc<Settings>, clock: &Arc<dyn Clock>) -> Arc<LakeEngine> {
@@ -84,7 +127,10 @@ async fn in_process(engine: &dyn QueryEngine, sql: &str) -> Run {
 
 async fn flight(address: &str, sql: &str) -> Run {
     let started = Instant::now();
-    let channel = tonic::transport::Endpoint::from_shared(address.to_owned()).unwrap().connect().await.unwrap();
+    let endpoint = tonic::transport::Endpoint::from_shared(address.to_owned()).unwrap();
+    // The windows of a client that means to receive much; with HTTP/2's own 64 KiB a line's delay is what counts.
+    let endpoint = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
+    let channel = endpoint.max_frame_size(LARGEST_FRAME).connect().await.unwrap();
     let mut client = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
     let descriptor = FlightDescriptor::new_cmd(sql.as_bytes().to_vec());
     let info = client.get_flight_info(descriptor).await.unwrap().into_inner();
@@ -99,20 +145,26 @@ async fn flight(address: &str, sql: &str) -> Run {
     (started.elapsed(), count, bytes)
 }
 
-fn report(inside: &mut [Run], over_flight: &mut [Run]) {
+fn report(inside: &mut [Run], over_flight: &mut [Run], cpu: [Cpu; 2]) {
     inside.sort();
     over_flight.sort();
     let (inside, over_flight) = (inside[inside.len() / 2], over_flight[over_flight.len() / 2]);
     let rate = |run: Run| run.2 as f64 / run.0.as_secs_f64() / 1024.0 / 1024.0;
     println!("\n### A full scan over Flight, uncompressed, median of {RUNS} runs\n");
-    println!("| rows | in process, s | over Flight, s | MiB/s over Flight | speed, times in process |");
-    println!("| --- | --- | --- | --- | --- |");
     println!(
-        "| {} | {:.2} | {:.2} | {:.0} | {:.2} |",
+        "| rows | in process, s | over Flight, s | MiB/s over Flight | speed, times in process \
+         | CPU in process, s | CPU of the server, s | CPU of the client, s |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| {} | {:.2} | {:.2} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} |",
         inside.1,
         inside.0.as_secs_f64(),
         over_flight.0.as_secs_f64(),
         rate(over_flight),
         inside.0.as_secs_f64() / over_flight.0.as_secs_f64(),
+        cpu[0].server / RUNS as f64,
+        cpu[1].server / RUNS as f64,
+        cpu[1].client / RUNS as f64,
     );
 }
