@@ -40,19 +40,20 @@ test: test-rust test-python ## everything that is tested
 
 test-rust: test-venv
 	@echo "== Rust tests (building them the first time takes 15 to 30 minutes on 2 cores)"
-	LAKEGATE_TEST_PYTHON=$(TEST_PYTHON) cargo test --locked
+	LAKEGATE_TEST_PYTHON=$(TEST_PYTHON) cargo test --locked --workspace
 
 # The server the Python tests start is the one `cargo test` builds.
 test-python: test-venv
 	@echo "== Python tests (about 1 minute once the program is built)"
-	@cargo test --locked --quiet --no-run --test it
-	LAKEGATE_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/lakegate" PYTHONPATH=python-client/src \
+	@cargo test --locked --workspace --quiet --no-run
+	LAKEGATE_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/lakegate" \
+	MSSQL_FIXTURE="$(abspath $(CARGO_TARGET_DIR))/debug/mssql-fixture" PYTHONPATH=python-client/src \
 	  $(TEST_PYTHON) -m pytest -q -c python-client/pyproject.toml --rootdir . python-client/tests tests/clients
 
 lint: test-venv
 	@echo "== Formatting and clippy (first time about 10 minutes on 2 cores)"
-	cargo fmt --check
-	cargo clippy --locked --all-targets --quiet -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 	@echo "== Dependencies"
 	@$(TEST_PYTHON) .ci/dependencies.py
 	@echo "== Python"
