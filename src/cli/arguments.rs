@@ -72,8 +72,18 @@ pub(super) enum Command {
                             lakegate query @report.sql --format csv > report.csv\n  \
                             echo 'select 1' | lakegate query -")]
     Query(Query),
-    /// List the tables of the lake: version, rows, size, last load
-    Tables(Shown),
+    /// List the tables of the lake: version, rows, size, last load; or those of a database that could be loaded
+    #[command(after_help = "Examples:\n  lakegate tables\n  lakegate tables --connection ops")]
+    Tables(TablesShown),
+    /// Define a table of the lake that is kept in step with a table of a database
+    #[command(after_help = "Examples:\n  lakegate add ops dbo.orders                  as tables/ops/orders.toml\n  \
+                            lakegate add ops '[my schema].[a table]' --as sales.orders")]
+    Add(Add),
+    /// Look whether databases can be kept in step, what stands in the way, and what a login needs
+    #[command(after_help = "Examples:\n  lakegate doctor\n  lakegate doctor ops --json\n\n\
+                            Exits with 0 when everything that is defined can be loaded. The script it prints is for the \
+                            database administrator; lakegate runs none of it.")]
+    Doctor(Doctor),
     /// List loads, newest first: when, how many rows, what failed and why
     #[command(after_help = "Examples:\n  lakegate loads\n  lakegate loads nyc.flights --limit 5")]
     Loads(LoadsShown),
@@ -141,6 +151,44 @@ pub(super) struct Shown {
     /// How the rows are written
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(super) format: Format,
+}
+
+/// `lakegate tables`.
+#[derive(Debug, Args)]
+pub(super) struct TablesShown {
+    /// What a connection's database has that could be loaded, and how each table would be kept in step
+    #[arg(long, value_name = "NAME")]
+    pub(super) connection: Option<String>,
+    #[command(flatten)]
+    pub(super) shown: Shown,
+}
+
+/// `lakegate add`.
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// The connection, as [connections.NAME] in lakegate.toml has it
+    #[arg(value_name = "CONNECTION")]
+    pub(super) connection: String,
+    /// The table there
+    #[arg(value_name = "TABLE")]
+    pub(super) table: String,
+    /// Its name in the lake [default: the connection's and the table's own]
+    #[arg(long = "as", value_name = "SCHEMA.TABLE")]
+    pub(super) name: Option<TableName>,
+    /// How often `lakegate serve` loads it
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    pub(super) every: String,
+}
+
+/// `lakegate doctor`.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// The connection; all of them where none is named
+    #[arg(value_name = "CONNECTION")]
+    pub(super) connection: Option<String>,
+    /// Write the report as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// `lakegate loads`.

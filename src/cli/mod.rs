@@ -3,6 +3,7 @@
 mod arguments;
 mod bars;
 mod check;
+mod database;
 mod error;
 mod inspect;
 mod output;
@@ -45,7 +46,12 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Query(query) => query::run(common, &query),
         Command::Serve(serve) => serve::run(common, &serve),
         Command::Sync(sync) => sync::run(common, &sync),
-        Command::Tables(shown) => inspect::tables(common, &shown),
+        Command::Tables(shown) => match &shown.connection {
+            Some(connection) => database::tables(common, connection, &shown.shown),
+            None => inspect::tables(common, &shown.shown),
+        },
+        Command::Add(add) => database::add(common, &add),
+        Command::Doctor(doctor) => database::doctor(common, &doctor),
         Command::Loads(shown) => inspect::loads(common, &shown),
         Command::Rejects(shown) => inspect::rejects(common, &shown),
     }

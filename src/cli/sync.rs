@@ -30,7 +30,7 @@ pub(super) fn run(common: &Common, arguments: &Sync) -> Result<(), CliError> {
         let program = Program::open(Arc::clone(&settings)).await?;
         let progress = Arc::new(Bars::new(bars, settings.tables.keys()));
         let loads = Loads::new(settings, program.lake, program.journal, program.clock);
-        let options = SyncOptions { now: arguments.now, reload: arguments.reload, stop };
+        let options = SyncOptions { now: arguments.now, reload: arguments.reload, stop, ..SyncOptions::default() };
         loads.sync(&arguments.tables, &options, progress).await.map_err(|error| CliError::Usage(error.to_string()))
     })?;
     tell(&report)?;

@@ -7,14 +7,17 @@ use std::time::Duration;
 use base64::Engine;
 use secrecy::ExposeSecret;
 
-use crate::config::low::{LowConnection, LowLake, LowLakegate, LowLimits, LowLogs, LowServe, LowTickets};
+use crate::config::low::{
+    ConnectionKind, LowConnection, LowLake, LowLakegate, LowLimits, LowLogs, LowServe, LowTickets,
+};
 use crate::config::machine;
 use crate::config::problem::Problem;
-use crate::config::reader::{At, Field, Named};
+use crate::config::reader::{At, Field, Named, Place};
 use crate::config::secret::secret;
 use crate::config::settings::{
     Connection, LakeSettings, Limits, LogSettings, S3Connection, ServeSettings, Settings, TicketSettings,
 };
+use crate::config::sqlserver;
 use crate::config::values::{Span, Text};
 use crate::model::Location;
 
@@ -145,18 +148,50 @@ fn connections(low: &Field<Named<LowConnection>>, around: &mut Surroundings<'_>)
     let Named(named) = low.value()?;
     let mut read = BTreeMap::new();
     for (name, low) in named {
-        let made = low.as_ref().and_then(|at| s3_connection(at, around)).map(Connection::S3);
+        let made = low.as_ref().and_then(|at| made_connection(name, at, around));
         read.insert(name.clone(), made);
     }
     Some(read)
 }
 
-fn s3_connection(at: &At<LowConnection>, around: &mut Surroundings<'_>) -> Option<S3Connection> {
+fn made_connection(name: &str, at: &At<LowConnection>, around: &mut Surroundings<'_>) -> Option<Connection> {
     let low = &at.value;
     if matches!(low.kind, Field::Missing) {
         let problem = at.place.problem("the connection has no `type`");
-        around.problems.push(problem.expected("type = \"s3\""));
+        around.problems.push(problem.expected("type = \"s3\" or type = \"sqlserver\""));
     }
+    match low.kind.value()?.0 {
+        ConnectionKind::S3 => {
+            sqlserver::refuse_keys(low, around);
+            s3_connection(at, around).map(Connection::S3)
+        }
+        ConnectionKind::SqlServer => {
+            refuse_s3_keys(low, around);
+            sqlserver::sql_server_connection(name, at, around).map(Connection::SqlServer)
+        }
+    }
+}
+
+/// Notes the keys that only a connection to a bucket has, for a connection of another type.
+fn refuse_s3_keys(low: &LowConnection, around: &mut Surroundings<'_>) {
+    let places = [
+        low.endpoint.written_place(),
+        low.region.written_place(),
+        low.access_key_id.written_place(),
+        low.secret_access_key.written_place(),
+        low.allow_http.written_place(),
+    ];
+    let message = "this key means something for buckets only, and this connection has type = \"sqlserver\"";
+    refuse(&places, message, "type = \"s3\", or no such key", around);
+}
+
+/// Notes that keys do not belong where they are written.
+pub(super) fn refuse(places: &[Option<&Place>], message: &str, expected: &str, around: &mut Surroundings<'_>) {
+    around.problems.extend(places.iter().flatten().map(|place| place.problem(message).expected(expected)));
+}
+
+fn s3_connection(at: &At<LowConnection>, around: &mut Surroundings<'_>) -> Option<S3Connection> {
+    let low = &at.value;
     let access_key_id = secret(&low.access_key_id, around);
     let secret_access_key = secret(&low.secret_access_key, around);
     if matches!(low.access_key_id, Field::Missing) != matches!(low.secret_access_key, Field::Missing) {
@@ -171,7 +206,6 @@ fn s3_connection(at: &At<LowConnection>, around: &mut Surroundings<'_>) -> Optio
         let problem = endpoint.place.problem("the endpoint is not encrypted, and allow_http is not set");
         around.problems.push(problem.expected("an https:// address, or allow_http = true on a network you trust"));
     }
-    low.kind.value()?;
     Some(S3Connection {
         endpoint: endpoint?.map(|endpoint| endpoint.0),
         region: optional(&low.region)?.map(|region| region.0),
@@ -234,14 +268,25 @@ pub(super) fn connection(
     let connections = connections.as_ref()?;
     match connections.get(&at.value.0) {
         Some(Some(Connection::S3(connection))) => Some(Some(connection.clone())),
+        Some(Some(Connection::SqlServer(_))) => {
+            let problem =
+                at.place.problem(format!("[connections.{}] reaches SQL Server, which has no files", at.value.0));
+            around.problems.push(problem.expected("a connection with type = \"s3\""));
+            None
+        }
         // What is wrong with it has been said where it stands.
         Some(None) => None,
         None => {
-            let known: Vec<_> = connections.keys().map(String::as_str).collect();
-            let known_text = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let message = format!("there is no [connections.{}] in lakegate.toml (there: {known_text})", at.value.0);
-            around.problems.push(at.place.problem(message).near(&at.value.0, known));
+            around.problems.push(unknown_connection(at, connections));
             None
         }
     }
+}
+
+/// That a name stands for no connection.
+pub(super) fn unknown_connection(at: &At<Text>, connections: &BTreeMap<String, Option<Connection>>) -> Problem {
+    let known: Vec<_> = connections.keys().map(String::as_str).collect();
+    let known_text = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let message = format!("there is no [connections.{}] in lakegate.toml (there: {known_text})", at.value.0);
+    at.place.problem(message).near(&at.value.0, known)
 }

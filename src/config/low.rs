@@ -3,7 +3,9 @@
 
 use crate::config::reader::{At, Named, OneOrMany, low_table};
 use crate::config::secret::SecretSource;
-use crate::config::settings::LogFormat;
+use crate::config::settings::{Encrypt, Isolation, LogFormat};
+use crate::config::sqlserver::values::{HostName, Hours, ObjectName, PacketSize, Port, Rate};
+use crate::config::table::{Method, Oversize, SubMicroseconds, Times as TimesOfDay, Timestamps, Variants};
 use crate::config::values::{
     Address, Byte, Choice, Chosen, Count, CronLine, DateFormat, EncodingLabel, Endpoint, FormatVersion, LogLevel,
     Share, Size, Span, Text, Times,
@@ -103,21 +105,58 @@ low_table! {
     LowConnection {
         /// What kind of system it is.
         kind ("type"): Chosen<ConnectionKind>;
-        /// Address of the service where it is not AWS.
+        /// s3: address of the service where it is not AWS.
         endpoint: Endpoint;
-        /// The region.
+        /// s3: the region.
         region: Text;
-        /// Access key, as { env = "NAME" } or { file = "path" }.
+        /// s3: access key, as { env = "NAME" } or { file = "path" }.
         access_key_id: SecretSource;
-        /// Secret key, as { env = "NAME" } or { file = "path" }.
+        /// s3: secret key, as { env = "NAME" } or { file = "path" }.
         secret_access_key: SecretSource;
-        /// Whether an endpoint may be reached without encryption.
+        /// s3: whether an endpoint may be reached without encryption.
         allow_http: bool = false;
-    }
-    later {
-        "host": "a connection to SQL Server", "port": "a connection to SQL Server", "server": "a connection to SQL Server",
-        "database": "a connection to SQL Server", "user": "a connection to SQL Server",
-        "password": "a connection to SQL Server", "encrypt": "a connection to SQL Server",
+        /// sqlserver: name or IP address of the server.
+        host: HostName;
+        /// sqlserver: its TCP port.
+        port: Port = 1433;
+        /// sqlserver: the database.
+        database: Text;
+        /// sqlserver: name of the SQL login.
+        user: Text;
+        /// sqlserver: its password, as { env = "NAME" } or { file = "path" }.
+        password: SecretSource;
+        /// sqlserver: an access token of Microsoft Entra ID instead of user and password, as { env = "NAME" } or { file = "path" }.
+        token: SecretSource;
+        /// sqlserver: what is encrypted: everything, everything from the first byte, the login, or nothing.
+        encrypt: Chosen<Encrypt> = "required";
+        /// sqlserver: file with the authority that vouches for the server's certificate, .pem, .crt or .der.
+        ca_file: Text;
+        /// sqlserver: whether any certificate is taken.
+        trust_server_certificate: bool = false;
+        /// sqlserver: the name in the server's certificate, where it is not the host.
+        certificate_host: HostName;
+        /// sqlserver: whether a readable secondary may answer.
+        read_intent: bool = false;
+        /// sqlserver: size of the packets asked for, in bytes.
+        packet_size: PacketSize = 8000;
+        /// sqlserver: longest silence between two answers of the server.
+        timeout: Span = "5m";
+        /// sqlserver: longest time to connect and log in.
+        connect_timeout: Span = "15s";
+        /// sqlserver: how long a statement waits for somebody else's lock.
+        lock_timeout: Span = "5s";
+        /// sqlserver: most connections open at the same time.
+        max_connections: Count = 4;
+        /// sqlserver: most that is read in a second, over all connections.
+        rate: Rate;
+        /// sqlserver: the part of every day, in UTC, in which loads may read; it may pass midnight.
+        hours: Hours;
+        /// sqlserver: how long the server is left alone between two chunks.
+        pause: Span = "0s";
+        /// sqlserver: how long reading one chunk should take; chunks grow and shrink towards it.
+        chunk_time: Span = "2s";
+        /// sqlserver: whether a database that does not allow snapshots is an error.
+        isolation: Chosen<Isolation> = "snapshot";
     }
 }
 
@@ -126,11 +165,12 @@ low_table! {
 pub(crate) enum ConnectionKind {
     /// An S3-compatible object store.
     S3,
+    /// A database of SQL Server.
+    SqlServer,
 }
 
 impl Choice for ConnectionKind {
-    const WORDS: &'static [(&'static str, Self)] = &[("s3", Self::S3)];
-    const LATER: &'static [&'static str] = &["sqlserver"];
+    const WORDS: &'static [(&'static str, Self)] = &[("s3", Self::S3), ("sqlserver", Self::SqlServer)];
 }
 
 impl Choice for LogFormat {
@@ -148,7 +188,7 @@ low_table! {
         load: LowLoad = {};
         /// What holds for the table.
         table: LowTableSection = {};
-        /// The columns in order; inferred from the files where none is declared.
+        /// The columns in order; inferred from the files where none is declared; not for a table of SQL Server.
         columns: Vec<At<LowColumn>> = [];
     }
     later { "rules": "checking rows by rules", "transform": "transforming by SQL", "export": "exporting tables" }
@@ -161,7 +201,7 @@ low_table! {
         files: Text;
         /// What the files are; told by their ending where nothing is given.
         format: Chosen<FormatWord>;
-        /// Name of the connection that reaches the bucket.
+        /// Name of the connection that reaches the bucket or the database.
         connection: Text;
         /// csv: the character between two fields; a tab for files ending in .tsv.
         delimiter: Byte = ",";
@@ -177,11 +217,28 @@ low_table! {
         comment: Byte;
         /// How long a local file must have been left alone before it is read.
         settle: Span = "1s";
+        /// SQL Server: schema and name of the table, parts in brackets where need be; without a schema dbo.
+        table: ObjectName;
+        /// SQL Server: how changes are found.
+        method: Chosen<Method> = "auto";
+        /// SQL Server: what datetime, datetime2 and smalldatetime become: timestamp_ntz, or timestamp where they hold UTC.
+        timestamps: Chosen<Timestamps> = "ntz";
+        /// SQL Server: what happens to the seventh digit of a second: cut off, an error, or such columns become text.
+        sub_microseconds: Chosen<SubMicroseconds> = "truncate";
+        /// SQL Server: what time becomes: text, or microseconds since midnight.
+        times: Chosen<TimesOfDay> = "text";
+        /// SQL Server: whether sql_variant fails the load or becomes text.
+        variants: Chosen<Variants> = "fail";
+        /// SQL Server: whether the offset of a datetimeoffset c is kept, in minutes, in a column c__offset_min.
+        offsets: bool = false;
+        /// SQL Server: largest value that is loaded.
+        max_cell: Size = "64MiB";
+        /// SQL Server: whether a row with a larger value fails the load or is rejected.
+        oversize: Chosen<Oversize> = "fail";
+        /// SQL Server: columns that are not loaded.
+        leave_out: Vec<At<Text>> = [];
     }
-    later {
-        "sql": "a table derived by SQL", "table": "a table of SQL Server as source", "method": "a table of SQL Server as source",
-        "url": "a URL as source", "timestamps": "taking times without zone for UTC",
-    }
+    later { "sql": "a table derived by SQL", "url": "a URL as source" }
 }
 
 /// What a file can be.
@@ -210,11 +267,11 @@ low_table! {
         every: Span;
         /// `lakegate serve` loads the table at these times, in UTC: minute hour day month weekday.
         cron: CronLine;
-        /// How new rows meet old ones.
+        /// How new rows meet old ones; a table of SQL Server is always kept in step by its key.
         mode: Chosen<LoadMode> = "append";
         /// Share of a load's rows that may be rejected before the load fails and changes nothing.
         max_rejects: Share = 0.10;
-        /// Times a change's own size that may be rewritten for it; a larger change waits for more. No limit where nothing is given.
+        /// Times a change's own size that may be rewritten for it; a larger change waits for more. Where nothing is given no limit, and 20 for a table of SQL Server.
         max_rewrite: Times;
         /// Longest time a change may wait for max_rewrite.
         max_lag: Span = "15m";
@@ -231,10 +288,9 @@ impl Choice for LoadMode {
 low_table! {
     /// `[table]`
     LowTableSection {
-        /// Columns that name a row.
+        /// Columns that name a row; the source's primary key for a table of SQL Server where none is given.
         key: Vec<At<Text>> = [];
     }
-    later { "timestamps": "taking times without zone for UTC" }
 }
 
 low_table! {

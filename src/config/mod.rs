@@ -13,6 +13,7 @@ mod reader;
 pub mod schema;
 mod secret;
 pub mod settings;
+mod sqlserver;
 pub mod state;
 pub mod table;
 mod table_file;
@@ -26,10 +27,15 @@ use std::sync::Arc;
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{Format, json_schema};
 pub use settings::{
-    Connection, LakeSettings, Limits, LogFormat, LogSettings, S3Connection, ServeSettings, Settings, TicketSettings,
+    Connection, DailyHours, Encrypt, Isolation, LakeSettings, Limits, LogFormat, LogSettings, S3Connection,
+    ServeSettings, Settings, SqlServerConnection, SqlServerLogin, TicketSettings, Trust,
 };
+pub use sqlserver::source_table_name;
 pub use state::state_folder;
-pub use table::{ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, Schedule, TableDefinition};
+pub use table::{
+    ColumnChoices, ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, Method, Oversize, Schedule,
+    SqlServerSource, SubMicroseconds, TableDefinition, TableSource, Times, Timestamps, Variants,
+};
 
 use lakegate_file::{Connections, Surroundings};
 use low::{LowLakegate, LowTable};

@@ -98,6 +98,11 @@ impl<T> Field<T> {
         self.given().filter(|at| at.written)
     }
 
+    /// Where the value stands, when the user wrote it.
+    pub(crate) fn written_place(&self) -> Option<&Place> {
+        self.written().map(|at| &at.place)
+    }
+
     /// The value, where there is a readable one.
     pub(crate) fn value(&self) -> Option<&T> {
         self.given().map(|at| &at.value)

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::NaiveTime;
 use secrecy::SecretString;
 
 use crate::config::{Problem, TableDefinition};
@@ -109,6 +110,8 @@ pub enum LogFormat {
 pub enum Connection {
     /// An S3-compatible object store.
     S3(S3Connection),
+    /// A database of SQL Server or Azure SQL.
+    SqlServer(SqlServerConnection),
 }
 
 /// How to reach an S3-compatible store. What is not given is taken from the standard environment of AWS clients.
@@ -124,4 +127,110 @@ pub struct S3Connection {
     pub secret_access_key: Option<SecretString>,
     /// Whether plain `http://` endpoints are allowed.
     pub allow_http: bool,
+}
+
+/// How to reach a database of SQL Server, and how much of it may be used.
+#[derive(Clone, Debug)]
+pub struct SqlServerConnection {
+    /// The name of the connection, as in `[connections.NAME]`.
+    pub name: String,
+    /// Name or IP address of the server.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// Who lakegate is there.
+    pub login: SqlServerLogin,
+    /// What of the connection is encrypted.
+    pub encrypt: Encrypt,
+    /// Which certificates of the server are believed.
+    pub trust: Trust,
+    /// The name that must stand in the server's certificate, where it is not the host.
+    pub certificate_host: Option<String>,
+    /// Whether a readable secondary may answer (`ApplicationIntent=ReadOnly`).
+    pub read_intent: bool,
+    /// Size in bytes of the packets asked for, 512 to 32767; at most 16383 where rows are encrypted.
+    pub packet_size: u32,
+    /// Longest silence between two answers of the server.
+    pub timeout: Duration,
+    /// Longest time from the first packet to the end of the login.
+    pub connect_timeout: Duration,
+    /// How long a statement waits for somebody else's lock, at most `i32::MAX` milliseconds; zero does not wait.
+    pub lock_timeout: Duration,
+    /// Most connections open at the same time.
+    pub max_connections: NonZeroUsize,
+    /// Most bits per second read over all connections together.
+    pub rate: Option<u64>,
+    /// When loads may read; at any time where there is nothing.
+    pub hours: Option<DailyHours>,
+    /// How long to leave the server alone between two chunks.
+    pub pause: Duration,
+    /// How long one chunk should take: chunks are made smaller or larger until they do.
+    pub chunk_time: Duration,
+    /// Which state of the database is read.
+    pub isolation: Isolation,
+}
+
+/// Who lakegate is to SQL Server.
+#[derive(Clone, Debug)]
+pub enum SqlServerLogin {
+    /// A SQL login.
+    Password {
+        /// Its name.
+        user: String,
+        /// Its password.
+        password: SecretString,
+    },
+    /// An access token of Microsoft Entra ID, obtained elsewhere.
+    EntraToken(SecretString),
+}
+
+/// What of a connection to SQL Server is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encrypt {
+    /// Everything; a server that cannot is refused.
+    Required,
+    /// Everything from the first byte (TDS 8, SQL Server 2022 and later).
+    Strict,
+    /// The login alone; rows go in the clear.
+    LoginOnly,
+    /// Nothing, the password included.
+    Off,
+}
+
+/// Which certificates of a server are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those the system's authorities vouch for.
+    System,
+    /// Those the authorities in this file vouch for, besides the system's: PEM (`.pem`, `.crt`) or DER (`.der`).
+    Authority(PathBuf),
+    /// Any, which protects from nobody who can answer in the server's place.
+    AnyCertificate,
+}
+
+/// Which state of the database is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Snapshots; a database that does not allow them is an error.
+    Snapshot,
+    /// Snapshots where the database allows them, else what is committed at each moment.
+    SnapshotOrReadCommitted,
+}
+
+/// A part of every day, in UTC. It passes midnight where it ends earlier than it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DailyHours {
+    /// When it begins.
+    pub from: NaiveTime,
+    /// When it ends; this moment is outside.
+    pub to: NaiveTime,
+}
+
+impl DailyHours {
+    /// Whether a time of the day in UTC is within.
+    pub fn contains(&self, time: NaiveTime) -> bool {
+        if self.from <= self.to { self.from <= time && time < self.to } else { self.from <= time || time < self.to }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::S3Connection;
+use crate::config::{S3Connection, SqlServerConnection};
 use crate::model::{ColumnType, LoadMode, Location, TableName};
 
 /// One table definition.
@@ -15,16 +15,27 @@ pub struct TableDefinition {
     pub defined_in: PathBuf,
     /// BLAKE3 of the definition's text, in hex: tells whether it changed since a load.
     pub content_hash: String,
-    /// Where the rows come from; one or more.
-    pub sources: Vec<FileSource>,
+    /// Where the rows come from.
+    pub source: TableSource,
     /// When and how they are loaded.
     pub load: LoadSettings,
-    /// Columns that name a row; empty where rows have no name.
+    /// Columns that name a row; empty where rows have no name, and for a table of SQL Server where the source's
+    /// primary key does.
     pub key: Vec<String>,
-    /// Declared columns in order; empty where they are inferred.
+    /// Declared columns in order; empty where they are inferred, and always for a table of SQL Server.
     pub columns: Vec<ColumnDefinition>,
     /// What the table is, for people.
     pub description: Option<String>,
+}
+
+/// Where the rows of a table come from.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each table, and it is rarely moved")]
+pub enum TableSource {
+    /// Files; one block or more.
+    Files(Vec<FileSource>),
+    /// A table of SQL Server, which the table is kept in step with.
+    SqlServer(SqlServerSource),
 }
 
 /// Files that feed a table.
@@ -68,6 +79,120 @@ pub struct CsvOptions {
     pub null_words: Vec<String>,
     /// First byte of a line that is to be skipped.
     pub comment: Option<u8>,
+}
+
+/// A table of SQL Server that feeds one of the lake.
+#[derive(Clone, Debug)]
+pub struct SqlServerSource {
+    /// How to reach the database.
+    pub connection: SqlServerConnection,
+    /// The table's schema there, without brackets.
+    pub schema: String,
+    /// Its name there, without brackets.
+    pub table: String,
+    /// How changes are found.
+    pub method: Method,
+    /// What is made of its columns.
+    pub columns: ColumnChoices,
+}
+
+/// How changes in a table of SQL Server are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By the best of the others that the table allows.
+    Auto,
+    /// By Change Tracking.
+    ChangeTracking,
+    /// By a `rowversion` column, with deletes found by comparing keys.
+    RowVersion,
+    /// By comparing keys and hashes of the rows.
+    KeyDiff,
+    /// Not at all: the whole table is read again.
+    Reload,
+}
+
+/// What is made of columns whose type has no single counterpart in the lake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnChoices {
+    /// What date-times without an offset become.
+    pub timestamps: Timestamps,
+    /// What happens to the seventh digit of a second.
+    pub sub_microseconds: SubMicroseconds,
+    /// What times of day become.
+    pub times: Times,
+    /// What happens to columns of type `sql_variant`.
+    pub variants: Variants,
+    /// Whether the offset of a `datetimeoffset` column `c` is kept, in minutes, in a column `c__offset_min`.
+    pub offsets: bool,
+    /// Most bytes one value may have.
+    pub max_cell_bytes: u64,
+    /// What happens to a row with a larger one.
+    pub oversize: Oversize,
+    /// Columns of the source that are not loaded.
+    pub leave_out: Vec<String>,
+}
+
+impl Default for ColumnChoices {
+    /// As the configuration has it where nothing is written.
+    fn default() -> Self {
+        Self {
+            timestamps: Timestamps::Ntz,
+            sub_microseconds: SubMicroseconds::Truncate,
+            times: Times::Text,
+            variants: Variants::Fail,
+            offsets: false,
+            max_cell_bytes: 64 << 20,
+            oversize: Oversize::Fail,
+            leave_out: Vec::new(),
+        }
+    }
+}
+
+/// What date-times without an offset become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timestamps {
+    /// `timestamp_ntz`: as they are, without a zone.
+    Ntz,
+    /// `timestamp`: instants, where the database holds UTC.
+    Utc,
+}
+
+/// What happens to the seventh digit of a second, which the lake has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubMicroseconds {
+    /// It is cut off.
+    Truncate,
+    /// A value that has one fails the load.
+    Error,
+    /// Columns that may have one become text.
+    Text,
+}
+
+/// What times of day become; the lake has no type for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// Text, `HH:MM:SS.fffffff`.
+    Text,
+    /// Microseconds since midnight, `bigint`.
+    Microseconds,
+}
+
+/// What happens to columns of type `sql_variant`, whose values have types of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variants {
+    /// The load fails and names the column.
+    Fail,
+    /// They become text.
+    Text,
+}
+
+/// What happens to a row with a value larger than allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oversize {
+    /// It fails the load.
+    Fail,
+    /// It is rejected.
+    Reject,
 }
 
 /// A declared column.

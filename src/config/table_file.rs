@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::config::S3Connection;
-use crate::config::lakegate_file::{Connections, Surroundings, connection, location, optional, positive};
+use crate::config::lakegate_file::{Connections, Surroundings, connection, location, optional, positive, refuse};
 use crate::config::low::{FormatWord, LowColumn, LowLoad, LowSource, LowTable};
-use crate::config::reader::{At, Field, Place};
+use crate::config::reader::{At, Field, OneOrMany, Place};
+use crate::config::sqlserver::{self, is_sql_server, sql_server_source};
 use crate::config::table::{
-    ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, Schedule, TableDefinition,
+    ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, Schedule, TableDefinition, TableSource,
 };
 use crate::config::values::{Byte, Text};
 use crate::model::{ColumnType, LoadMode, Location, TableName};
@@ -22,18 +23,32 @@ pub(super) fn definition(
     connections: &Connections,
     around: &mut Surroundings<'_>,
 ) -> Option<TableDefinition> {
-    let sources = sources(low, connections, around);
-    let load = low.value.load.value().and_then(|load| load_settings(load, around));
+    let blocks = low.value.source.value().map(|OneOrMany(blocks)| blocks.as_slice()).unwrap_or_default();
+    let origin = match blocks.iter().any(|block| is_sql_server(&block.value, connections)) {
+        true => Origin::SqlServer,
+        false => Origin::Files,
+    };
+    let source = source(low, connections, around);
+    let load = low.value.load.value().and_then(|load| load_settings(load, origin, around));
     let key = key(&low.value, around);
-    let columns = columns(&low.value, key.as_deref().unwrap_or_default(), around);
-    check_key_columns(&low.value, around);
-    check_upsert(&low.value, around);
+    let columns = match origin {
+        Origin::Files => {
+            check_key_columns(&low.value, around);
+            check_upsert(&low.value, around);
+            columns(&low.value, key.as_deref().unwrap_or_default(), around)
+        }
+        Origin::SqlServer => {
+            check_left_out(blocks, key.as_deref().unwrap_or_default(), around);
+            refuse_group(&low.value, around);
+            no_columns(&low.value, around)
+        }
+    };
     let key = key?.into_iter().map(|at| at.value.0).collect();
     Some(TableDefinition {
         name,
         defined_in,
         content_hash,
-        sources: sources?,
+        source: source?,
         load: load?,
         key,
         columns: columns?,
@@ -41,7 +56,22 @@ pub(super) fn definition(
     })
 }
 
-fn sources(low: &At<LowTable>, connections: &Connections, around: &mut Surroundings<'_>) -> Option<Vec<FileSource>> {
+/// The tables of a group have to be read at one moment, which is not done for those of SQL Server yet.
+fn refuse_group(low: &LowTable, around: &mut Surroundings<'_>) {
+    if let Some(group) = low.load.value().and_then(|load| load.group.given()) {
+        let message = "groups of SQL Server tables are not built yet: each would be read at a moment of its own";
+        around.problems.push(group.place.problem(message).expected("no group"));
+    }
+}
+
+/// What kind of source a table has; many keys mean something for one of them only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Files,
+    SqlServer,
+}
+
+fn source(low: &At<LowTable>, connections: &Connections, around: &mut Surroundings<'_>) -> Option<TableSource> {
     let given = match &low.value.source {
         Field::Given(at) => at,
         Field::Wrong => return None,
@@ -55,18 +85,31 @@ fn sources(low: &At<LowTable>, connections: &Connections, around: &mut Surroundi
         around.problems.push(given.place.problem("the list of sources is empty").expected("at least one"));
         return None;
     }
-    let made: Vec<_> = given.value.0.iter().map(|source| file_source(source, connections, around)).collect();
-    made.into_iter().collect()
+    let blocks = &given.value.0;
+    match blocks.iter().find(|block| is_sql_server(&block.value, connections)) {
+        None => {
+            let made: Vec<_> = blocks.iter().map(|source| file_source(source, connections, around)).collect();
+            made.into_iter().collect::<Option<_>>().map(TableSource::Files)
+        }
+        Some(table) if blocks.len() == 1 => sql_server_source(table, connections, around).map(TableSource::SqlServer),
+        Some(table) => {
+            let message =
+                format!("a table of SQL Server is the only source of its table, and here are {}", blocks.len());
+            around.problems.push(table.place.problem(message).expected("one [source]"));
+            None
+        }
+    }
 }
 
 fn file_source(at: &At<LowSource>, connections: &Connections, around: &mut Surroundings<'_>) -> Option<FileSource> {
     let low = &at.value;
     if matches!(low.files, Field::Missing) {
-        let problem = at.place.problem("the source has no `files`");
-        around
-            .problems
-            .push(problem.expected("files = \"landing/*.csv\" or files = \"s3://bucket/prefix/**/*.parquet\""));
+        let problem = at.place.problem("the source has neither `files` nor `table`");
+        around.problems.push(problem.expected(
+            "files = \"landing/*.csv\" or \"s3://bucket/prefix/**/*.parquet\", or connection and table of a SQL Server",
+        ));
     }
+    sqlserver::refuse_source_keys(low, around);
     let files = low.files.given().and_then(|files| pattern(files, around));
     let connection: Option<Option<S3Connection>> = connection(&low.connection, files.as_ref(), connections, around);
     let word = format_word(low, around);
@@ -178,24 +221,19 @@ fn csv_options(low: &LowSource, around: &mut Surroundings<'_>) -> Option<CsvOpti
 }
 
 fn refuse_csv_options(low: &LowSource, around: &mut Surroundings<'_>) {
-    fn place<T>(field: &Field<T>) -> Option<&Place> {
-        field.written().map(|at| &at.place)
-    }
-    let written = [
-        place(&low.delimiter),
-        place(&low.quote),
-        place(&low.header),
-        place(&low.encoding),
-        place(&low.null_words),
-        place(&low.comment),
+    let places = [
+        low.delimiter.written_place(),
+        low.quote.written_place(),
+        low.header.written_place(),
+        low.encoding.written_place(),
+        low.null_words.written_place(),
+        low.comment.written_place(),
     ];
-    for place in written.into_iter().flatten() {
-        let problem = place.problem("this key means something for csv files only, and these are others");
-        around.problems.push(problem.expected("format = \"csv\", or no such key"));
-    }
+    let message = "this key means something for csv files only, and these are others";
+    refuse(&places, message, "format = \"csv\", or no such key", around);
 }
 
-fn load_settings(low: &LowLoad, around: &mut Surroundings<'_>) -> Option<LoadSettings> {
+fn load_settings(low: &LowLoad, origin: Origin, around: &mut Surroundings<'_>) -> Option<LoadSettings> {
     if let (Some(every), Some(_)) = (low.every.given(), low.cron.given()) {
         around.problems.push(every.place.problem("both `every` and `cron` are given").expected("one of them"));
     }
@@ -203,7 +241,7 @@ fn load_settings(low: &LowLoad, around: &mut Surroundings<'_>) -> Option<LoadSet
         Field::Missing => Some(None),
         given => positive(given, around).map(Some),
     };
-    if let (None, Some(at)) = (low.max_rewrite.written(), low.max_lag.written()) {
+    if let (None, Some(at), Origin::Files) = (low.max_rewrite.written(), low.max_lag.written(), origin) {
         let problem = at.place.problem("max_lag has no effect without max_rewrite, which puts changes off");
         around.problems.push(problem.warning());
     }
@@ -213,15 +251,31 @@ fn load_settings(low: &LowLoad, around: &mut Surroundings<'_>) -> Option<LoadSet
         let problem = at.place.problem(format!("{:?} is no name of a group", at.value.0));
         around.problems.push(problem.expected("lower-case letters, digits and _"));
     }
+    let mode = load_mode(low, origin, around);
+    let default_max_rewrite = (origin == Origin::SqlServer).then_some(sqlserver::DEFAULT_MAX_REWRITE);
     let cron = optional(&low.cron)?.map(|line| Schedule::Cron(line.0));
     Some(LoadSettings {
         schedule: every?.map(Schedule::Every).or(cron),
-        mode: low.mode.copied()?.0,
+        mode: mode?,
         max_rejects: low.max_rejects.copied()?.0,
-        max_rewrite: optional(&low.max_rewrite)?.map(|times| times.0),
+        max_rewrite: optional(&low.max_rewrite)?.map(|times| times.0).or(default_max_rewrite),
         max_lag: low.max_lag.copied()?.0,
         group: optional(&low.group)?.map(|group| group.0),
     })
+}
+
+/// A table of SQL Server says itself which rows changed, so there is one mode.
+fn load_mode(low: &LowLoad, origin: Origin, around: &mut Surroundings<'_>) -> Option<LoadMode> {
+    let at = low.mode.given()?;
+    match (origin, at.value.0) {
+        (Origin::Files, mode) => Some(mode),
+        (Origin::SqlServer, mode) if at.written && mode != LoadMode::Upsert => {
+            let message = "rows of a table of SQL Server always take the place of those with their key";
+            around.problems.push(at.place.problem(message).expected("no `mode`, or mode = \"upsert\""));
+            None
+        }
+        (Origin::SqlServer, _) => Some(LoadMode::Upsert),
+    }
 }
 
 fn key(low: &LowTable, around: &mut Surroundings<'_>) -> Option<Vec<At<Text>>> {
@@ -365,6 +419,24 @@ fn check_key_columns(low: &LowTable, around: &mut Surroundings<'_>) {
                 around.problems.push(part.place.problem(message).expected("an exact type").warning());
             }
             _ => {}
+        }
+    }
+}
+
+/// A table of SQL Server has the columns the database says.
+fn no_columns(low: &LowTable, around: &mut Surroundings<'_>) -> Option<Vec<ColumnDefinition>> {
+    let declared = low.columns.value()?;
+    let Some(first) = declared.first() else { return Some(Vec::new()) };
+    let problem = first.place.problem("the columns of a table of SQL Server and their types come from the database");
+    around.problems.push(problem.expected("no [[columns]]; [source] has leave_out, timestamps and the like"));
+    None
+}
+
+fn check_left_out(blocks: &[At<LowSource>], key: &[At<Text>], around: &mut Surroundings<'_>) {
+    for name in blocks.iter().filter_map(|block| block.value.leave_out.value()).flatten() {
+        if key.iter().any(|part| part.value.0.eq_ignore_ascii_case(&name.value.0)) {
+            let message = format!("`{}` is part of the key and cannot be left out", name.value.0);
+            around.problems.push(name.place.problem(message));
         }
     }
 }

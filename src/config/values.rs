@@ -15,7 +15,7 @@ use crate::config::units::{self, InvalidUnit};
 use crate::model::ColumnType;
 
 /// Reads a string and turns it into something with `parse`, whose error becomes the problem.
-fn parsed<T>(
+pub(super) fn parsed<T>(
     value: &Spanned<DeValue<'_>>,
     key: &str,
     context: &mut Context<'_>,
@@ -29,7 +29,8 @@ fn parsed<T>(
     }
 }
 
-fn with_unit<T>(
+/// Reads a string with a unit, naming the unit that was meant where it is unknown.
+pub(super) fn with_unit<T>(
     value: &Spanned<DeValue<'_>>,
     key: &str,
     context: &mut Context<'_>,

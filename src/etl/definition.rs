@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::TableDefinition;
+use crate::config::{TableDefinition, TableSource};
 use crate::etl::EtlError;
 use crate::lake::Chain;
 use crate::model::{ColumnType, LoadMode};
@@ -41,7 +41,8 @@ impl std::fmt::Display for DefinitionMark {
 pub(super) fn check(definition: &TableDefinition) -> Result<(), EtlError> {
     let name = &definition.name;
     let file = definition.defined_in.display();
-    if definition.load.mode == LoadMode::Upsert && definition.key.is_empty() {
+    let keyed_by_source = matches!(definition.source, TableSource::SqlServer(_));
+    if definition.load.mode == LoadMode::Upsert && definition.key.is_empty() && !keyed_by_source {
         return Err(EtlError::Definition(format!(
             "table {name} has mode = \"upsert\" and no key; name the columns that tell rows apart as key in [table] of {file}"
         )));
@@ -71,6 +72,21 @@ pub(super) fn check_key(definition: &TableDefinition, columns: &arrow::datatypes
         }
     }
     Ok(())
+}
+
+/// Checks that a key the definition names is the one the source tells its changes by.
+pub(super) fn check_own_key(definition: &TableDefinition, own: &[String]) -> Result<(), EtlError> {
+    let named = &definition.key;
+    if own.is_empty() || named.is_empty() || named == own {
+        return Ok(());
+    }
+    Err(EtlError::Definition(format!(
+        "the key of {} is ({}) in {} and ({}) in the database, which tells its changes by that; leave key out",
+        definition.name,
+        named.join(", "),
+        definition.defined_in.display(),
+        own.join(", "),
+    )))
 }
 
 /// Checks that loads under `new` may go on where those under `old` stopped.

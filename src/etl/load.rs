@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use futures::StreamExt;
@@ -10,9 +10,10 @@ use futures::stream::BoxStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::TableDefinition;
+use crate::config::{TableDefinition, TableSource};
 use crate::etl::definition::{self, DefinitionMark};
 use crate::etl::rejects::RejectTally;
+use crate::etl::whole::WholeLoad;
 use crate::etl::{EtlError, OpenSource, Progress};
 use crate::journal::LoadStatus;
 use crate::lake::{Attempt, Facts, Lake, LakeTable, Lease, RewriteEstimate, Staged, TableWriter, WritePlan};
@@ -36,6 +37,8 @@ pub(super) struct Load {
     pub(super) reload: bool,
     /// Whatever a rewrite costs.
     pub(super) now: bool,
+    /// When it was asked for, with others perhaps.
+    pub(super) asked: Instant,
     pub(super) stop: Shutdown,
     pub(super) progress: Arc<dyn Progress>,
 }
@@ -77,12 +80,17 @@ impl Load {
             definition::check_change(&self.definition, DefinitionMark::on(attempt.chain()).as_ref(), &mark)?;
         }
         let source = (self.open_source)(&self.definition, Arc::clone(&self.clock))?;
-        let Some(reading) = source.open(&self.known(&attempt)).await? else {
+        let Some(reading) = source.open(&self.known(&attempt).await?).await? else {
             return Ok(LoadStatus::Unchanged);
         };
         fault::point("etl.reading.opened")?;
         definition::check_key(&self.definition, &reading.schema)?;
+        definition::check_own_key(&self.definition, reading.key.as_deref().unwrap_or_default())?;
         self.progress.reading(&self.definition.name, reading.total_bytes);
+        if let Some(whole) = reading.whole {
+            let load = WholeLoad { load: self, table, lease, mark: &mark };
+            return load.run(attempt, reading, whole, figures).await;
+        }
         let mut writer = attempt.writer(self.plan(&reading))?;
         let oldest_change = reading.oldest_change;
         let prepared = self.fill(&mut attempt, &mut writer, reading.events, figures).await;
@@ -102,24 +110,39 @@ impl Load {
         Ok(LoadStatus::Committed)
     }
 
-    fn known(&self, attempt: &Attempt) -> Known {
+    async fn known(&self, attempt: &Attempt) -> Result<Known, EtlError> {
+        let partial = match self.definition.source {
+            TableSource::Files(_) => None,
+            TableSource::SqlServer(_) => match attempt.begun_making().await? {
+                Some(making) => making.chain().await?.position().cloned(),
+                None => None,
+            },
+        };
         if self.reload {
-            return Known::default();
+            return Ok(Known { partial, asked: Some(self.asked), ..Known::default() });
         }
-        Known {
+        Ok(Known {
             position: attempt.chain().position().cloned(),
             files: Arc::clone(attempt.chain().files()),
             schema: attempt.snapshot().map(|snapshot| snapshot.schema()),
-        }
+            partial,
+            asked: Some(self.asked),
+        })
     }
 
     fn plan(&self, reading: &Reading) -> WritePlan {
         WritePlan {
             schema: Arc::clone(&reading.schema),
-            key: self.definition.key.clone(),
+            key: self.key(reading),
             mode: self.definition.load.mode,
             reload: self.reload,
         }
+    }
+
+    /// Columns that name a row: those of the definition, or else those the source knows.
+    pub(super) fn key(&self, reading: &Reading) -> Vec<String> {
+        let own = &self.definition.key;
+        if own.is_empty() { reading.key.clone().unwrap_or_default() } else { own.clone() }
     }
 
     /// Reads to the end into the writer, checks the rejects, and asks what the change would cost.
@@ -164,6 +187,7 @@ impl Load {
                     attempt.reject(&rejects).await?;
                 }
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
+                Some(SourceEvent::Piece(_)) => return Err(self.broken("a piece of a load that is not whole")),
                 Some(SourceEvent::End(reading_end)) => end = Some(reading_end),
                 None => break,
             }
@@ -213,7 +237,7 @@ impl Load {
                 return Err(error);
             }
         };
-        let staged = if self.changes_rows(&attempt, &end) {
+        let staged = if self.changes_rows(&attempt, &end, figures) {
             writer.finish(&replaced).await?
         } else {
             writer.abort().await;
@@ -248,9 +272,11 @@ impl Load {
 
     /// Whether there is more to commit than what became of files: without rows to load or to take out the
     /// table must stay as it is, in mode `replace` above all.
-    fn changes_rows(&self, attempt: &Attempt, end: &ReadingEnd) -> bool {
+    fn changes_rows(&self, attempt: &Attempt, end: &ReadingEnd, figures: &Figures) -> bool {
+        let rows_without_files = end.files.is_empty() && figures.rows_read > 0;
         attempt.snapshot().is_none()
             || self.reload
+            || rows_without_files
             || !end.replaced_files.is_empty()
             || end.files.iter().any(|file| file.status == FileStatus::Loaded)
     }
@@ -283,7 +309,7 @@ impl Load {
         attempt.chain().files().keys().filter(|path| !carried.contains(path.as_str())).cloned().collect()
     }
 
-    fn broken(&self, reason: &str) -> EtlError {
+    pub(super) fn broken(&self, reason: &str) -> EtlError {
         EtlError::Broken { table: self.definition.name.clone(), reason: reason.to_owned() }
     }
 }
@@ -308,10 +334,12 @@ fn carry_renamed(
     }
 }
 
-type Events = BoxStream<'static, Result<SourceEvent, SourceError>>;
+pub(super) type Events = BoxStream<'static, Result<SourceEvent, SourceError>>;
 
 /// Lets the source run in a task of its own, a little ahead of whoever takes its events.
-fn read_ahead(mut events: Events) -> (ReceiverStream<Result<SourceEvent, SourceError>>, AbortOnDropHandle<()>) {
+pub(super) fn read_ahead(
+    mut events: Events,
+) -> (ReceiverStream<Result<SourceEvent, SourceError>>, AbortOnDropHandle<()>) {
     let (sender, receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
     let reader = tokio::spawn(async move {
         while let Some(event) = events.next().await {

@@ -12,6 +12,7 @@ mod progress;
 mod rejects;
 mod schedule;
 mod sync;
+mod whole;
 
 pub use definition::DefinitionMark;
 pub use error::EtlError;
@@ -19,4 +20,13 @@ pub use progress::{Progress, Silent};
 pub use sync::{Loads, OpenSource, SyncOptions, SyncReport, TableOutcome};
 
 /// Every place in this room where a test can make the program fail, die or freeze.
-pub const POINTS: &[&str] = &["etl.reading.opened", "etl.events.end", "etl.prepared", "etl.journal.before"];
+pub const POINTS: &[&str] = &[
+    "etl.reading.opened",
+    "etl.events.end",
+    "etl.prepared",
+    "etl.journal.before",
+    "etl.whole.every",
+    "etl.whole.piece",
+    "etl.whole.kept",
+    "etl.whole.made",
+];

@@ -2,12 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::config::{Settings, TableDefinition};
+use crate::config::{Settings, SqlServerSource, TableDefinition, TableSource};
 use crate::error::{Classify, chain_text};
 use crate::etl::group::{self, Unit};
 use crate::etl::load::{Figures, Load};
@@ -20,6 +21,8 @@ use crate::runtime::fault;
 use crate::runtime::retry::{RetryPolicy, retry};
 use crate::runtime::shutdown::Shutdown;
 use crate::source::files::FilesSource;
+use crate::source::mssql::connect::Connections;
+use crate::source::mssql::source::SqlServerTable;
 use crate::source::{Source, SourceError};
 
 /// Makes the source a definition names.
@@ -45,6 +48,8 @@ pub struct SyncOptions {
     pub now: bool,
     /// Everything anew from all files, in the place of what is there.
     pub reload: bool,
+    /// When the loads were asked for; each at its own start where it is not said.
+    pub asked: Option<Instant>,
     /// Asks running loads to commit what they can or give up.
     pub stop: Shutdown,
 }
@@ -77,10 +82,11 @@ impl SyncReport {
 }
 
 impl Loads {
-    /// Loads of files, as the settings define them.
+    /// Loads as the settings define them.
     pub fn new(settings: Arc<Settings>, lake: Lake, journal: Arc<Journal>, clock: Arc<dyn Clock>) -> Self {
         let threads = settings.limits.threads;
-        let open = move |definition: &TableDefinition, clock| open_files(definition, clock, threads);
+        let connections = Connections::default();
+        let open = move |definition: &TableDefinition, clock| open_source(definition, clock, threads, &connections);
         Self::with_sources(settings, lake, journal, clock, Arc::new(open))
     }
 
@@ -111,6 +117,7 @@ impl Loads {
         if let Some(unknown) = tables.iter().find(|table| !definitions.contains_key(table)) {
             return Err(EtlError::Definition(self.unknown(unknown)));
         }
+        let options = &SyncOptions { asked: options.asked.or_else(|| Some(Instant::now())), ..options.clone() };
         let all: Vec<TableName> = definitions.keys().cloned().collect();
         let mut units = JoinSet::new();
         for unit in group::units(definitions, if tables.is_empty() { &all } else { tables }) {
@@ -181,6 +188,7 @@ impl Loads {
             lease_wait: self.0.settings.limits.lease_wait,
             reload: options.reload,
             now: options.now,
+            asked: options.asked.unwrap_or_else(Instant::now),
             stop: options.stop.clone(),
             progress: Arc::clone(&progress),
         };
@@ -275,10 +283,16 @@ async fn run_again(load: Arc<Load>) -> (Figures, Result<LoadStatus, EtlError>) {
     (figures, result.unwrap_or_else(Err))
 }
 
-fn open_files(
+fn open_source(
     definition: &TableDefinition,
     clock: Arc<dyn Clock>,
     threads: NonZeroUsize,
+    connections: &Connections,
 ) -> Result<Box<dyn Source>, SourceError> {
-    Ok(Box::new(FilesSource::new(definition, clock)?.with_threads(threads)))
+    Ok(match &definition.source {
+        TableSource::Files(_) => Box::new(FilesSource::new(definition, clock)?.with_threads(threads)),
+        TableSource::SqlServer(source) => {
+            Box::new(SqlServerTable::new(SqlServerSource::clone(source), connections.clone(), clock))
+        }
+    })
 }

@@ -64,6 +64,10 @@ impl Attempt {
         Self { table, guard, number, snapshot, chain, rejects: Mutex::default() }
     }
 
+    pub(super) fn table(&self) -> &LakeTable {
+        &self.table
+    }
+
     /// What is changed; none before the first version.
     pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.snapshot.as_ref()
@@ -164,7 +168,9 @@ impl Attempt {
         record.definition_hash = facts.definition_hash;
         record.files = facts.files;
         record.forgotten_files = facts.forgotten_files;
-        record.data_files = added(&staged.actions);
+        if !staged.adopts {
+            record.data_files = added(&staged.actions);
+        }
         record.removed_files = staged.files_removed;
         record.rows = staged.rows_written;
         record
@@ -203,7 +209,7 @@ impl Attempt {
         let metrics = json!({
             "numOutputRows": staged.rows_written,
             "numOutputBytes": staged.bytes_written,
-            "numAddedFiles": record.data_files.len(),
+            "numAddedFiles": added(&actions).len(),
             "numRemovedFiles": staged.files_removed,
             "numRemovedBytes": staged.bytes_removed,
             "numRejectedRows": record.rejects.as_ref().map_or(0, |rejects| rejects.count),

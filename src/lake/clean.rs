@@ -21,7 +21,7 @@ use crate::lake::entry::LogEntry;
 use crate::lake::lease::LeaseGuard;
 use crate::lake::record::{self, Record};
 use crate::lake::store::{self, TablePlace};
-use crate::lake::{LakeError, Snapshot, durable};
+use crate::lake::{LakeError, Snapshot, durable, making};
 use crate::runtime::fault;
 
 /// Younger files without a record may belong to another tool that is about to commit them.
@@ -102,8 +102,10 @@ impl Cleaner<'_> {
         let mut named = self.named().await?;
         named.extend(live.iter().cloned());
         let mut young = false;
+        let making = making::begun(self.place).await?.map(|begun| begun.prefix());
         for (path, meta) in self.data_files().await? {
-            if named.contains(&path) || meta.last_modified <= since {
+            let in_making = making.as_ref().is_some_and(|prefix| path.starts_with(prefix));
+            if in_making || named.contains(&path) || meta.last_modified <= since {
                 continue;
             }
             if self.now - meta.last_modified > SAFE_AGE {

@@ -15,6 +15,7 @@ pub mod error;
 pub mod foreign;
 pub mod lease;
 pub mod lease_remote;
+pub mod making;
 pub mod manifest;
 pub mod record;
 pub mod rejects;
@@ -66,6 +67,7 @@ pub const POINTS: &[&str] = &[
     "lake.clean.before",
     "lake.summary.before",
     "lake.manifest.before",
+    "lake.making.adopted",
 ];
 
 /// A place that holds tables. Clones are one lake and share its caches.

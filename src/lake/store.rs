@@ -37,6 +37,8 @@ pub(super) struct TablePlace {
     lake: LakePlace,
     path: Path,
     url: Url,
+    /// The folder below the table's that this is the place of, where it is not the table's own.
+    making: Option<String>,
 }
 
 impl LakePlace {
@@ -111,7 +113,7 @@ impl LakePlace {
             segments.pop_if_empty().push(name.schema()).push(name.table()).push("");
         }
         let path = self.path.clone().join(name.schema()).join(name.table());
-        TablePlace { name: name.clone(), lake: self.clone(), path, url }
+        TablePlace { name: name.clone(), lake: self.clone(), path, url, making: None }
     }
 }
 
@@ -138,7 +140,17 @@ impl TablePlace {
 
     /// The table's folder, where it is local.
     pub(super) fn folder(&self) -> Option<PathBuf> {
-        Some(self.lake.local.as_ref()?.join(self.name.schema()).join(self.name.table()))
+        let table = self.lake.local.as_ref()?.join(self.name.schema()).join(self.name.table());
+        Some(self.making.iter().fold(table, |table, folder| table.join(folder)))
+    }
+
+    /// The place of a table in the making, in a folder below this one.
+    pub(super) fn making(&self, folder: &str) -> Self {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push(folder).push("");
+        }
+        Self { path: self.path.clone().join(folder), url, making: Some(folder.to_owned()), ..self.clone() }
     }
 
     /// Under which address scans find the store in a `RuntimeEnv`.

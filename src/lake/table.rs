@@ -394,6 +394,10 @@ impl LakeTable {
         &self.state.place
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.lake
+    }
+
     pub(super) fn environment(&self) -> &Arc<RuntimeEnv> {
         &self.lake.environment
     }

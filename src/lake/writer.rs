@@ -98,6 +98,8 @@ pub struct Staged {
     pub data_files_renamed: BTreeMap<String, Vec<String>>,
     /// The first commit of a table makes it.
     pub create: Option<TableCreation>,
+    /// Whether the data files were made by attempts of their own, and stay should this one not land.
+    pub adopts: bool,
 }
 
 /// What makes a table.
@@ -122,6 +124,7 @@ impl Staged {
             data_files_by_file: BTreeMap::new(),
             data_files_renamed: BTreeMap::new(),
             create: None,
+            adopts: false,
         }
     }
 

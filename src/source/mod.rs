@@ -1,6 +1,7 @@
 //! Where rows come from.
 
 pub mod files;
+pub mod mssql;
 
 use std::sync::Arc;
 
@@ -20,6 +21,10 @@ pub struct Known {
     pub files: Arc<std::collections::HashMap<String, CarriedFile>>,
     /// The table's columns; none before the first load.
     pub schema: Option<SchemaRef>,
+    /// How far a whole load came that was cut off: the newest [`SourceEvent::Piece`] that was kept.
+    pub partial: Option<serde_json::Value>,
+    /// When the load was asked for: what a source has learned since, for another table, need not be asked again.
+    pub asked: Option<std::time::Instant>,
 }
 
 /// A place rows come from.
@@ -43,9 +48,23 @@ pub struct Reading {
     pub total_bytes: Option<u64>,
     /// Oldest modification time among what is new: how long the change has been waiting.
     pub oldest_change: Option<chrono::DateTime<chrono::Utc>>,
+    /// Columns that name a row, where the source knows them itself.
+    pub key: Option<Vec<String>>,
+    /// Whether the rows are the whole table, in the place of all that is there; [`Whole`] says more.
+    pub whole: Option<Whole>,
     /// What happens, in order. Nothing counts until the stream has ended without error, and its last
     /// item is [`SourceEvent::End`].
     pub events: BoxStream<'static, Result<SourceEvent, SourceError>>,
+}
+
+/// A reading of everything. It gives rows to append first, then a [`SourceEvent::Piece`], and after that only what
+/// has changed meanwhile, by key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// From the beginning.
+    Anew,
+    /// From where [`Known::partial`] stopped.
+    GoesOn,
 }
 
 /// One thing a reading tells.
@@ -55,6 +74,9 @@ pub enum SourceEvent {
     Changes(ChangeBatch),
     /// Rows that did not fit.
     Rejects(Vec<Reject>),
+    /// In a whole reading: what came so far need not be read again, should the load be cut off after this. The value
+    /// is for [`Known::partial`].
+    Piece(serde_json::Value),
     /// So many more bytes were read, as stored.
     Progress(u64),
     /// The reading is complete.
@@ -68,6 +90,8 @@ pub struct ReadingEnd {
     pub position: serde_json::Value,
     /// The files of this reading. [`ChangeBatch::file`] is an index into this list.
     pub files: Vec<CarriedFile>,
+    /// In a whole reading: the rows are those the table has already, so nothing need be written.
+    pub unchanged: bool,
     /// Files whose rows this reading takes out of the table (mode `mirror`): paths of [`Known::files`].
     pub replaced_files: Vec<String>,
 }

@@ -268,12 +268,7 @@ on_both_grounds! {
     }
 
     async fn a_table_that_another_tool_made_is_left_alone(ground) {
-        let (url, options) = ground.table_address(&table_name());
-        if !ground.is_remote() {
-            std::fs::create_dir_all(ground.table_folder(&table_name())).unwrap();
-        }
-        let builder = deltalake::DeltaTableBuilder::from_url(url).unwrap().with_storage_options(options);
-        builder.build().unwrap().write([ids(&[5])]).await.unwrap();
+        truth::plain(&ground, &table_name()).write([ids(&[5])]).await.unwrap();
         let error = load(&ground, &fresh(&ground).await, "a", &[1]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.to_string().contains("another tool"), "{error}");

@@ -15,7 +15,9 @@ use std::time::{Duration, SystemTime};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
-use lakegate::config::{ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, TableDefinition};
+use lakegate::config::{
+    ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, TableDefinition, TableSource,
+};
 use lakegate::error::{Classify, ErrorKind};
 use lakegate::model::{CarriedFile, ChangeKind, FileStatus, LoadMode, Location, Reject};
 use lakegate::runtime::clock::{Clock, ManualClock};
@@ -78,7 +80,7 @@ impl Landing {
             name: "adhoc.things".parse().unwrap(),
             defined_in: folder.path().join("things.toml"),
             content_hash: "first".to_owned(),
-            sources: vec![source],
+            source: TableSource::Files(vec![source]),
             load: LoadSettings {
                 schedule: None,
                 mode: LoadMode::Append,
@@ -105,6 +107,12 @@ impl Landing {
         self
     }
 
+    /// The blocks the files are named in.
+    fn sources(&mut self) -> &mut Vec<FileSource> {
+        let TableSource::Files(sources) = &mut self.definition.source else { unreachable!() };
+        sources
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -129,6 +137,7 @@ impl Landing {
                 }
                 SourceEvent::Rejects(more) => rejects.extend(more),
                 SourceEvent::Progress(bytes) => progress += bytes,
+                SourceEvent::Piece(_) => panic!("files have no pieces"),
                 SourceEvent::End(end) => break end,
             }
         };
@@ -159,8 +168,13 @@ impl Landing {
             }
             files.insert(file.path.clone(), file);
         }
-        self.known =
-            Known { position: Some(end.position.clone()), files: Arc::new(files), schema: Some(Arc::clone(schema)) };
+        self.known = Known {
+            position: Some(end.position.clone()),
+            files: Arc::new(files),
+            schema: Some(Arc::clone(schema)),
+            partial: None,
+            asked: None,
+        };
     }
 }
 

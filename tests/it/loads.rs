@@ -5,6 +5,7 @@ mod changes;
 mod definitions;
 mod events;
 mod schedule;
+mod whole;
 
 use crate::support::team::Team;
 use lakegate::etl::TableOutcome;

@@ -12,5 +12,6 @@ mod flight;
 mod loads;
 mod queries;
 mod slt;
+mod sqlserver;
 mod support;
 mod tidy;

@@ -35,6 +35,27 @@ threads = 0x2
 key = { env = "TICKET_KEY" }
 [connections."my cloud"]
 type = "s3"
+[connections.ops]
+type = "sqlserver"
+host = "localhost"
+database = "ops"
+user = "reader"
+password = { env = "OPS_PASSWORD" }
+encrypt = "login"
+packet_size = 4096
+rate = "100Mbit/s"
+hours = "22:00-06:00"
+"#;
+
+const SQL_TABLE: &str = r#"
+[source]
+connection = "ops"
+table = "[my schema].[or]]ders]"
+method = "rowversion"
+leave_out = ["photo"]
+max_cell = "1MiB"
+[load]
+mode = "upsert"
 "#;
 
 /// What is put in place of a part of a text.
@@ -58,7 +79,8 @@ fn damaged(text: &str, at: prop::sample::Index, length: usize, by: &str) -> Stri
     letters[..start].iter().copied().chain(by.chars()).chain(letters[end..].iter().copied()).collect()
 }
 
-fn seeded() -> ProptestConfig {
+/// Chooses a seed and prints it, so that a failure can be run again with `PROPTEST_RNG_SEED`.
+pub(in crate::config) fn seeded() -> ProptestConfig {
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = RngSeed::Fixed(rand::random());
@@ -73,8 +95,10 @@ proptest! {
     #[test]
     fn damaged_files_give_settings_or_problems_in_their_lines(
         at in any::<prop::sample::Index>(), length in 0..12usize, by in damage(), which in any::<bool>(),
+        of_files in any::<bool>(),
     ) {
-        let table = damaged(TABLE, at, if which { length } else { 0 }, if which { &by } else { "" });
+        let table = if of_files { TABLE } else { SQL_TABLE };
+        let table = damaged(table, at, if which { length } else { 0 }, if which { &by } else { "" });
         let lakegate = damaged(LAKEGATE, at, if which { 0 } else { length }, if which { "" } else { &by });
         let folder = folder(&[("lakegate.toml", &lakegate), ("tables/ops/orders.toml", &table)]);
         let report = check_with(folder.path(), None, &|_| Some("00".repeat(32)));

@@ -75,11 +75,14 @@ fn the_examples_of_the_guide_are_right() {
     let folder = super::folder(&[]);
     let guide = guide();
     let examples: Vec<_> = guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 2);
+    assert_eq!(examples.len(), 3);
     fs::create_dir_all(folder.path().join("tables/adhoc")).unwrap();
     fs::write(folder.path().join("tables/adhoc/applications.toml"), examples[1]).unwrap();
+    fs::create_dir_all(folder.path().join("tables/ops")).unwrap();
+    fs::write(folder.path().join("tables/ops/orders.toml"), examples[2]).unwrap();
     let lakegate = examples[0]
         .replace("{ env = \"STORE_KEY_ID\" }", "{ file = \"key\" }")
+        .replace("{ env = \"OPS_PASSWORD\" }", "{ file = \"key\" }")
         .replace("/run/secrets/store_key", "key");
     fs::write(folder.path().join("lakegate.toml"), lakegate).unwrap();
     fs::write(folder.path().join("key"), "k").unwrap();

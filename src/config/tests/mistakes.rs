@@ -6,7 +6,7 @@ use super::{about_lakegate, about_table};
 const WRONG_TABLES: &[(&str, &str)] = &[
     ("", ":1:1: the table has no [source]"),
     ("source = []", ":1:10: source: the list of sources is empty"),
-    ("[source]\nformat = \"csv\"", ":1:1: source: the source has no `files`"),
+    ("[source]\nformat = \"csv\"", ":1:1: source: the source has neither `files` nor `table`"),
     ("[source]\nfiles = 3", ":2:9: source.files: found the number 3; expected a text"),
     ("[source]\nfiles = \"\"", ":2:9: source.files: the text is empty"),
     ("[source]\nfiles = \"ftp://x/y.csv\"", ":2:9: source.files: `ftp://x/y.csv` has a scheme"),
@@ -51,7 +51,7 @@ const WRONG_TABLES: &[(&str, &str)] = &[
     ),
     (
         "[source]\nfiles = \"a.csv\"\nmode = \"append\"",
-        ":3:1: source.mode: `mode` is no known key here; expected one of files, format, connection, delimiter, quote, header, encoding, null_words, comment, settle; did you mean `load.mode`?",
+        ":3:1: source.mode: `mode` is no known key here; expected one of files, format, connection, delimiter, quote, header, encoding, null_words, comment, settle, table, method, timestamps, sub_microseconds, times, variants, offsets, max_cell, oversize, leave_out; did you mean `load.mode`?",
     ),
     ("[source]\nfiles = \"a.csv\"\nsql = \"select 1\"", ":3:1: source.sql: a table derived by SQL is not built yet"),
     (
@@ -227,11 +227,11 @@ const WRONG_SETTINGS: &[(&str, &str)] = &[
     ),
     (
         "[connections.ops]\nregion = \"x\"",
-        ":1:14: connections.ops: the connection has no `type`; expected type = \"s3\"",
+        ":1:14: connections.ops: the connection has no `type`; expected type = \"s3\" or type = \"sqlserver\"",
     ),
     (
-        "[connections.ops]\ntype = \"sqlserver\"",
-        ":2:8: connections.ops.type: `sqlserver` is not built yet; expected one of s3",
+        "[connections.ops]\ntype = \"mysql\"",
+        ":2:8: connections.ops.type: found the text \"mysql\"; expected one of s3, sqlserver",
     ),
     (
         "[connections.ops]\ntype = \"s3\"\naccess_key_id = { env = \"KEY_ID\" }",

@@ -1,8 +1,9 @@
 //! Whole configurations in temporary folders: what they become, and what is said about wrong ones.
 
-mod broken;
+pub(super) mod broken;
 mod guide;
 mod mistakes;
+mod sqlserver;
 
 use std::fs;
 use std::time::Duration;
@@ -66,6 +67,11 @@ fn table(text: &str) -> TableDefinition {
         ("tables/ops/orders.toml", text),
     ]);
     settings.tables.remove(&"ops.orders".parse().unwrap()).unwrap()
+}
+
+fn file_sources(table: &TableDefinition) -> &[FileSource] {
+    let TableSource::Files(files) = &table.source else { panic!("{:?}", table.source) };
+    files
 }
 
 #[test]
@@ -174,12 +180,12 @@ fn every_key_of_a_table_definition_is_read() {
         .as_str(),
     );
     assert_eq!(table.description.as_deref(), Some("Orders of all shops"));
-    let FileFormat::Csv(csv) = &table.sources[0].format else { panic!("{:?}", table.sources[0]) };
+    let FileFormat::Csv(csv) = &file_sources(&table)[0].format else { panic!("{:?}", file_sources(&table)[0]) };
     assert_eq!((csv.delimiter, csv.quote, csv.header, csv.comment), (b';', Some(b'\''), false, Some(b'#')));
     assert_eq!((csv.encoding.name(), csv.null_words.len()), ("windows-1252", 2));
-    assert_eq!(table.sources[0].settle, Duration::from_secs(5));
-    assert!(matches!(table.sources[1].format, FileFormat::Parquet));
-    assert_eq!(table.sources[1].connection.as_ref().unwrap().region.as_deref(), Some("eu-1"));
+    assert_eq!(file_sources(&table)[0].settle, Duration::from_secs(5));
+    assert!(matches!(file_sources(&table)[1].format, FileFormat::Parquet));
+    assert_eq!(file_sources(&table)[1].connection.as_ref().unwrap().region.as_deref(), Some("eu-1"));
     assert!(matches!(&table.load.schedule, Some(Schedule::Cron(_))));
     assert_eq!((table.load.mode, table.load.max_rejects, table.load.max_rewrite), (LoadMode::Upsert, 0.02, Some(20.0)));
     assert_eq!((table.load.max_lag, table.load.group.as_deref()), (Duration::from_secs(300), Some("shop")));
@@ -196,10 +202,10 @@ fn defaults_of_a_table_definition_are_the_documented_ones() {
     let table = table("[source]\nfiles = \"a/*.csv\"");
     assert_eq!((table.load.mode, table.load.max_rejects, table.load.max_rewrite), (LoadMode::Append, 0.1, None));
     assert!(table.load.schedule.is_none() && table.key.is_empty() && table.columns.is_empty());
-    let FileFormat::Csv(csv) = &table.sources[0].format else { panic!("{:?}", table.sources[0]) };
+    let FileFormat::Csv(csv) = &file_sources(&table)[0].format else { panic!("{:?}", file_sources(&table)[0]) };
     assert_eq!((csv.delimiter, csv.quote, csv.header, csv.comment), (b',', Some(b'"'), true, None));
     assert_eq!((csv.encoding, csv.null_words.as_slice()), (encoding_rs::UTF_8, [String::new()].as_slice()));
-    assert_eq!(table.sources[0].settle, Duration::from_secs(1));
+    assert_eq!(file_sources(&table)[0].settle, Duration::from_secs(1));
 }
 
 #[test]
@@ -213,9 +219,9 @@ fn the_format_is_told_by_the_ending() {
         ("s3://b/x.json", "Json"),
     ] {
         let table = table(&format!("[source]\nfiles = \"{files}\""));
-        let format = format!("{:?}", table.sources[0].format);
+        let format = format!("{:?}", file_sources(&table)[0].format);
         assert!(format.starts_with(wanted), "{files}: {format}");
-        if let FileFormat::Csv(csv) = &table.sources[0].format {
+        if let FileFormat::Csv(csv) = &file_sources(&table)[0].format {
             assert_eq!(csv.delimiter == b'\t', files.contains("TSV"));
         }
     }
@@ -344,7 +350,7 @@ fn a_file_that_is_no_text_is_named_with_the_place() {
 #[test]
 fn a_byte_order_mark_and_windows_line_ends_do_not_matter() {
     let table = table("\u{feff}[source]\r\nfiles = \"a.csv\"\r\n");
-    assert_eq!(table.sources.len(), 1);
+    assert_eq!(file_sources(&table).len(), 1);
     let said = about_table("\u{feff}[source]\r\nfiles = \"a.csv\"\r\nx = 1\r\n");
     assert!(said[0].starts_with(":3:1: source.x"), "{said:?}");
     let said = about_table("\u{feff}x = 1\r\n[source]\r\nfiles = \"a.csv\"\r\n");

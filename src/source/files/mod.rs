@@ -39,7 +39,7 @@ use self::listing::ListedFile;
 use self::look::{Columns, Look, Purpose, look_all};
 use self::reading::{Plan, Read};
 use self::schema::Gathered;
-use crate::config::{FileFormat, TableDefinition};
+use crate::config::{FileFormat, FileSource, TableDefinition, TableSource};
 use crate::error::ErrorKind;
 use crate::model::{CarriedFile, ChangeKind, FileStatus, LoadMode};
 use crate::runtime::clock::Clock;
@@ -53,6 +53,7 @@ const WORTH_WAITING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct FilesSource {
     definition: TableDefinition,
+    sources: Vec<FileSource>,
     clock: Arc<dyn Clock>,
     formats: Vec<Arc<FileFormat>>,
     declared: Vec<Target>,
@@ -63,11 +64,16 @@ impl FilesSource {
     /// Files as the definition describes them, read by as many threads as the machine has.
     ///
     /// # Errors
-    /// When a column's format is not a `strftime` format.
+    /// When a column's format is not a `strftime` format, or the definition names no files.
     pub fn new(definition: &TableDefinition, clock: Arc<dyn Clock>) -> Result<Self, SourceError> {
+        let TableSource::Files(sources) = &definition.source else {
+            let message = format!("the rows of table {} do not come from files", definition.name);
+            return Err(SourceError::new(ErrorKind::Internal, message));
+        };
         Ok(Self {
             declared: schema::declared(&definition.columns)?,
-            formats: definition.sources.iter().map(|source| Arc::new(source.format.clone())).collect(),
+            sources: sources.clone(),
+            formats: sources.iter().map(|source| Arc::new(source.format.clone())).collect(),
             definition: definition.clone(),
             clock,
             threads: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
@@ -83,12 +89,12 @@ impl FilesSource {
 
     /// All files of all blocks; one that two blocks name belongs to the first.
     async fn list(&self, known: &Known) -> Result<Vec<ListedFile>, SourceError> {
-        let sources = self.definition.sources.iter().enumerate();
+        let sources = self.sources.iter().enumerate();
         let mut files = Vec::new();
         for (block, source) in sources {
             files.append(&mut listing::list(source, block, &known.files).await?);
         }
-        if self.definition.sources.len() > 1 {
+        if self.sources.len() > 1 {
             let mut seen = HashSet::new();
             files.retain(|file| {
                 let is_first = seen.insert(file.path.clone());
@@ -102,7 +108,7 @@ impl FilesSource {
     }
 
     async fn compare(&self, known: &Known, again: bool) -> Result<Comparison, SourceError> {
-        let settle = |block: usize| self.definition.sources[block].settle;
+        let settle = |block: usize| self.sources[block].settle;
         let listed = self.list(known).await?;
         Ok(changes::compare(listed, &known.files, again, settle, self.clock.now()))
     }
@@ -260,7 +266,7 @@ impl Source for FilesSource {
         let position = json!({ "definition": definition.content_hash });
         let again = known.position.as_ref().is_some_and(|known| *known != position);
         let mut comparison = self.compare(known, again).await?;
-        let settle = definition.sources.iter().map(|source| source.settle).max().unwrap_or_default();
+        let settle = self.sources.iter().map(|source| source.settle).max().unwrap_or_default();
         if comparison.growing > 0 && settle <= WORTH_WAITING {
             // Who drops a file and syncs at once expects its rows; only what is still being written to stays out.
             tokio::time::sleep(settle).await;
@@ -315,6 +321,6 @@ impl Source for FilesSource {
             threads: self.threads,
         };
         let events = ReceiverStream::new(reading::start(plan)).boxed();
-        Ok(Some(Reading { schema, total_bytes, oldest_change, events }))
+        Ok(Some(Reading { schema, total_bytes, oldest_change, key: None, whole: None, events }))
     }
 }

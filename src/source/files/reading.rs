@@ -73,7 +73,8 @@ async fn send(events: &Events, event: SourceEvent) -> Result<(), Stop> {
 }
 
 async fn read_all(plan: Plan, events: &Events) -> Result<ReadingEnd, Stop> {
-    let mut end = ReadingEnd { position: plan.position, files: vec![], replaced_files: plan.replaced };
+    let mut end =
+        ReadingEnd { position: plan.position, files: vec![], replaced_files: plan.replaced, unchanged: false };
     // The next file is opened while one is read, so that many small ones do not wait for the disk or the network.
     let ahead = plan.threads.clamp(2, 4);
     let (targets, threads) = (&plan.targets, plan.threads);

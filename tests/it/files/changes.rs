@@ -150,7 +150,7 @@ async fn a_file_put_in_anothers_place_with_its_date_is_noticed() {
 #[tokio::test]
 async fn a_growing_file_is_left_for_next_time() {
     let mut landing = Landing::new("*.csv", csv());
-    landing.definition.sources[0].settle = Duration::from_secs(30);
+    landing.sources()[0].settle = Duration::from_secs(30);
     landing.put("done.csv", "n\n1\n", 0);
     fs::write(landing.path("growing.csv"), "n\n2\n").unwrap();
     assert_eq!(landing.load().await.rows(), [r#"{"n":1}"#]);
@@ -163,7 +163,7 @@ async fn a_growing_file_is_left_for_next_time() {
 #[tokio::test]
 async fn a_growing_file_has_not_vanished() {
     let mut landing = loaded(LoadMode::Mirror).await;
-    landing.definition.sources[0].settle = Duration::from_secs(30);
+    landing.sources()[0].settle = Duration::from_secs(30);
     fs::write(landing.path("a.csv"), "n\n1\n5\n").unwrap();
     assert!(landing.try_load().await.unwrap().is_none());
 }

@@ -48,11 +48,12 @@ async fn globs_find_what_they_say() {
 #[tokio::test]
 async fn several_blocks_feed_one_table_and_share_no_file() {
     let mut landing = Landing::new("*.csv", csv());
-    let mut second = landing.definition.sources[0].clone();
+    let mut second = landing.sources()[0].clone();
     second.files = Location::Local(landing.path("*.ndjson"));
     second.format = FileFormat::Ndjson;
-    let third = FileSource { files: Location::Local(landing.path("a.*")), ..landing.definition.sources[0].clone() };
-    landing.definition.sources.extend([second, third]);
+    let files = Location::Local(landing.path("a.*"));
+    let third = FileSource { files, ..landing.sources()[0].clone() };
+    landing.sources().extend([second, third]);
     landing.put("a.csv", "n,t\n1,x\n", 1);
     landing.put("b.ndjson", "{\"t\":\"y\",\"n\":2.5,\"extra\":true}\n", 2);
     let loaded = landing.load().await;
@@ -115,7 +116,7 @@ async fn bucket_landing(glob: &str, format: FileFormat) -> (Landing, Arc<dyn Obj
     };
     let location = Location::S3 { bucket: s3::bucket(), key: glob.to_owned() };
     let store = lakegate::runtime::store::open(&location, Some(&connection)).unwrap();
-    let source = &mut landing.definition.sources[0];
+    let source = &mut landing.sources()[0];
     (source.files, source.connection) = (location, Some(connection));
     (landing, store)
 }
@@ -180,7 +181,7 @@ async fn parquet_in_a_bucket_is_read_whatever_the_footer_is_long() {
 async fn a_bucket_that_is_not_there_is_named() {
     let (mut landing, _) = bucket_landing("*.csv", csv()).await;
     let missing = Location::S3 { bucket: "no-such-bucket".to_owned(), key: "x/*.csv".to_owned() };
-    landing.definition.sources[0].files = missing;
+    landing.sources()[0].files = missing;
     let error = landing.failure().await;
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("s3://no-such-bucket/x"), "{error}");

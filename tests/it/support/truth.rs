@@ -1,20 +1,35 @@
 //! An independent reader: plain delta-rs, which knows nothing of lakegate.
 
+use std::sync::Arc;
+
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
-use deltalake::{DeltaTable, DeltaTableBuilder};
+use deltalake::DeltaTable;
+use deltalake::logstore::{StorageConfig, default_logstore};
 use futures::TryStreamExt;
 use lakegate::model::TableName;
+use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 
 use super::ground::Ground;
 
+/// The table as plain delta-rs knows it, through a store of its own; nothing is loaded, and it need not be there.
+pub(crate) fn plain(ground: &Ground, name: &TableName) -> DeltaTable {
+    let (url, options) = ground.table_address(name);
+    let options = options.into_iter().map(|(key, value)| (key.to_lowercase(), value));
+    let (store, path) = object_store::parse_url_opts(&url, options).unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::from(store);
+    let files = Arc::new(PrefixStore::new(Arc::clone(&store), path));
+    DeltaTable::new(default_logstore(files, store, &url, &StorageConfig::default()))
+}
+
 /// The table as plain delta-rs opens it; none when there is none.
 pub(crate) async fn open(ground: &Ground, name: &TableName) -> Option<DeltaTable> {
-    let (url, options) = ground.table_address(name);
-    match DeltaTableBuilder::from_url(url).unwrap().with_storage_options(options).load().await {
-        Ok(table) => Some(table),
+    let mut table = plain(ground, name);
+    match table.load().await {
+        Ok(()) => Some(table),
         Err(deltalake::DeltaTableError::NotATable(_)) => None,
         Err(error) => panic!("plain delta-rs cannot read the table: {error}"),
     }

@@ -1,0 +1,175 @@
+//! Changes by Change Tracking: one short transaction that sees one state, from the last version to now.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::TryStreamExt;
+
+use crate::error::ErrorKind;
+use crate::model::{ChangeBatch, ChangeKind};
+use crate::source::mssql::decode::{Pushed, RowDecoder};
+use crate::source::mssql::discover::whole;
+use crate::source::mssql::output::Output;
+use crate::source::mssql::session::{RowSource, Session};
+use crate::source::mssql::shape::Shape;
+use crate::source::mssql::statements::{self, KeyRange};
+use crate::source::{SourceError, SourceEvent};
+
+/// Rows of a batch, and bytes of one, whichever comes first.
+pub(super) const BATCH_ROWS: usize = 32_768;
+/// As above, in bytes.
+pub(super) const BATCH_BYTES: usize = 16 << 20;
+
+/// The version of the newest committed change of a database.
+///
+/// # Errors
+/// What the server says; `InvalidInput` where it tracks none.
+pub(super) async fn current_version(session: &mut Session) -> Result<i64, SourceError> {
+    let version = session.number(statements::CURRENT_VERSION, "asking for the newest change").await?;
+    version.ok_or_else(|| {
+        SourceError::new(
+            ErrorKind::InvalidInput,
+            "change tracking of the database is off; ALTER DATABASE … SET CHANGE_TRACKING = ON turns it on",
+        )
+    })
+}
+
+/// The oldest version from which changes of a table can be asked for.
+///
+/// # Errors
+/// What the server says; `InvalidInput` where it does not tell, which never means "from the beginning".
+pub(super) async fn oldest_version(session: &mut Session, shape: &Shape) -> Result<i64, SourceError> {
+    let sql = statements::min_valid_version(&shape.table);
+    let version = session.number(&sql, "asking for the oldest change that is kept").await?;
+    version.ok_or_else(|| {
+        let text = format!(
+            "the server does not tell which changes of {} it keeps: its changes are not tracked, or the login may not \
+             ask for them; `lakegate doctor` prints what it needs",
+            shape.table
+        );
+        SourceError::new(ErrorKind::InvalidInput, text)
+    })
+}
+
+/// Whether a table changed after a version.
+///
+/// # Errors
+/// What the server says.
+pub(super) async fn has_changed(session: &mut Session, shape: &Shape, since: i64) -> Result<bool, SourceError> {
+    let sql = statements::idle(&[(shape.table.clone(), since)]);
+    let rows = session.all(&sql, "asking whether the table changed").await?;
+    Ok(rows.first().is_none_or(|row| whole(row, 1) != Some(0)))
+}
+
+/// Gives all that changed after `since`, as one state of the database. To be called in a transaction.
+///
+/// # Errors
+/// `Conflict` where changes after `since` are no longer kept; what the server says; a value that cannot be kept.
+pub(super) async fn read(
+    session: &mut Session,
+    shape: &Arc<Shape>,
+    since: i64,
+    is_snapshot: bool,
+    output: &mut Output,
+) -> Result<(), SourceError> {
+    let oldest = oldest_version(session, shape).await?;
+    if oldest > since {
+        let text = format!(
+            "changes of {} are kept from version {oldest} on, and the lake is at {since}: the table was truncated, or \
+             was not read for longer than changes are kept; it is loaded anew",
+            shape.table
+        );
+        return Err(SourceError::new(ErrorKind::Conflict, text));
+    }
+    let sql = statements::changes(&shape.table, &shape.keys, &shape.plans, since, KeyRange::default())
+        .map_err(|cause| SourceError::because(ErrorKind::Internal, "the changes cannot be asked for", cause))?;
+    let mut changes = Changes::new(shape);
+    let mut rows = session.rows(&sql, "reading changes");
+    while let Some(row) = rows.try_next().await? {
+        changes.take(shape, row, is_snapshot, output)?;
+        changes.send_full(output).await?;
+    }
+    drop(rows);
+    changes.send_all(output).await
+}
+
+/// Changes that are being gathered into batches. Of one key there is one change, so their order does not matter.
+struct Changes {
+    upserts: RowDecoder,
+    deletes: RowDecoder,
+    key_cells: usize,
+}
+
+impl Changes {
+    fn new(shape: &Shape) -> Self {
+        let key_plans: Vec<_> = shape.keys.iter().map(|key| key.plan().clone()).collect();
+        Self {
+            upserts: RowDecoder::new(&shape.plans),
+            key_cells: key_plans.iter().map(|plan| plan.width()).sum(),
+            deletes: RowDecoder::new(&key_plans),
+        }
+    }
+
+    /// A row has: version, operation, the key, whether the row is there, the row.
+    fn take(
+        &mut self,
+        shape: &Shape,
+        row: tiberius::Row,
+        is_snapshot: bool,
+        output: &mut Output,
+    ) -> Result<(), SourceError> {
+        let present = whole(&row, 2 + self.key_cells) == Some(1);
+        let deleted = matches!(row.get_column_data(1), Ok(tiberius::ColumnData::String(Some(text))) if text == "D");
+        let mut cells = row.into_iter().skip(2);
+        let key: Vec<_> = cells.by_ref().take(self.key_cells).collect();
+        if present {
+            let pushed = self.upserts.push(cells.skip(1)).map_err(|cause| shape.cell(cause))?;
+            if let Pushed::TooLarge { column, bytes } = pushed {
+                output.too_large(shape, &column, bytes)?;
+                // What stands in the lake under this key is no longer true.
+                self.deletes.push(key).map_err(|cause| shape.cell(cause))?;
+            }
+            return Ok(());
+        }
+        if !deleted && is_snapshot {
+            let text = format!(
+                "a row of {} is reported as changed and is not there: a policy hides rows from the login, or the \
+                 server's change tracking is damaged (DBCC CHECKDB tells); nothing was loaded",
+                shape.table
+            );
+            return Err(SourceError::new(ErrorKind::DataLoss, text));
+        }
+        if deleted {
+            self.deletes.push(key).map_err(|cause| shape.cell(cause))?;
+        }
+        Ok(())
+    }
+
+    async fn send_full(&mut self, output: &mut Output) -> Result<(), SourceError> {
+        let full = |decoder: &RowDecoder| decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES;
+        if full(&self.upserts) || full(&self.deletes) {
+            self.send_all(output).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_all(&mut self, output: &mut Output) -> Result<(), SourceError> {
+        for (decoder, kind) in [(&mut self.upserts, ChangeKind::Upsert), (&mut self.deletes, ChangeKind::Delete)] {
+            send(decoder, kind, output).await?;
+        }
+        output.send_rejects().await
+    }
+}
+
+/// Hands on what a decoder holds.
+pub(super) async fn send(decoder: &mut RowDecoder, kind: ChangeKind, output: &mut Output) -> Result<(), SourceError> {
+    if decoder.rows() == 0 {
+        return Ok(());
+    }
+    let bytes = decoder.bytes() as u64;
+    let rows: RecordBatch = decoder
+        .finish()
+        .map_err(|cause| SourceError::because(ErrorKind::Internal, "rows cannot be put together", cause))?;
+    output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
+    output.send(SourceEvent::Progress(bytes)).await
+}

@@ -1,0 +1,212 @@
+//! Opening connections to a SQL Server: encryption, login, routing, and no more of them at a time than allowed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use secrecy::ExposeSecret;
+use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
+
+use crate::config::{Encrypt, SqlServerConnection, SqlServerLogin, Trust};
+use crate::error::ErrorKind;
+use crate::source::mssql::discover::{self, TableStates};
+use crate::source::mssql::error::SqlServerError;
+use crate::source::mssql::session::Session;
+
+/// How the program names itself to the server, for `sys.dm_exec_sessions` and Resource Governor.
+const PROGRAM: &str = concat!("lakegate ", env!("CARGO_PKG_VERSION"));
+/// How often a server may send the client on to another address: Azure does so once.
+const REDIRECTS: usize = 3;
+/// Idle connections kept open for the next poll.
+const IDLE: usize = 1;
+
+/// The wire below a client.
+pub(super) type Wire = Client<Compat<TcpStream>>;
+
+/// Connections to the databases of one program. Clones share them.
+#[derive(Clone, Default)]
+pub struct Connections(Arc<Mutex<HashMap<String, Arc<Pool>>>>);
+
+/// The connections to one database.
+struct Pool {
+    settings: SqlServerConnection,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Session>>,
+    /// How its tables stand, and when that was asked for.
+    states: tokio::sync::Mutex<Option<(Instant, Arc<TableStates>)>>,
+}
+
+impl Connections {
+    /// A connection: an idle one, or a new one as soon as there are fewer than `max_connections`.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses the login.
+    pub async fn take(&self, settings: &SqlServerConnection) -> Result<Taken, SqlServerError> {
+        let pool = self.pool(settings);
+        let permit = Arc::clone(&pool.permits).acquire_owned().await;
+        let permit =
+            permit.map_err(|_| SqlServerError::line("connecting", ErrorKind::Internal, "the pool is closed"))?;
+        let idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // An idle connection may have been cut meanwhile, by a firewall or a restart.
+        let alive = match idle {
+            Some(mut session) => session.is_alive().await.then_some(session),
+            None => None,
+        };
+        let session = match alive {
+            Some(session) => session,
+            None => open(settings).await?,
+        };
+        Ok(Taken { session: Some(session), pool, _permit: permit })
+    }
+
+    /// How the tracked tables of a database stand, asked for at `asked` or later: of many tables that are loaded
+    /// together one asks. Empty where the server does not tell.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or does not answer.
+    pub async fn states(
+        &self,
+        settings: &SqlServerConnection,
+        asked: Option<Instant>,
+    ) -> Result<Arc<TableStates>, SqlServerError> {
+        let pool = self.pool(settings);
+        let mut known = pool.states.lock().await;
+        if let (Some((at, states)), Some(asked)) = (&*known, asked)
+            && *at >= asked
+        {
+            return Ok(Arc::clone(states));
+        }
+        let at = Instant::now();
+        let mut session = self.take(settings).await?;
+        let states = Arc::new(discover::states(&mut session).await?);
+        *known = Some((at, Arc::clone(&states)));
+        Ok(states)
+    }
+
+    fn pool(&self, settings: &SqlServerConnection) -> Arc<Pool> {
+        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = pools.entry(settings.name.clone()).or_insert_with(|| {
+            Arc::new(Pool {
+                settings: settings.clone(),
+                permits: Arc::new(Semaphore::new(settings.max_connections.get())),
+                idle: Mutex::default(),
+                states: tokio::sync::Mutex::default(),
+            })
+        });
+        Arc::clone(pool)
+    }
+}
+
+/// A connection in use. Given back when it is dropped between two statements, thrown away otherwise: what the
+/// server still sends for an unread answer would be taken for the next one's.
+pub struct Taken {
+    session: Option<Session>,
+    pool: Arc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Taken {
+    /// The settings the connection was made by.
+    pub fn settings(&self) -> &SqlServerConnection {
+        &self.pool.settings
+    }
+}
+
+impl std::ops::Deref for Taken {
+    type Target = Session;
+
+    #[expect(clippy::expect_used, reason = "the session is only taken out by drop")]
+    fn deref(&self) -> &Session {
+        self.session.as_ref().expect("a session")
+    }
+}
+
+impl std::ops::DerefMut for Taken {
+    #[expect(clippy::expect_used, reason = "the session is only taken out by drop")]
+    fn deref_mut(&mut self) -> &mut Session {
+        self.session.as_mut().expect("a session")
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let Some(session) = self.session.take().filter(Session::is_reusable) else { return };
+        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE {
+            idle.push(session);
+        }
+    }
+}
+
+/// Opens a connection, following the server's redirections.
+async fn open(settings: &SqlServerConnection) -> Result<Session, SqlServerError> {
+    let (mut host, mut port) = (settings.host.clone(), settings.port);
+    for _ in 0..=REDIRECTS {
+        if let Err(cause) = tokio::net::lookup_host((host.as_str(), port)).await {
+            let message = format!("the name of the host is not known here ({cause}); check `host`");
+            return Err(SqlServerError::line(doing(settings, &host, port), ErrorKind::Unavailable, message));
+        }
+        match reach(settings, &host, port).await {
+            Ok(client) => return Session::begin(client, settings).await,
+            Err(tiberius::error::Error::Routing { host: other, port: other_port }) => {
+                tracing::debug!(connection = %settings.name, host = %other, "the server sends us on");
+                (host, port) = (other, other_port);
+            }
+            Err(error) => return Err(SqlServerError::driver(doing(settings, &host, port), error)),
+        }
+    }
+    let message = "the server sends the client from address to address; check the name of the server";
+    Err(SqlServerError::line(doing(settings, &host, port), ErrorKind::Unavailable, message))
+}
+
+fn doing(settings: &SqlServerConnection, host: &str, port: u16) -> String {
+    format!("cannot connect to {host}:{port}, database {} (connection `{}`)", settings.database, settings.name)
+}
+
+async fn reach(settings: &SqlServerConnection, host: &str, port: u16) -> Result<Wire, tiberius::error::Error> {
+    let late = |_| tiberius::error::Error::Io {
+        kind: std::io::ErrorKind::TimedOut,
+        message: "no answer within connect_timeout".to_owned(),
+    };
+    let limit: Duration = settings.connect_timeout;
+    let config = config(settings, host, port)?;
+    let tcp = tokio::time::timeout(limit, TcpStream::connect((host, port))).await.map_err(late)??;
+    tcp.set_nodelay(true)?;
+    tokio::time::timeout(limit, Client::connect(config, tcp.compat_write())).await.map_err(late)?
+}
+
+fn config(settings: &SqlServerConnection, host: &str, port: u16) -> Result<Config, tiberius::error::Error> {
+    let mut config = Config::new();
+    config.host(host);
+    config.port(port);
+    config.database(&settings.database);
+    config.application_name(PROGRAM);
+    config.packet_size(settings.packet_size);
+    config.readonly(settings.read_intent);
+    config.handshake_timeout(Some(settings.connect_timeout));
+    config.command_timeout(Some(settings.timeout));
+    config.encryption(match settings.encrypt {
+        Encrypt::Required => EncryptionLevel::Required,
+        Encrypt::Strict => EncryptionLevel::Strict,
+        Encrypt::LoginOnly => EncryptionLevel::Off,
+        Encrypt::Off => EncryptionLevel::NotSupported,
+    });
+    match &settings.trust {
+        Trust::System => {}
+        Trust::Authority(file) => config.trust_cert_ca_bundle(std::fs::read(file).map_err(|cause| {
+            tiberius::error::Error::Tls(format!("cannot read ca_file {}: {cause}", file.display()))
+        })?),
+        Trust::AnyCertificate => config.trust_cert(),
+    }
+    if let Some(name) = &settings.certificate_host {
+        config.hostname_in_certificate(name);
+    }
+    config.authentication(match &settings.login {
+        SqlServerLogin::Password { user, password } => AuthMethod::sql_server(user, password.expose_secret()),
+        SqlServerLogin::EntraToken(token) => AuthMethod::aad_token(token.expose_secret()),
+    });
+    Ok(config)
+}

@@ -1,0 +1,29 @@
+//! Tables of SQL Server.
+
+pub mod calendar;
+pub mod change_tracking;
+pub mod collation;
+pub mod column;
+pub mod connect;
+pub mod content;
+pub mod decode;
+pub mod discover;
+pub mod doctor;
+pub mod drift;
+pub mod error;
+pub mod key;
+pub mod method;
+pub mod output;
+pub mod pace;
+pub mod position;
+pub mod session;
+pub mod shape;
+pub mod source;
+pub mod statements;
+pub mod whole;
+
+pub use collation::KeyFolding;
+pub use column::{ColumnOptions, ColumnPlan, ColumnProblem, SourceColumn, SqlType};
+pub use decode::{CellError, Pushed, RowDecoder};
+pub use key::{KeyColumn, KeyError};
+pub use statements::SourceTable;

@@ -1,0 +1,157 @@
+//! What is read of a table: its columns as the lake will have them, and its key.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+
+use crate::config::{ColumnChoices, Oversize, SqlServerSource};
+use crate::error::ErrorKind;
+use crate::source::SourceError;
+use crate::source::mssql::column::{ColumnOptions, ColumnPlan};
+use crate::source::mssql::decode::CellError;
+use crate::source::mssql::discover::{Database, Table};
+use crate::source::mssql::key::KeyColumn;
+use crate::source::mssql::position::{KnownColumn, Way};
+use crate::source::mssql::statements::SourceTable;
+
+/// What is read of one table.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// The table.
+    pub table: SourceTable,
+    /// The columns of its key; none where it has no key.
+    pub keys: Vec<KeyColumn>,
+    /// How each column is read.
+    pub plans: Vec<ColumnPlan>,
+    /// The columns as the lake has them.
+    pub schema: SchemaRef,
+    /// The same with their names and types on the server.
+    pub columns: Vec<(KnownColumn, DataType)>,
+    /// Largest value that is fetched, in bytes.
+    pub max_cell_bytes: u64,
+    /// What becomes of rows with larger ones.
+    pub oversize: Oversize,
+    /// Rows, as the server estimates them.
+    pub rows: Option<u64>,
+    /// Bytes in use, where the login may see that.
+    pub bytes: Option<u64>,
+}
+
+impl Shape {
+    /// Of a table, as its definition says.
+    ///
+    /// # Errors
+    /// `InvalidInput` or `Unsupported` with all columns that cannot be read truly, and what to do.
+    pub fn of(database: &Database, table: &Table, source: &SqlServerSource, way: Way) -> Result<Self, SourceError> {
+        let options = options(&source.columns);
+        check_left_out(table, &source.columns)?;
+        let (mut plans, mut columns, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+        let key = table.key.iter().filter_map(|name| table.columns.iter().find(|column| column.name == *name));
+        let mut keys = Vec::new();
+        for column in key {
+            match KeyColumn::new(column, &options, &database.collation) {
+                Ok(key) => keys.push(key),
+                Err(_) if way == Way::Reload => {
+                    // Nobody looks for a row by it.
+                    keys.clear();
+                    break;
+                }
+                Err(problem) => problems.push(problem.to_string()),
+            }
+        }
+        for column in &table.columns {
+            let left_out = source.columns.leave_out.iter().any(|name| name.eq_ignore_ascii_case(&column.name));
+            if left_out || column.column_set {
+                continue;
+            }
+            // Of a key nothing may be lost, or two rows would be taken for one.
+            let in_key = keys.iter().find(|key: &&KeyColumn| way == Way::ChangeTracking && key.name() == column.name);
+            let plan = match in_key.map_or_else(|| ColumnPlan::new(column, &options), |key| Ok(key.plan().clone())) {
+                Ok(plan) => plan,
+                Err(problem) => {
+                    problems.push(problem.to_string());
+                    continue;
+                }
+            };
+            let Some(field) = plan.fields.first() else { continue };
+            let known = KnownColumn {
+                id: column.column_id,
+                name: column.name.clone(),
+                sql_type: column.sql_type.to_string(),
+                lake_type: field.data_type().to_string(),
+            };
+            columns.push((known, field.data_type().clone()));
+            plans.push(plan);
+        }
+        if !problems.is_empty() {
+            let text = format!("{} cannot be read as it is: {}", table.name, problems.join("; "));
+            return Err(SourceError::new(ErrorKind::InvalidInput, text));
+        }
+        let fields: Vec<_> = plans.iter().flat_map(|plan| plan.fields.clone()).collect();
+        Ok(Self {
+            table: table.name.clone(),
+            keys,
+            plans,
+            schema: Arc::new(Schema::new(fields)),
+            columns,
+            max_cell_bytes: source.columns.max_cell_bytes,
+            oversize: source.columns.oversize,
+            rows: table.rows,
+            bytes: table.bytes,
+        })
+    }
+
+    /// Names of the key's columns.
+    pub fn key_names(&self) -> Vec<String> {
+        self.keys.iter().map(|key| key.name().to_owned()).collect()
+    }
+
+    /// An error of a value.
+    pub fn cell(&self, cause: CellError) -> SourceError {
+        let text = format!("{}: {cause}", self.table);
+        SourceError::because(ErrorKind::InvalidInput, text, cause)
+    }
+}
+
+/// Columns to be left out have to be there, and must not be part of the key.
+fn check_left_out(table: &Table, choices: &ColumnChoices) -> Result<(), SourceError> {
+    for name in &choices.leave_out {
+        let is = |other: &String| other.eq_ignore_ascii_case(name);
+        if !table.columns.iter().any(|column| is(&column.name)) {
+            let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
+            let text = format!("leave_out names `{name}`, and {} has ({})", table.name, names.join(", "));
+            return Err(SourceError::new(ErrorKind::InvalidInput, text));
+        }
+        if table.key.iter().any(is) {
+            let text = format!("`{name}` is part of the key of {} and cannot be left out", table.name);
+            return Err(SourceError::new(ErrorKind::InvalidInput, text));
+        }
+    }
+    Ok(())
+}
+
+fn options(choices: &ColumnChoices) -> ColumnOptions {
+    use crate::config;
+    use crate::source::mssql::column::{SubMicroseconds, Times, Timestamps, Variants};
+    ColumnOptions {
+        timestamps: match choices.timestamps {
+            config::Timestamps::Ntz => Timestamps::Ntz,
+            config::Timestamps::Utc => Timestamps::Utc,
+        },
+        sub_microseconds: match choices.sub_microseconds {
+            config::SubMicroseconds::Truncate => SubMicroseconds::Truncate,
+            config::SubMicroseconds::Error => SubMicroseconds::Error,
+            config::SubMicroseconds::Text => SubMicroseconds::Text,
+        },
+        times: match choices.times {
+            config::Times::Text => Times::Text,
+            config::Times::Microseconds => Times::Microseconds,
+        },
+        variants: match choices.variants {
+            config::Variants::Fail => Variants::Fail,
+            config::Variants::Text => Variants::Text,
+        },
+        companions: choices.offsets,
+        max_cell_bytes: choices.max_cell_bytes,
+    }
+}

@@ -1,0 +1,322 @@
+//! A table of SQL Server as a source of rows.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::config::SqlServerSource;
+use crate::error::ErrorKind;
+use crate::runtime::clock::Clock;
+use crate::source::mssql::change_tracking;
+use crate::source::mssql::connect::{Connections, Taken};
+use crate::source::mssql::discover::{self, Database, Table};
+use crate::source::mssql::drift::{self, Now, Verdict};
+use crate::source::mssql::method::{self, Choice};
+use crate::source::mssql::output::Output;
+use crate::source::mssql::position::{self, Epoch, Partial, Position, Way};
+use crate::source::mssql::shape::Shape;
+use crate::source::mssql::statements::SourceTable;
+use crate::source::mssql::whole::Reader;
+use crate::source::{Known, Reading, ReadingEnd, Source, SourceError, SourceEvent, Whole};
+
+/// Events read ahead of the load.
+const READ_AHEAD: usize = 2;
+/// Part of the time changes are kept after which the position of a table without changes is moved on.
+const PART_OF_RETENTION: i32 = 10;
+
+/// A table of SQL Server.
+#[derive(Clone)]
+pub struct SqlServerTable {
+    source: SqlServerSource,
+    connections: Connections,
+    clock: Arc<dyn Clock>,
+}
+
+/// What was found when a reading began.
+struct Found {
+    database: Database,
+    table: Table,
+    shape: Arc<Shape>,
+    /// What its position will be, but for the version.
+    now: Position,
+}
+
+impl SqlServerTable {
+    /// The table a definition names, reached through `connections`.
+    pub fn new(source: SqlServerSource, connections: Connections, clock: Arc<dyn Clock>) -> Self {
+        Self { source, connections, clock }
+    }
+
+    async fn look(&self, session: &mut Taken) -> Result<Found, SourceError> {
+        let database = discover::database(session).await?;
+        let name = SourceTable::new(&self.source.schema, &self.source.table);
+        let table = discover::tables(session, &database, Some(&name)).await?.into_iter().next();
+        let table = table.ok_or_else(|| SourceError::new(ErrorKind::NotFound, format!("there is no table {name}")))?;
+        let Choice { way, because } = method::choose(&database, &table, self.source.method)?;
+        let shape = Arc::new(Shape::of(&database, &table, &self.source, way)?);
+        let now = Position {
+            method: way,
+            because,
+            epoch: Epoch::of(&database, &table),
+            choices: Some(position::choices(&self.source.columns)),
+            altered: Some(table.altered.clone()),
+            version: None,
+            content: None,
+            columns: shape.columns.iter().map(|(column, _)| column.clone()).collect(),
+            key: shape.key_names(),
+            at: self.clock.now(),
+        };
+        Ok(Found { database, table, shape, now })
+    }
+
+    fn reader(&self, found: &Found) -> Reader {
+        Reader {
+            connections: self.connections.clone(),
+            settings: self.source.connection.clone(),
+            clock: Arc::clone(&self.clock),
+            shape: Arc::clone(&found.shape),
+        }
+    }
+
+    /// Changes since the table was read last; none where there are none, and its position need not move.
+    async fn changes(
+        &self,
+        mut session: Taken,
+        found: Found,
+        before: &Position,
+        since: i64,
+    ) -> Result<Option<Reading>, SourceError> {
+        // Before the transaction: what is committed between the two is read now and once more the next time.
+        let version = change_tracking::current_version(&mut session).await?;
+        let next = Position { version: Some(version), ..found.now.clone() };
+        if !change_tracking::has_changed(&mut session, &found.shape, since).await? {
+            let retention = found.database.tracking.map(|tracking| tracking.retention).unwrap_or_default();
+            let retention = TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX);
+            if self.clock.now() - before.at < retention / PART_OF_RETENTION {
+                return Ok(None);
+            }
+            let end = ReadingEnd { position: position::write(&next)?, ..ReadingEnd::default() };
+            let events = futures::stream::iter([Ok(SourceEvent::End(end))]).boxed();
+            return Ok(Some(reading(&found.shape, None, None, events)));
+        }
+        let reader = self.reader(&found);
+        let (shape, snapshots) = (Arc::clone(&found.shape), found.database.allows_snapshots);
+        let events = spawn(move |mut output| async move {
+            let is_snapshot = reader.begin(&mut session, snapshots).await?;
+            change_tracking::read(&mut session, &shape, since, is_snapshot, &mut output).await?;
+            session.end().await?;
+            let end = ReadingEnd { position: position::write(&next)?, ..ReadingEnd::default() };
+            output.send(SourceEvent::End(end)).await
+        });
+        // The change may have waited since the last load; when it came about only the server's log knows.
+        Ok(Some(reading(&found.shape, None, Some(before.at), events)))
+    }
+
+    /// The whole table, by chunks of its key, with what changed meanwhile.
+    async fn tracked_whole(&self, mut session: Taken, found: Found, known: &Known) -> Result<Reading, SourceError> {
+        let oldest = change_tracking::oldest_version(&mut session, &found.shape).await?;
+        let newest = change_tracking::current_version(&mut session).await?;
+        let partial = self.usable(known, &found, oldest..=newest);
+        let whole = if partial.is_some() { Whole::GoesOn } else { Whole::Anew };
+        let reader = self.reader(&found);
+        let partial = match partial {
+            Some(partial) => partial,
+            None => {
+                let from = Position { version: Some(newest), ..found.now.clone() };
+                Partial { from, parts: reader.parts(&mut session).await? }
+            }
+        };
+        drop(session);
+        let (shape, snapshots) = (Arc::clone(&found.shape), found.database.allows_snapshots);
+        let (bytes, own) = (found.shape.bytes, self.clone());
+        let events = spawn(move |mut output| async move {
+            let partial = reader.chunks(partial, snapshots, &mut output).await?;
+            let since = partial.from.version.unwrap_or_default();
+            let mut session = reader.connections.take(&reader.settings).await?;
+            let version = change_tracking::current_version(&mut session).await?;
+            let is_snapshot = reader.begin(&mut session, snapshots).await?;
+            change_tracking::read(&mut session, &shape, since, is_snapshot, &mut output).await?;
+            session.end().await?;
+            if !own.look(&mut session).await?.now.is_of_same_table(&partial.from) {
+                let text = format!("{} was altered while it was read; it is read anew", shape.table);
+                return Err(SourceError::new(ErrorKind::Conflict, text));
+            }
+            let next = Position { version: Some(version), ..partial.from };
+            let position = position::write(&next)?;
+            output.send(SourceEvent::Piece(position::write(&Partial { from: next, parts: partial.parts })?)).await?;
+            output.send(SourceEvent::End(ReadingEnd { position, ..ReadingEnd::default() })).await
+        });
+        Ok(reading(&found.shape, Some(whole), None, events).of(bytes))
+    }
+
+    /// How far a whole load came before, where it can go on: the table is what it was, and changes since are kept.
+    fn usable(&self, known: &Known, found: &Found, versions: RangeInclusive<i64>) -> Option<Partial> {
+        let partial: Partial = position::read(known.partial.as_ref()?).ok()?;
+        let then = &partial.from;
+        let same = then.is_of_same_table(&found.now) && then.version.is_some_and(|version| versions.contains(&version));
+        if !same {
+            tracing::info!(table = %found.shape.table, "the table changed since its load was cut off: it begins anew");
+        }
+        same.then_some(partial)
+    }
+
+    /// The whole table in one statement; nothing where it is what it was.
+    fn reload(&self, mut session: Taken, found: Found, before: Option<String>) -> Reading {
+        let reader = self.reader(&found);
+        let snapshots = found.database.allows_snapshots;
+        let bytes = found.shape.bytes;
+        let now = found.now.clone();
+        let events = spawn(move |mut output| async move {
+            let content = reader.at_once(&mut session, snapshots, &mut output).await?;
+            let unchanged = before.as_ref() == Some(&content);
+            let position = position::write(&Position { content: Some(content), ..now })?;
+            output.send(SourceEvent::End(ReadingEnd { position, unchanged, ..ReadingEnd::default() })).await
+        });
+        reading(&found.shape, Some(Whole::Anew), None, events).of(bytes)
+    }
+}
+
+#[async_trait]
+impl Source for SqlServerTable {
+    async fn open(&self, known: &Known) -> Result<Option<Reading>, SourceError> {
+        let before = known.position.as_ref().map(position::read::<Position>).transpose()?;
+        let connection = &self.source.connection;
+        let since = before.as_ref().and_then(|before| before.version);
+        if let Some(before) = before.as_ref().filter(|before| before.version.is_some())
+            && self.is_untouched(before, known).await?
+        {
+            return Ok(None);
+        }
+        let mut session = self.connections.take(connection).await?;
+        let found = self.look(&mut session).await?;
+        let reason = match &before {
+            None => Some("it was not loaded before, or is to be loaded anew".to_owned()),
+            Some(before) => self.anew_because(&mut session, &found, before, known).await?,
+        };
+        let table = &found.shape.table;
+        if let Some(reason) = &reason {
+            tracing::info!(%table, method = found.now.method.as_str(), because = %found.now.because, %reason, "reading the whole table");
+        }
+        match (found.now.method, before, since) {
+            (Way::ChangeTracking, Some(before), Some(since)) if reason.is_none() => {
+                self.changes(session, found, &before, since).await
+            }
+            (Way::ChangeTracking, ..) => self.tracked_whole(session, found, known).await.map(Some),
+            (Way::Reload, before, _) => {
+                let content = before.filter(|_| reason.is_none()).and_then(|before| before.content);
+                Ok(Some(self.reload(session, found, content)))
+            }
+        }
+    }
+}
+
+impl SqlServerTable {
+    /// Whether nothing was committed in the whole database, and the table is what it was.
+    async fn is_untouched(&self, before: &Position, known: &Known) -> Result<bool, SourceError> {
+        let states = self.connections.states(&self.source.connection, known.asked).await?;
+        let state = states.get(&SourceTable::new(&self.source.schema, &self.source.table));
+        Ok(state.is_some_and(|state| {
+            before.choices.as_ref() == Some(&position::choices(&self.source.columns))
+                && Some(state.newest) == before.version
+                && Some(state.oldest) <= before.version
+                && before.altered.as_ref() == Some(&state.altered)
+        }))
+    }
+
+    /// Why the whole table has to be read though it was before, where it has to.
+    async fn anew_because(
+        &self,
+        session: &mut Taken,
+        found: &Found,
+        before: &Position,
+        known: &Known,
+    ) -> Result<Option<String>, SourceError> {
+        let (was, is) = (before.method, found.now.method);
+        if was != is {
+            return Ok(Some(format!("it was kept in step by {} and is now by {}", was.as_str(), is.as_str())));
+        }
+        if before.choices.is_some() && before.choices != found.now.choices {
+            return Ok(Some("its definition says otherwise than before how columns are read".to_owned()));
+        }
+        let shape = &found.shape;
+        let now = Now {
+            table: &found.table,
+            epoch: &found.now.epoch,
+            columns: &shape.columns,
+            key: &found.now.key,
+            lake: known.schema.as_deref(),
+        };
+        match drift::judge(before, &now) {
+            Verdict::GoesOn => {}
+            Verdict::Anew(reason) => return Ok(Some(reason)),
+            Verdict::Stop(reason) => return Err(SourceError::new(ErrorKind::InvalidInput, reason)),
+        }
+        let Some(since) = before.version else { return Ok(None) };
+        if change_tracking::current_version(session).await? < since {
+            return Ok(Some(
+                "the database went back to an older state: it was restored, or failed over with loss".to_owned(),
+            ));
+        }
+        if change_tracking::oldest_version(session, shape).await? > since {
+            return Ok(Some(
+                "changes since the last load are no longer kept: the table was truncated, its tracking was switched off \
+                 and on, or it was not loaded for longer than changes are kept"
+                    .to_owned(),
+            ));
+        }
+        // Off and on again with no other commit between, the version alone does not tell.
+        if found.table.tracked_since.is_some_and(|begun| begun >= since) && before.altered != found.now.altered {
+            return Ok(Some("its tracking was switched on since the last load, or may have been".to_owned()));
+        }
+        Ok(None)
+    }
+}
+
+type Events = BoxStream<'static, Result<SourceEvent, SourceError>>;
+
+fn reading(
+    shape: &Shape,
+    whole: Option<Whole>,
+    oldest_change: Option<chrono::DateTime<chrono::Utc>>,
+    events: Events,
+) -> Reading {
+    let (schema, key) = (Arc::clone(&shape.schema), Some(shape.key_names()));
+    Reading { schema, total_bytes: None, oldest_change, key, whole, events }
+}
+
+impl Reading {
+    /// With about so many bytes to come.
+    fn of(self, total_bytes: Option<u64>) -> Self {
+        Self { total_bytes, ..self }
+    }
+}
+
+/// Runs a reader in a task of its own; it ends when nobody takes its events any more.
+fn spawn<F>(read: impl FnOnce(Output) -> F) -> Events
+where
+    F: Future<Output = Result<(), SourceError>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(READ_AHEAD);
+    let output = Output::new(sender);
+    let reading = read(output.clone());
+    let task = AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Err(error) = reading.await {
+            output.fail(error).await;
+        }
+    }));
+    ReceiverStream::new(receiver)
+        .map(move |event| {
+            // As long as somebody takes events, the reader runs.
+            let _ = &task;
+            event
+        })
+        .boxed()
+}

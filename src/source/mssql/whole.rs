@@ -1,0 +1,279 @@
+//! Reading a whole table: by its key in short transactions, or in one statement where it has none.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use futures::TryStreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::config::{Isolation, SqlServerConnection};
+use crate::error::ErrorKind;
+use crate::model::{ChangeBatch, ChangeKind};
+use crate::runtime::clock::Clock;
+use crate::runtime::fault;
+use crate::source::mssql::change_tracking::{BATCH_BYTES, BATCH_ROWS};
+use crate::source::mssql::connect::Connections;
+use crate::source::mssql::content::ContentHash;
+use crate::source::mssql::decode::{Pushed, RowDecoder};
+use crate::source::mssql::discover::text;
+use crate::source::mssql::output::Output;
+use crate::source::mssql::pace::Pace;
+use crate::source::mssql::position::{self, Part, Partial};
+use crate::source::mssql::session::{RowSource, Session};
+use crate::source::mssql::shape::Shape;
+use crate::source::mssql::statements::{self, KeyRange};
+use crate::source::{SourceError, SourceEvent};
+
+/// Smaller tables are read by one reader: cutting them costs more than it gains.
+const ROWS_WORTH_CUTTING: u64 = 200_000;
+/// Most readers of one table.
+const MOST_READERS: usize = 4;
+/// Chunks that wait for the writer.
+const WAITING_CHUNKS: usize = 2;
+
+/// What all readers of one table share.
+#[derive(Clone)]
+pub(super) struct Reader {
+    pub(super) connections: Connections,
+    pub(super) settings: SqlServerConnection,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) shape: Arc<Shape>,
+}
+
+/// A chunk that was read: rows after one key and up to another.
+struct Chunk {
+    part: usize,
+    batches: Vec<RecordBatch>,
+    bytes: u64,
+    after: Vec<String>,
+    done: bool,
+    output: Output,
+}
+
+impl Reader {
+    /// Begins a transaction as the connection's settings allow; true when it sees one state.
+    pub(super) async fn begin(&self, session: &mut Session, snapshots: bool) -> Result<bool, SourceError> {
+        if snapshots {
+            session.begin_snapshot().await?;
+            return Ok(true);
+        }
+        if self.settings.isolation == Isolation::Snapshot {
+            let text = format!(
+                "the database {} does not allow snapshot isolation, without which reading could disturb its users or \
+                 see half of a change; ALTER DATABASE … SET ALLOW_SNAPSHOT_ISOLATION ON allows it, or take isolation = \
+                 \"snapshot_or_read_committed\" in the connection `{}`",
+                self.settings.database, self.settings.name
+            );
+            return Err(SourceError::new(ErrorKind::InvalidInput, text));
+        }
+        session.begin_read_committed().await?;
+        Ok(false)
+    }
+
+    /// Where to cut the table so that several readers have about the same to do.
+    pub(super) async fn parts(&self, session: &mut Session) -> Result<Vec<Part>, SourceError> {
+        let readers = self.settings.max_connections.get().min(MOST_READERS);
+        let Some(key) = self.shape.keys.first() else { return Ok(vec![Part::default()]) };
+        if readers < 2 || self.shape.rows.is_none_or(|rows| rows < ROWS_WORTH_CUTTING) {
+            return Ok(vec![Part::default()]);
+        }
+        let sql = statements::key_splits(&self.shape.table, key, u32::try_from(readers).unwrap_or(1));
+        let rows = session.all(&sql, "cutting the table into parts").await?;
+        let mut cuts: Vec<String> = rows.iter().filter_map(|row| text(row, 1)).collect();
+        cuts.dedup();
+        // The last part is open: rows may come after its end.
+        cuts.pop();
+        let mut parts = Vec::new();
+        let mut after = Vec::new();
+        for cut in cuts {
+            parts.push(Part { after: after.clone(), until: vec![cut.clone()], done: false });
+            after = vec![cut];
+        }
+        parts.push(Part { after, until: Vec::new(), done: false });
+        Ok(parts)
+    }
+
+    /// Reads all parts side by side; after each chunk says how far it came.
+    pub(super) async fn chunks(
+        &self,
+        mut partial: Partial,
+        snapshots: bool,
+        output: &mut Output,
+    ) -> Result<Partial, SourceError> {
+        let open: Vec<usize> = (0..partial.parts.len()).filter(|part| !partial.parts[*part].done).collect();
+        let (sender, mut chunks) = mpsc::channel(WAITING_CHUNKS);
+        let mut readers = JoinSet::new();
+        for part in &open {
+            let (reader, sender, from) = (self.clone(), sender.clone(), partial.parts[*part].clone());
+            let (output, count, part) = (output.clone(), open.len(), *part);
+            readers.spawn(async move {
+                let failed = reader.part(part, from, count, snapshots, &output, &sender).await;
+                if let Err(error) = failed {
+                    // Nobody takes it when another reader has failed before.
+                    let _ = sender.send(Err(error)).await;
+                }
+            });
+        }
+        drop(sender);
+        while let Some(chunk) = chunks.recv().await {
+            let mut chunk: Chunk = chunk?;
+            for rows in chunk.batches {
+                output.send(SourceEvent::Changes(ChangeBatch { kind: ChangeKind::Append, rows, file: None })).await?;
+            }
+            chunk.output.send_rejects().await?;
+            output.send(SourceEvent::Progress(chunk.bytes)).await?;
+            let part = &mut partial.parts[chunk.part];
+            if !chunk.after.is_empty() {
+                part.after = chunk.after;
+            }
+            part.done = chunk.done;
+            output.send(SourceEvent::Piece(position::write(&partial)?)).await?;
+            fault::point("source.chunk.sent")
+                .map_err(|cause| SourceError::because(ErrorKind::Internal, "a chunk was sent", cause))?;
+        }
+        while let Some(reader) = readers.join_next().await {
+            reader.map_err(|cause| SourceError::because(ErrorKind::Internal, "a reader broke off", cause))?;
+        }
+        Ok(partial)
+    }
+
+    async fn part(
+        &self,
+        part: usize,
+        from: Part,
+        readers: usize,
+        snapshots: bool,
+        output: &Output,
+        chunks: &mpsc::Sender<Result<Chunk, SourceError>>,
+    ) -> Result<(), SourceError> {
+        let mut session = self.connections.take(&self.settings).await?;
+        let mut pace = Pace::new(&self.settings, readers, Arc::clone(&self.clock));
+        let mut after = from.after;
+        loop {
+            pace.check_hours()?;
+            let started = Instant::now();
+            let range = KeyRange { after: &after, until: &from.until };
+            let chunk = self.chunk(&mut session, part, range, pace.rows(), snapshots, output).await?;
+            let (bytes, done, last) = (chunk.bytes, chunk.done, chunk.after.clone());
+            if chunks.send(Ok(chunk)).await.is_err() || done {
+                return Ok(());
+            }
+            after = last;
+            pace.after_chunk(started, bytes).await;
+        }
+    }
+
+    /// Reads one chunk in a transaction of its own.
+    async fn chunk(
+        &self,
+        session: &mut Session,
+        part: usize,
+        range: KeyRange<'_>,
+        wanted: u64,
+        snapshots: bool,
+        output: &Output,
+    ) -> Result<Chunk, SourceError> {
+        let unasked = |cause| SourceError::because(ErrorKind::InvalidInput, "a chunk cannot be asked for", cause);
+        let sql = statements::chunk(&self.shape.table, &self.shape.keys, &self.shape.plans, range, wanted)
+            .map_err(unasked)?;
+        self.begin(session, snapshots).await?;
+        let mut chunk =
+            Chunk { part, batches: Vec::new(), bytes: 0, after: Vec::new(), done: false, output: output.clone() };
+        let mut decoder = RowDecoder::new(&self.shape.plans);
+        let mut read = 0;
+        let mut rows = session.rows(&sql, "reading a chunk");
+        while let Some(row) = rows.try_next().await? {
+            read += 1;
+            let pushed = decoder.push(row).map_err(|cause| self.shape.cell(cause))?;
+            if let Pushed::TooLarge { column, bytes } = pushed {
+                chunk.output.too_large(&self.shape, &column, bytes)?;
+            }
+            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+                self.take(&mut chunk, &mut decoder)?;
+            }
+        }
+        drop(rows);
+        session.end().await?;
+        self.take(&mut chunk, &mut decoder)?;
+        chunk.done = read < wanted;
+        Ok(chunk)
+    }
+
+    /// Moves rows from the decoder to the chunk. The chunk ends at the key of the last row, whether it was rejected
+    /// or not: what was rejected once is not read again.
+    fn take(&self, chunk: &mut Chunk, decoder: &mut RowDecoder) -> Result<(), SourceError> {
+        if decoder.is_empty() {
+            return Ok(());
+        }
+        chunk.bytes += decoder.bytes() as u64;
+        let rows = decoder.finish_all().map_err(unmade)?;
+        chunk.after = self.last_key(rows.batch())?;
+        let rows = rows.kept().map_err(unmade)?;
+        if rows.num_rows() > 0 {
+            chunk.batches.push(rows);
+        }
+        Ok(())
+    }
+
+    fn last_key(&self, rows: &RecordBatch) -> Result<Vec<String>, SourceError> {
+        let key = self.shape.keys.iter().map(|key| {
+            let column = rows.column_by_name(key.name()).ok_or_else(|| {
+                SourceError::new(ErrorKind::Internal, format!("column `{}` was not read", key.name()))
+            })?;
+            key.text(column.as_ref(), rows.num_rows() - 1).map_err(|cause| {
+                SourceError::because(ErrorKind::InvalidInput, format!("in {}", self.shape.table), cause)
+            })
+        });
+        key.collect()
+    }
+
+    /// Reads everything in one statement, and gives a hash of it.
+    pub(super) async fn at_once(
+        &self,
+        session: &mut Session,
+        snapshots: bool,
+        output: &mut Output,
+    ) -> Result<String, SourceError> {
+        let sql = statements::whole(&self.shape.table, &self.shape.plans);
+        self.begin(session, snapshots).await?;
+        let mut decoder = RowDecoder::new(&self.shape.plans);
+        let mut content = ContentHash::new(&self.shape.schema)?;
+        let mut rows = session.rows(&sql, "reading the table");
+        while let Some(row) = rows.try_next().await? {
+            let pushed = decoder.push(row).map_err(|cause| self.shape.cell(cause))?;
+            if let Pushed::TooLarge { column, bytes } = pushed {
+                output.too_large(&self.shape, &column, bytes)?;
+            }
+            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+                hashed(&mut decoder, &mut content, output).await?;
+            }
+        }
+        drop(rows);
+        session.end().await?;
+        hashed(&mut decoder, &mut content, output).await?;
+        output.send_rejects().await?;
+        Ok(content.to_string())
+    }
+}
+
+async fn hashed(decoder: &mut RowDecoder, content: &mut ContentHash, output: &Output) -> Result<(), SourceError> {
+    if decoder.rows() == 0 {
+        return Ok(());
+    }
+    let bytes = decoder.bytes() as u64;
+    let rows = finish(decoder)?;
+    content.add(&rows)?;
+    output.send(SourceEvent::Changes(ChangeBatch { kind: ChangeKind::Append, rows, file: None })).await?;
+    output.send(SourceEvent::Progress(bytes)).await
+}
+
+fn finish(decoder: &mut RowDecoder) -> Result<RecordBatch, SourceError> {
+    decoder.finish().map_err(unmade)
+}
+
+fn unmade(cause: ArrowError) -> SourceError {
+    SourceError::because(ErrorKind::Internal, "rows cannot be put together", cause)
+}

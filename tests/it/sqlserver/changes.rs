@@ -1,0 +1,47 @@
+//! The way of a change: from the first load to each later one.
+
+use std::sync::Arc;
+
+use lakegate::etl::{Silent, SyncOptions};
+use lakegate::journal::LoadStatus::{Committed, Unchanged};
+
+use super::support::Operations;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_loaded_whole_and_then_kept_in_step_by_its_changes() {
+    let ops = Operations::start().await;
+    ops.table("orders", "id int NOT NULL PRIMARY KEY, what nvarchar(50) NULL, amount decimal(10, 2) NULL");
+    ops.sql("INSERT INTO dbo.orders VALUES (1, N'tea', 2.50), (2, N'coffee', 3.75), (3, NULL, NULL)");
+    let first = ops.sync(Committed).await;
+    assert_eq!(first.record.rows_written, 3);
+    assert_eq!(ops.rows("orders").await, ["1|tea|2.50", "2|coffee|3.75", "3|∅|∅"]);
+    ops.sync(Unchanged).await;
+
+    ops.sql("UPDATE dbo.orders SET amount = 4.00 WHERE id = 2");
+    ops.sql("DELETE FROM dbo.orders WHERE id = 1");
+    ops.sql("INSERT INTO dbo.orders VALUES (4, N'漢字 😀', 0.01)");
+    let second = ops.sync(Committed).await;
+    assert_eq!(second.record.rows_read, 3, "only what changed is read");
+    assert_eq!(ops.rows("orders").await, ["2|coffee|4.00", "3|∅|∅", "4|漢字 😀|0.01"]);
+    ops.sync(Unchanged).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_a_database_where_nothing_happened_cost_one_question_together() {
+    let ops = Operations::start().await;
+    for number in 0..20 {
+        ops.table(&format!("t{number}"), "id int NOT NULL PRIMARY KEY");
+    }
+    let loads = ops.team.loads().await;
+    let sync = async || loads.sync(&[], &SyncOptions::default(), Arc::new(Silent)).await.unwrap();
+    let first = sync().await;
+    assert!(first.is_success() && first.tables.len() == 20, "{first:?}");
+    ops.server.database().faults().forget_statements();
+    let second = sync().await;
+    assert!(second.tables.iter().all(|table| table.record.status == Unchanged), "{second:?}");
+    let asked: Vec<String> =
+        ops.server.database().faults().statements().into_iter().map(|statement| statement.text).collect();
+    let questions = asked.iter().filter(|text| text.contains("sys.change_tracking_tables")).count();
+    assert_eq!(questions, 1, "{asked:?}");
+    assert!(asked.len() <= 3, "besides setting up and trying the connection: {asked:?}");
+}

@@ -1,0 +1,161 @@
+//! A team with an operational database: the stand-in for SQL Server in this process.
+
+use lakegate::etl::TableOutcome;
+use lakegate::journal::LoadStatus;
+use mssql_fixture::engine::DatabaseOptions;
+use mssql_fixture::value::Value;
+use mssql_fixture::{Server, ServerOptions};
+
+use crate::support::team::Team;
+
+/// A team and its database.
+pub(crate) struct Operations {
+    pub(crate) team: Team,
+    pub(crate) server: Server,
+}
+
+impl Operations {
+    /// A database with change tracking and snapshots allowed.
+    pub(crate) async fn start() -> Self {
+        let operations = Self::bare().await;
+        operations.sql("ALTER DATABASE ops SET CHANGE_TRACKING = ON (CHANGE_RETENTION = 2 DAYS, AUTO_CLEANUP = ON)");
+        operations.sql("ALTER DATABASE ops SET ALLOW_SNAPSHOT_ISOLATION ON");
+        operations
+    }
+
+    /// A database as it is made.
+    pub(crate) async fn bare() -> Self {
+        let database = DatabaseOptions { name: "ops".to_owned(), ..DatabaseOptions::default() };
+        let server = Server::start(ServerOptions { database, ..ServerOptions::default() }).await.unwrap();
+        let operations = Self { team: Team::local(), server };
+        operations.configure("");
+        operations
+    }
+
+    /// Writes `lakegate.toml`, with lines of the test's own for the connection.
+    pub(crate) fn configure(&self, more: &str) {
+        self.configure_as("sa", "Stand-in-2022", more);
+    }
+
+    /// The same for a login of the test's own.
+    pub(crate) fn configure_as(&self, user: &str, password: &str, more: &str) {
+        let port = self.server.address().port();
+        self.team.write("password", password);
+        self.team.write("ca.pem", self.server.ca_pem());
+        self.team.configure(&format!(
+            "[connections.ops]\ntype = \"sqlserver\"\nhost = \"127.0.0.1\"\nport = {port}\ndatabase = \"ops\"\n\
+             user = \"{user}\"\npassword = {{ file = \"password\" }}\nca_file = \"ca.pem\"\n{more}\n"
+        ));
+    }
+
+    /// Runs statements as the database's own people do.
+    pub(crate) fn sql(&self, sql: &str) {
+        if let Err(error) = self.server.database().execute(sql) {
+            panic!("{sql}: {error:?}");
+        }
+    }
+
+    /// What a query gives on the server, sorted, columns joined by `|` as [`Self::rows`] does.
+    pub(crate) fn there(&self, query: &str) -> Vec<String> {
+        let sets = self.server.database().execute(query).unwrap_or_else(|error| panic!("{query}: {error:?}"));
+        let told = |value: &Value| match value {
+            Value::Null => "∅".to_owned(),
+            Value::Int(number) => number.to_string(),
+            Value::Bit(bit) => bit.to_string(),
+            Value::Text(text) => text.clone(),
+            other => panic!("a test compares no {other:?}"),
+        };
+        let rows = sets.iter().flat_map(|set| &set.rows);
+        let mut rows: Vec<String> = rows.map(|row| row.iter().map(told).collect::<Vec<_>>().join("|")).collect();
+        rows.sort();
+        rows
+    }
+
+    /// Makes a table of a number and a text, with so many rows.
+    pub(crate) fn numbers(&self, name: &str, rows: i64) {
+        self.table(name, "id int NOT NULL PRIMARY KEY, v nvarchar(40) NULL");
+        self.add_numbers(name, 1, rows);
+    }
+
+    /// Adds rows with the numbers from one to another.
+    pub(crate) fn add_numbers(&self, name: &str, from: i64, to: i64) {
+        let ids: Vec<i64> = (from..=to).collect();
+        for ids in ids.chunks(500) {
+            let values: Vec<String> = ids.iter().map(|id| format!("({id}, N'v{id}')")).collect();
+            self.sql(&format!("INSERT INTO dbo.{name} VALUES {}", values.join(", ")));
+        }
+    }
+
+    /// The lake's rows are those of the table.
+    pub(crate) async fn same(&self, name: &str, select: &str) {
+        let (here, there) = (self.rows(name).await, self.there(&format!("SELECT {select} FROM dbo.{name}")));
+        if here != there {
+            let only = |these: &[String], those: &[String]| -> Vec<String> {
+                these.iter().filter(|row| those.binary_search(row).is_err()).take(5).cloned().collect()
+            };
+            panic!(
+                "{} rows in the lake and {} in the table; only in the lake {:?}, only in the table {:?}",
+                here.len(),
+                there.len(),
+                only(&here, &there),
+                only(&there, &here)
+            );
+        }
+    }
+
+    /// The statements that read chunks, since the log was emptied last.
+    pub(crate) fn chunks(&self) -> Vec<String> {
+        let seen = self.server.database().faults().statements();
+        seen.into_iter().map(|statement| statement.text).filter(|text| text.contains("SELECT TOP (")).collect()
+    }
+
+    /// The program with faults, each a point and what it does; small pieces and small chunks come along.
+    pub(crate) fn program(&self, faults: &[(&str, &str)]) -> std::process::Command {
+        let mut command = self.team.command(&["sync"]);
+        let small = [("etl.whole.every", "return(error)"), ("source.chunk.small", "return(error)")];
+        let all: Vec<String> = small.iter().chain(faults).map(|(point, what)| format!("{point}={what}")).collect();
+        command.env("FAILPOINTS", all.join(";"));
+        command
+    }
+
+    /// Makes a table whose changes are tracked, and defines it in the lake under the same name.
+    pub(crate) fn table(&self, name: &str, columns: &str) {
+        self.sql(&format!("CREATE TABLE dbo.{name} ({columns})"));
+        self.sql(&format!("ALTER TABLE dbo.{name} ENABLE CHANGE_TRACKING"));
+        self.define(name, "");
+    }
+
+    /// Defines a table in the lake, with lines of the test's own for its source.
+    pub(crate) fn define(&self, name: &str, more: &str) {
+        let definition = format!("[source]\nconnection = \"ops\"\ntable = \"dbo.{name}\"\n{more}\n");
+        self.team.define(&format!("ops.{name}"), &definition);
+    }
+
+    /// Loads the only table, which must not succeed, and gives the message.
+    pub(crate) async fn refused(&self) -> String {
+        self.sync(LoadStatus::Failed).await.record.error.unwrap_or_default()
+    }
+
+    /// Loads the only table and makes sure that so many rows were read for it: all, or those that changed.
+    pub(crate) async fn reads(&self, rows: u64) {
+        let outcome = self.sync(LoadStatus::Committed).await;
+        assert_eq!(outcome.record.rows_read, rows, "{outcome:?}");
+    }
+
+    /// The version of Change Tracking that the lake is at.
+    pub(crate) fn version(outcome: &TableOutcome) -> i64 {
+        outcome.record.position.as_ref().unwrap()["version"].as_i64().unwrap()
+    }
+
+    /// Loads the only table and makes sure how that ended.
+    pub(crate) async fn sync(&self, status: LoadStatus) -> TableOutcome {
+        let outcome = self.team.sync_one().await;
+        assert_eq!(outcome.record.status, status, "{outcome:?}");
+        outcome
+    }
+
+    /// The rows of a table of the lake, sorted, columns joined by `|`.
+    pub(crate) async fn rows(&self, name: &str) -> Vec<String> {
+        self.team.rows(&format!("ops.{name}")).await
+    }
+}
