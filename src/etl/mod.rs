@@ -29,4 +29,5 @@ pub const POINTS: &[&str] = &[
     "etl.whole.piece",
     "etl.whole.kept",
     "etl.whole.made",
+    "etl.whole.adopted",
 ];

@@ -83,17 +83,6 @@ impl Attempt {
         Ok(self.table().beside(TableState::new(place.making(&begun.folder))))
     }
 
-    /// Throws away what is in the making, to begin anew.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn discard_making(&self) -> Result<(), LakeError> {
-        let place = self.table().place();
-        let Some(begun) = begun(place).await? else { return Ok(()) };
-        store::discard(place.store().as_ref(), &note(place)).await;
-        forget(place, &begun).await
-    }
-
     /// Takes the files of a table in the making in the place of all that is there.
     ///
     /// # Errors
@@ -127,18 +116,6 @@ impl Attempt {
         }
         Ok(staged)
     }
-
-    /// Tidies up after the files of the table in the making became the table's.
-    ///
-    /// # Errors
-    /// When the store does not answer; nothing depends on it.
-    pub async fn made(table: &LakeTable) -> Result<(), LakeError> {
-        crate::runtime::fault::point("lake.making.adopted")?;
-        let place = table.place();
-        let Some(begun) = begun(place).await? else { return Ok(()) };
-        store::discard(place.store().as_ref(), &note(place)).await;
-        forget(place, &begun).await
-    }
 }
 
 /// Removes the log and the records of a table in the making. Its data files may be the table's by now; those that are
@@ -159,6 +136,18 @@ async fn forget(place: &TablePlace, begun: &Begun) -> Result<(), LakeError> {
 }
 
 impl LakeTable {
+    /// Forgets what is in the making: it was taken over, or is to begin anew. Files that no version names go with the
+    /// table's other orphans.
+    ///
+    /// # Errors
+    /// When the store does not answer; what is left then is forgotten by the next whole load.
+    pub async fn forget_making(&self) -> Result<(), LakeError> {
+        let place = self.place();
+        let Some(begun) = begun(place).await? else { return Ok(()) };
+        store::discard(place.store().as_ref(), &note(place)).await;
+        forget(place, &begun).await
+    }
+
     /// A handle of another state of the same table.
     fn beside(&self, state: TableState) -> Self {
         Self::new(Arc::clone(self.shared()), Arc::new(state))

@@ -67,7 +67,6 @@ pub const POINTS: &[&str] = &[
     "lake.clean.before",
     "lake.summary.before",
     "lake.manifest.before",
-    "lake.making.adopted",
 ];
 
 /// A place that holds tables. Clones are one lake and share its caches.

@@ -127,8 +127,7 @@ fn points() -> Vec<&'static str> {
     // Reached only when many attempts or files are to be folded: a test of its own.
     let rare = ["lake.summary.before", "journal.fold.before", "journal.fold.written"];
     // Loads of files are never made piece by piece: `sqlserver::resume` has those.
-    let is_here =
-        |point: &&str| !rare.contains(point) && !point.starts_with("etl.whole.") && !point.starts_with("lake.making.");
+    let is_here = |point: &&str| !rare.contains(point) && !point.starts_with("etl.whole.");
     [lake::POINTS, etl::POINTS, journal::POINTS].concat().into_iter().filter(is_here).collect()
 }
 

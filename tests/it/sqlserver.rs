@@ -7,5 +7,6 @@ mod faults;
 mod idle;
 mod model;
 mod resume;
+mod servers;
 mod support;
 mod values;

@@ -60,8 +60,7 @@ impl Shape {
             }
         }
         for column in &table.columns {
-            let left_out = source.columns.leave_out.iter().any(|name| name.eq_ignore_ascii_case(&column.name));
-            if left_out || column.column_set {
+            if is_left_out(table, &source.columns, &column.name) || column.column_set {
                 continue;
             }
             // Of a key nothing may be lost, or two rows would be taken for one.
@@ -113,6 +112,14 @@ impl Shape {
     }
 }
 
+/// Names that are not there letter by letter are found without regard to case, as most databases do.
+fn is_left_out(table: &Table, choices: &ColumnChoices, column: &str) -> bool {
+    choices.leave_out.iter().any(|name| {
+        let is_there = table.columns.iter().any(|other| other.name == *name);
+        name == column || (!is_there && name.eq_ignore_ascii_case(column))
+    })
+}
+
 /// Columns to be left out have to be there, and must not be part of the key.
 fn check_left_out(table: &Table, choices: &ColumnChoices) -> Result<(), SourceError> {
     for name in &choices.leave_out {
@@ -122,7 +129,7 @@ fn check_left_out(table: &Table, choices: &ColumnChoices) -> Result<(), SourceEr
             let text = format!("leave_out names `{name}`, and {} has ({})", table.name, names.join(", "));
             return Err(SourceError::new(ErrorKind::InvalidInput, text));
         }
-        if table.key.iter().any(is) {
+        if table.key.iter().any(|key| is_left_out(table, choices, key)) && table.key.iter().any(is) {
             let text = format!("`{name}` is part of the key of {} and cannot be left out", table.name);
             return Err(SourceError::new(ErrorKind::InvalidInput, text));
         }

@@ -18,7 +18,7 @@ const SEEDS: u64 = 32;
 /// Loads of one life.
 const LOADS: usize = 8;
 /// Lives at a time: each waits now and then before it tries again.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
 /// The table as it must be: a row by its key, and the values of its columns.
 #[derive(Clone, Default)]

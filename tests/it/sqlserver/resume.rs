@@ -45,7 +45,7 @@ async fn killed_then_resumed(point: &str, what: &str, goes_on_after: Option<i64>
     let ops = numbers().await;
     let killed = finish(ops.program(&[(point, what)])).await;
     assert_eq!(killed.status.signal(), Some(9), "{point}: {}", told(&killed));
-    assert!(ops.rows("t").await.is_empty() || point == "lake.making.adopted", "nothing is seen before its end");
+    assert!(ops.rows("t").await.is_empty() || point == "etl.whole.adopted", "nothing is seen before its end");
     change(&ops);
     ops.server.database().faults().forget_statements();
     let resumed = finish(ops.program(&[])).await;
@@ -82,7 +82,7 @@ async fn killed_when_all_pieces_are_kept_no_row_is_read_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_when_the_table_has_taken_over_what_was_made_no_row_is_read_again() {
-    killed_then_resumed("lake.making.adopted", "return(kill)", None).await;
+    killed_then_resumed("etl.whole.adopted", "return(kill)", None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,12 @@ impl Operations {
 
     /// A database as it is made.
     pub(crate) async fn bare() -> Self {
-        let database = DatabaseOptions { name: "ops".to_owned(), ..DatabaseOptions::default() };
+        Self::with(DatabaseOptions::default()).await
+    }
+
+    /// A database of a server of another kind.
+    pub(crate) async fn with(options: DatabaseOptions) -> Self {
+        let database = DatabaseOptions { name: "ops".to_owned(), ..options };
         let server = Server::start(ServerOptions { database, ..ServerOptions::default() }).await.unwrap();
         let operations = Self { team: Team::local(), server };
         operations.configure("");

@@ -360,3 +360,31 @@ async fn a_definition_that_reads_columns_otherwise_is_followed_for_old_rows_too(
     assert!(ops.rows("t").await[0].contains("120"));
     ops.sync(Unchanged).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_rejected_once_each_though_the_load_was_killed() {
+    let points = [
+        ("etl.whole.piece", "1*off->return(kill)"),
+        ("lake.rejects.written", "1*off->return(kill)"),
+        ("etl.whole.kept", "return(kill)"),
+        ("etl.whole.made", "return(kill)"),
+        ("etl.whole.adopted", "return(kill)"),
+    ];
+    for (point, what) in points {
+        let ops = with_large(1_600, (1..=1_600).filter(|id| id % 250 == 0)).await;
+        ops.define("t", "max_cell = \"1KiB\"\noversize = \"reject\"");
+        for faults in [&[(point, what)][..], &[]] {
+            let mut command = ops.program(faults);
+            let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+            assert_eq!(
+                output.status.success(),
+                faults.is_empty(),
+                "{point}: {}",
+                crate::support::process::told(&output)
+            );
+        }
+        let expected = ops.there("SELECT id, v FROM dbo.t WHERE id % 250 <> 0");
+        assert_eq!(ops.rows("t").await, expected, "{point}");
+        assert_eq!(rejected(&ops).await, 6, "{point}");
+    }
+}
