@@ -17,7 +17,7 @@ DEMO_PYTHON = $(abspath $(VENVS))/demo/bin/python
 
 help: ## list these commands
 	@echo "make demo    real data from files to a pandas DataFrame and a chart; first time perhaps 15 minutes on 2 cores, then 1"
-	@echo "make test    all tests; first time up to 45 minutes on 2 cores, then up to 8"
+	@echo "make test    all tests; first time about 25 minutes on 2 cores, then 6"
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
 	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour, and 20 GB of disk"
 
@@ -39,7 +39,7 @@ demo: demo-venv
 test: test-rust test-python ## everything that is tested
 
 test-rust: test-venv
-	@echo "== Rust tests (building them the first time takes 15 to 30 minutes on 2 cores)"
+	@echo "== Rust tests (building them the first time takes 10 to 20 minutes on 2 cores)"
 	LAKEGATE_TEST_PYTHON=$(TEST_PYTHON) cargo test --locked --workspace
 
 # The server the Python tests start is the one `cargo test` builds.

@@ -138,26 +138,11 @@ fn check_left_out(table: &Table, choices: &ColumnChoices) -> Result<(), SourceEr
 }
 
 fn options(choices: &ColumnChoices) -> ColumnOptions {
-    use crate::config;
-    use crate::source::mssql::column::{SubMicroseconds, Times, Timestamps, Variants};
     ColumnOptions {
-        timestamps: match choices.timestamps {
-            config::Timestamps::Ntz => Timestamps::Ntz,
-            config::Timestamps::Utc => Timestamps::Utc,
-        },
-        sub_microseconds: match choices.sub_microseconds {
-            config::SubMicroseconds::Truncate => SubMicroseconds::Truncate,
-            config::SubMicroseconds::Error => SubMicroseconds::Error,
-            config::SubMicroseconds::Text => SubMicroseconds::Text,
-        },
-        times: match choices.times {
-            config::Times::Text => Times::Text,
-            config::Times::Microseconds => Times::Microseconds,
-        },
-        variants: match choices.variants {
-            config::Variants::Fail => Variants::Fail,
-            config::Variants::Text => Variants::Text,
-        },
+        timestamps: choices.timestamps,
+        sub_microseconds: choices.sub_microseconds,
+        times: choices.times,
+        variants: choices.variants,
         companions: choices.offsets,
         max_cell_bytes: choices.max_cell_bytes,
     }

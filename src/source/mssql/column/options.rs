@@ -1,5 +1,7 @@
 //! What a definition may say about how values are kept.
 
+pub use crate::config::{SubMicroseconds, Times, Timestamps, Variants};
+
 /// How a table's columns are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ColumnOptions {
@@ -30,47 +32,4 @@ impl Default for ColumnOptions {
             max_cell_bytes: 64 << 20,
         }
     }
-}
-
-/// What `datetime`, `smalldatetime` and `datetime2` become.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Timestamps {
-    /// A timestamp without a zone.
-    #[default]
-    Ntz,
-    /// A timestamp of UTC: what stands in the database is taken as UTC.
-    Utc,
-}
-
-/// What happens to the seventh digit of a second, for which the lake has no place. Keys are never cut: under
-/// [`SubMicroseconds::Truncate`] a key with a seventh digit is an error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SubMicroseconds {
-    /// It is cut off.
-    #[default]
-    Truncate,
-    /// A value that has one is an error.
-    Error,
-    /// Columns that may have one are kept as text in ISO 8601.
-    Text,
-}
-
-/// What `time` becomes; the lake has no type for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Times {
-    /// Text, `HH:MM:SS.fffffff` with as many digits as the column has.
-    #[default]
-    Text,
-    /// Microseconds since midnight, as `bigint`.
-    Microseconds,
-}
-
-/// What `sql_variant` becomes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Variants {
-    /// The column cannot be read; the error says what to write.
-    #[default]
-    Fail,
-    /// Text, in a form from which the value can be had again.
-    Text,
 }
