@@ -16,6 +16,9 @@ const FEWEST_ROWS: u64 = 500;
 /// More would make transactions long, whatever their time.
 const MOST_ROWS: u64 = 500_000;
 
+/// Bytes of a chunk: it waits in memory until it is whole, beside those of other readers.
+pub(super) const CHUNK_BYTES: u64 = 32 << 20;
+
 /// Paces the chunks of one reader.
 pub struct Pace {
     rows: u64,
@@ -47,11 +50,14 @@ impl Pace {
         self.rows
     }
 
-    /// Takes note of a chunk and waits as long as the settings ask for.
-    pub async fn after_chunk(&mut self, started: Instant, bytes: u64) {
+    /// Takes note of a chunk of so many rows and bytes, and waits as long as the settings ask for.
+    pub async fn after_chunk(&mut self, started: Instant, rows: u64, bytes: u64) {
         let took = started.elapsed();
         let factor = self.chunk_time.as_secs_f64() / took.as_secs_f64().max(0.001);
-        self.rows = ((self.rows as f64 * factor.clamp(0.5, 2.0)) as u64).clamp(FEWEST_ROWS, MOST_ROWS);
+        let by_time = ((self.rows as f64 * factor.clamp(0.5, 2.0)) as u64).clamp(FEWEST_ROWS, MOST_ROWS);
+        // A little less than fits, so that rows that are a little larger still do.
+        let by_bytes = (CHUNK_BYTES / 4 * 3).saturating_mul(rows) / bytes.max(1);
+        self.rows = by_time.min(by_bytes).max(1);
         let due = self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(bytes as f64 / rate));
         let wait = due.saturating_sub(took).max(self.pause);
         if !wait.is_zero() {

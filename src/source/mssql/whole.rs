@@ -20,7 +20,7 @@ use crate::source::mssql::content::ContentHash;
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::discover::text;
 use crate::source::mssql::output::Output;
-use crate::source::mssql::pace::Pace;
+use crate::source::mssql::pace::{CHUNK_BYTES, Pace};
 use crate::source::mssql::position::{self, Part, Partial};
 use crate::source::mssql::session::{RowSource, Session};
 use crate::source::mssql::shape::Shape;
@@ -47,10 +47,23 @@ pub(super) struct Reader {
 struct Chunk {
     part: usize,
     batches: Vec<RecordBatch>,
+    /// Rows, those that were rejected included.
+    rows: u64,
     bytes: u64,
     after: Vec<String>,
-    done: bool,
+    end: End,
     output: Output,
+}
+
+/// Where a chunk ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// At the number of rows that was asked for.
+    Whole,
+    /// At as many bytes as may wait in memory; the rest of the answer was not read.
+    Cut,
+    /// At the end of the part.
+    OfPart,
 }
 
 impl Reader {
@@ -129,7 +142,7 @@ impl Reader {
             if !chunk.after.is_empty() {
                 part.after = chunk.after;
             }
-            part.done = chunk.done;
+            part.done = chunk.end == End::OfPart;
             output.send(SourceEvent::Piece(position::write(&partial)?)).await?;
             fault::point("source.chunk.sent")
                 .map_err(|cause| SourceError::because(ErrorKind::Internal, "a chunk was sent", cause))?;
@@ -157,12 +170,17 @@ impl Reader {
             let started = Instant::now();
             let range = KeyRange { after: &after, until: &from.until };
             let chunk = self.chunk(&mut session, part, range, pace.rows(), snapshots, output).await?;
-            let (bytes, done, last) = (chunk.bytes, chunk.done, chunk.after.clone());
-            if chunks.send(Ok(chunk)).await.is_err() || done {
+            let (rows, bytes, end, last) = (chunk.rows, chunk.bytes, chunk.end, chunk.after.clone());
+            if chunks.send(Ok(chunk)).await.is_err() || end == End::OfPart {
                 return Ok(());
             }
+            if end == End::Cut {
+                // What the server still sends belongs to nobody; the connection is thrown away before another is taken.
+                drop(session);
+                session = self.connections.take(&self.settings).await?;
+            }
             after = last;
-            pace.after_chunk(started, bytes).await;
+            pace.after_chunk(started, rows, bytes).await;
         }
     }
 
@@ -180,25 +198,30 @@ impl Reader {
         let sql = statements::chunk(&self.shape.table, &self.shape.keys, &self.shape.plans, range, wanted)
             .map_err(unasked)?;
         self.begin(session, snapshots).await?;
-        let mut chunk =
-            Chunk { part, batches: Vec::new(), bytes: 0, after: Vec::new(), done: false, output: output.clone() };
+        let (end, output) = (End::Whole, output.clone());
+        let mut chunk = Chunk { part, batches: Vec::new(), rows: 0, bytes: 0, after: Vec::new(), end, output };
         let mut decoder = RowDecoder::new(&self.shape.plans);
-        let mut read = 0;
         let mut rows = session.rows(&sql, "reading a chunk");
         while let Some(row) = rows.try_next().await? {
-            read += 1;
+            chunk.rows += 1;
             let pushed = decoder.push(row).map_err(|cause| self.shape.cell(cause))?;
             if let Pushed::TooLarge { column, bytes } = pushed {
                 chunk.output.too_large(&self.shape, &column, bytes)?;
             }
             if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
                 self.take(&mut chunk, &mut decoder)?;
+                if chunk.bytes >= CHUNK_BYTES {
+                    chunk.end = End::Cut;
+                    return Ok(chunk);
+                }
             }
         }
         drop(rows);
         session.end().await?;
         self.take(&mut chunk, &mut decoder)?;
-        chunk.done = read < wanted;
+        if chunk.rows < wanted {
+            chunk.end = End::OfPart;
+        }
         Ok(chunk)
     }
 

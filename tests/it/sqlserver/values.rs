@@ -388,3 +388,22 @@ async fn rows_are_rejected_once_each_though_the_load_was_killed() {
         assert_eq!(rejected(&ops).await, 6, "{point}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_of_large_rows_end_at_as_many_bytes_as_may_wait_in_memory() {
+    let ops = Operations::start().await;
+    ops.table("t", "id int NOT NULL PRIMARY KEY, v nvarchar(max) NULL");
+    let text = "x".repeat(500_000);
+    for id in 0..300 {
+        ops.sql(&format!("INSERT INTO dbo.t VALUES ({id}, N'{text}')"));
+    }
+    ops.server.database().faults().forget_statements();
+    ops.reads(300).await;
+    ops.same("t", "id, v").await;
+    let statements = ops.server.database().faults().statements();
+    let asked: Vec<u64> = statements
+        .iter()
+        .filter_map(|statement| statement.text.split_once("SELECT TOP (")?.1.split_once(')')?.0.parse().ok())
+        .collect();
+    assert!(asked.len() > 3 && asked[1..].iter().all(|rows| *rows < 100), "{asked:?}");
+}
