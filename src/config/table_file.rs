@@ -220,15 +220,20 @@ fn csv_options(low: &LowSource, around: &mut Surroundings<'_>) -> Option<CsvOpti
     })
 }
 
-fn refuse_csv_options(low: &LowSource, around: &mut Surroundings<'_>) {
-    let places = [
+/// Where the keys stand that mean something for csv alone; none for those that are not written.
+pub(super) fn csv_places(low: &LowSource) -> [Option<&Place>; 6] {
+    [
         low.delimiter.written_place(),
         low.quote.written_place(),
         low.header.written_place(),
         low.encoding.written_place(),
         low.null_words.written_place(),
         low.comment.written_place(),
-    ];
+    ]
+}
+
+fn refuse_csv_options(low: &LowSource, around: &mut Surroundings<'_>) {
+    let places = csv_places(low);
     let message = "this key means something for csv files only, and these are others";
     refuse(&places, message, "format = \"csv\", or no such key", around);
 }

@@ -14,14 +14,45 @@ pub struct DefinitionMark {
     pub mode: LoadMode,
     /// Columns that name a row.
     pub key: Vec<String>,
+    /// What the rows come from.
+    #[serde(default)]
+    pub origin: Origin,
     /// BLAKE3 of the definition's text, in hex.
     pub text: String,
+}
+
+/// What rows come from: what is known of one kind means nothing to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Files.
+    #[default]
+    Files,
+    /// A table of SQL Server.
+    SqlServer,
+}
+
+impl Origin {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::SqlServer => "SQL Server",
+        }
+    }
 }
 
 impl DefinitionMark {
     /// The mark of a definition.
     pub fn of(definition: &TableDefinition) -> Self {
-        Self { mode: definition.load.mode, key: definition.key.clone(), text: definition.content_hash.clone() }
+        Self {
+            mode: definition.load.mode,
+            key: definition.key.clone(),
+            origin: match definition.source {
+                TableSource::Files(_) => Origin::Files,
+                TableSource::SqlServer(_) => Origin::SqlServer,
+            },
+            text: definition.content_hash.clone(),
+        }
     }
 
     /// The mark a table was loaded with last; none before the first load and for what another program wrote.
@@ -97,6 +128,14 @@ pub(super) fn check_change(
 ) -> Result<(), EtlError> {
     let Some(old) = old else { return Ok(()) };
     let name = &definition.name;
+    if old.origin != new.origin {
+        return Err(EtlError::Definition(format!(
+            "table {name} was loaded from {} and comes from {} now, and the rows that are there would stay; run `lakegate \
+             sync {name} --reload` to load it anew in their place",
+            old.origin.in_words(),
+            new.origin.in_words(),
+        )));
+    }
     let anew = format!("run `lakegate sync {name} --reload` to load it from all files anew");
     if new.mode == LoadMode::Upsert && old.key != new.key {
         return Err(EtlError::Definition(format!(

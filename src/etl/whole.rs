@@ -82,6 +82,8 @@ impl WholeLoad<'_> {
             position: Some(end.position.clone()),
             definition_hash: self.mark.to_string(),
             epoch: Some(uuid::Uuid::now_v7().to_string()),
+            // The rows of files that were loaded before are gone with everything else.
+            forgotten_files: attempt.chain().files().keys().cloned().collect(),
             ..Facts::default()
         };
         let staged = attempt.adopt(&made, &key)?;

@@ -7,6 +7,7 @@ use crate::config::low::LowSource;
 use crate::config::reader::{At, Field};
 use crate::config::settings::{Connection, SqlServerConnection};
 use crate::config::table::{ColumnChoices, Method, SqlServerSource};
+use crate::config::table_file::csv_places;
 use crate::config::values::Chosen;
 
 /// `max_rewrite` of tables of SQL Server where none is written: loads of such tables come every few seconds,
@@ -37,17 +38,8 @@ pub(in crate::config) fn refuse_source_keys(low: &LowSource, around: &mut Surrou
 }
 
 fn refuse_file_keys(low: &LowSource, around: &mut Surroundings<'_>) {
-    let places = [
-        low.files.written_place(),
-        low.format.written_place(),
-        low.delimiter.written_place(),
-        low.quote.written_place(),
-        low.header.written_place(),
-        low.encoding.written_place(),
-        low.null_words.written_place(),
-        low.comment.written_place(),
-        low.settle.written_place(),
-    ];
+    let own = [low.files.written_place(), low.format.written_place(), low.settle.written_place()];
+    let places = [&own[..], &csv_places(low)[..]].concat();
     let message = "this key means something for files only, and this source is a table of SQL Server";
     refuse(&places, message, "no such key", around);
 }

@@ -32,7 +32,6 @@ pub struct Connections(Arc<Mutex<HashMap<String, Arc<Pool>>>>);
 
 /// The connections to one database.
 struct Pool {
-    settings: SqlServerConnection,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Session>>,
     /// How its tables stand, and when that was asked for.
@@ -90,7 +89,6 @@ impl Connections {
         let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = pools.entry(settings.name.clone()).or_insert_with(|| {
             Arc::new(Pool {
-                settings: settings.clone(),
                 permits: Arc::new(Semaphore::new(settings.max_connections.get())),
                 idle: Mutex::default(),
                 states: tokio::sync::Mutex::default(),
@@ -106,13 +104,6 @@ pub struct Taken {
     session: Option<Session>,
     pool: Arc<Pool>,
     _permit: OwnedSemaphorePermit,
-}
-
-impl Taken {
-    /// The settings the connection was made by.
-    pub fn settings(&self) -> &SqlServerConnection {
-        &self.pool.settings
-    }
 }
 
 impl std::ops::Deref for Taken {

@@ -116,13 +116,6 @@ pub async fn states(session: &mut Session) -> Result<TableStates, SqlServerError
     Ok(rows.iter().filter_map(state).collect())
 }
 
-impl Table {
-    /// The column the server renumbers at each change of a row.
-    pub fn rowversion(&self) -> Option<&SourceColumn> {
-        self.columns.iter().find(|column| column.sql_type == SqlType::RowVersion)
-    }
-}
-
 /// Looks at the database a session is in.
 ///
 /// # Errors

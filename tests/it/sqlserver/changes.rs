@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lakegate::etl::{Silent, SyncOptions};
-use lakegate::journal::LoadStatus::{Committed, Unchanged};
+use lakegate::journal::LoadStatus::{Committed, Failed, Unchanged};
 
 use super::support::Operations;
 
@@ -44,4 +44,31 @@ async fn tables_of_a_database_where_nothing_happened_cost_one_question_together(
     let questions = asked.iter().filter(|text| text.contains("sys.change_tracking_tables")).count();
     assert_eq!(questions, 1, "{asked:?}");
     assert!(asked.len() <= 3, "besides setting up and trying the connection: {asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_comes_from_elsewhere_than_before_is_loaded_anew_or_not_at_all() {
+    let ops = Operations::start().await;
+    ops.table("t", "id int NOT NULL PRIMARY KEY");
+    ops.sql("INSERT INTO dbo.t VALUES (1), (2)");
+    let from_files = "[source]\nfiles = \"in/*.csv\"\n[[columns]]\nname = \"id\"\ntype = \"int\"\n";
+    let reload = SyncOptions { reload: true, ..SyncOptions::default() };
+    ops.team.drop_file("in/a.csv", "id\n7\n");
+    ops.team.define("ops.t", from_files);
+    ops.sync(Committed).await;
+
+    ops.define("t", "");
+    let refused = ops.sync(Failed).await.record.error.unwrap();
+    assert!(refused.contains("from files and comes from SQL Server") && refused.contains("--reload"), "{refused}");
+    assert_eq!(ops.rows("t").await, ["7"]);
+    assert!(ops.team.sync_with(&reload).await.is_success());
+    assert_eq!(ops.rows("t").await, ["1", "2"]);
+    let chain = ops.team.open().await.1.table(&"ops.t".parse().unwrap()).chain().await.unwrap();
+    assert!(chain.files().is_empty(), "the rows of the file are gone, and so is what was known of it");
+
+    ops.team.define("ops.t", from_files);
+    let refused = ops.sync(Failed).await.record.error.unwrap();
+    assert!(refused.contains("from SQL Server and comes from files"), "{refused}");
+    assert!(ops.team.sync_with(&reload).await.is_success());
+    assert_eq!(ops.rows("t").await, ["7"]);
 }

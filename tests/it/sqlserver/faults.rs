@@ -1,13 +1,11 @@
 //! Bad days on the way to the server and within it: each load ends right or changes nothing, and says what to do.
 
-use std::time::Duration;
-
 use lakegate::etl::TableOutcome;
 use lakegate::journal::LoadStatus::{Committed, Failed, Unchanged};
 use mssql_fixture::engine::{Faults, Gate, SqlError};
 use mssql_fixture::{Server, ServerOptions};
 
-use super::support::Operations;
+use super::support::{Operations, reached};
 
 const ROWS: i64 = 2_000;
 /// What only statements that read chunks, or changes, have in them.
@@ -27,9 +25,7 @@ fn faults(ops: &Operations) -> Faults {
 
 /// Does something when a statement has come to a gate, then lets it go on.
 async fn at(gate: Gate, act: impl FnOnce()) {
-    while gate.waiting() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let gate = reached(gate).await;
     act();
     gate.release();
 }
@@ -137,9 +133,7 @@ async fn a_server_that_is_restarted_while_a_chunk_is_read_is_found_again() {
     let gate = faults(&ops).hold(CHUNK);
     let Operations { team, server } = ops;
     let restart = async {
-        while gate.waiting() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let gate = reached(gate).await;
         let (address, database) = (server.address(), server.database().clone());
         gate.release();
         server.stop().await;

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use lakegate::journal::LoadStatus::{Committed, Unchanged};
 
-use super::support::Operations;
+use super::support::{Operations, reached};
 use crate::support::process::{Running, told};
 
 /// Rows of the table, and rows of a chunk: the least there is.
@@ -134,15 +134,14 @@ async fn a_load_that_is_asked_to_stop_keeps_what_was_read() {
     let ops = numbers().await;
     let gate = ops.server.database().faults().hold("@a1 int = 1500");
     let mut command = ops.program(&[]);
-    command.env("FAILPOINTS", "source.chunk.small=return(error)");
-    let running = Running::start(command);
-    while gate.waiting() == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    // What was read has a moment to come through.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    // Frozen when the third chunk has come to the load, so that it is asked to stop at that moment.
+    command.env("FAILPOINTS", "source.chunk.small=return(error);etl.whole.piece=2*off->1*return(freeze)");
+    let mut running = Running::start(command);
+    let (frozen, running) = tokio::task::spawn_blocking(move || (running.wait_frozen(), running)).await.unwrap();
+    assert!(frozen, "it ended before its third chunk");
     let process = rustix::process::Pid::from_child(&running.0);
     rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    running.thaw();
     let stopped = tokio::task::spawn_blocking(|| running.finish()).await.unwrap();
     assert!(stopped.status.signal().is_none(), "it ends in order: {}", told(&stopped));
     drop(gate);
@@ -180,9 +179,7 @@ async fn a_table_altered_while_it_is_read_is_read_from_the_beginning() {
         let ops = numbers().await;
         let gate = ops.server.database().faults().hold("@a1 int = 1000");
         let running = Running::start(ops.program(&[]));
-        while gate.waiting() == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        let gate = reached(gate).await;
         match altering {
             // As a test of what is tracked: these rows come before tracking is on.
             "DROP" => {

@@ -1,8 +1,10 @@
 //! A team with an operational database: the stand-in for SQL Server in this process.
 
+use std::time::Duration;
+
 use lakegate::etl::TableOutcome;
 use lakegate::journal::LoadStatus;
-use mssql_fixture::engine::DatabaseOptions;
+use mssql_fixture::engine::{DatabaseOptions, Gate};
 use mssql_fixture::value::Value;
 use mssql_fixture::{Server, ServerOptions};
 
@@ -12,6 +14,15 @@ use crate::support::team::Team;
 pub(crate) struct Operations {
     pub(crate) team: Team,
     pub(crate) server: Server,
+}
+
+/// Waits until a statement has come to a gate.
+pub(crate) async fn reached(gate: Gate) -> Gate {
+    let waiting = tokio::task::spawn_blocking(move || {
+        assert!(gate.reached(Duration::from_secs(120)), "no statement came to the gate");
+        gate
+    });
+    waiting.await.unwrap()
 }
 
 impl Operations {

@@ -146,7 +146,7 @@ impl Session {
         if allowed { Ok(()) } else { Err(SqlError::known(3952).into()) }
     }
 
-    /// Makes sure that this session may write: waits for its turn, at most LOCK_TIMEOUT.
+    /// Makes sure that this session may write: waits for the writer before it, at most LOCK_TIMEOUT.
     pub(super) fn open_write(&mut self) -> Result<(), Halt> {
         if self.hold == Hold::Writing {
             return Ok(());
