@@ -127,6 +127,8 @@ impl Load {
             schema: attempt.snapshot().map(|snapshot| snapshot.schema()),
             partial,
             asked: Some(self.asked),
+            rows: None,
+            suspect: None,
         })
     }
 
@@ -134,6 +136,7 @@ impl Load {
         WritePlan {
             schema: Arc::clone(&reading.schema),
             key: self.key(reading),
+            folding: reading.folding.clone(),
             mode: self.definition.load.mode,
             reload: self.reload,
         }
@@ -187,6 +190,7 @@ impl Load {
                     attempt.reject(&rejects).await?;
                 }
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
+                Some(SourceEvent::Complete(range)) => writer.complete(range).await?,
                 Some(SourceEvent::Piece(_)) => return Err(self.broken("a piece of a load that is not whole")),
                 Some(SourceEvent::End(reading_end)) => end = Some(reading_end),
                 None => break,

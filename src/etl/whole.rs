@@ -56,7 +56,13 @@ impl WholeLoad<'_> {
         }
         let key = self.load.key(&reading);
         let schema = Arc::clone(&reading.schema);
-        let plan = WritePlan { schema, key: key.clone(), mode: LoadMode::Append, reload: false };
+        let plan = WritePlan {
+            schema,
+            key: key.clone(),
+            folding: reading.folding.clone(),
+            mode: LoadMode::Append,
+            reload: false,
+        };
         let mut making = Making { whole: self, table: attempt.making().await?, plan, open: None };
         let end = match making.fill(reading, figures).await {
             Ok(end) => end,
@@ -156,6 +162,7 @@ impl Making<'_> {
                         piece = Some(position);
                     }
                 }
+                Some(SourceEvent::Complete(range)) => self.open(LoadMode::Upsert).await?.writer.complete(range).await?,
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
                 Some(SourceEvent::End(reading_end)) => end = Some(reading_end),
                 None => break,

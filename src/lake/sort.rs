@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::config::SpillCompression;
 use datafusion::error::{DataFusionError, Result};
@@ -42,6 +43,14 @@ impl KeyOrder {
         });
         let ordering = LexOrdering::new(expressions.collect::<Vec<_>>())?;
         Some(Self { columns, ordering })
+    }
+
+    /// The key of each row, column by column, in the form keys compare by.
+    ///
+    /// # Errors
+    /// Never for the columns this order was made for.
+    pub(super) fn keys(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        Ok(self.columns.iter().map(|column| Arc::clone(rows.column(*column))).collect())
     }
 
     /// The positions of the columns.

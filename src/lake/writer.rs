@@ -19,7 +19,7 @@ use crate::lake::schema::{self, Conform, Evolution};
 use crate::lake::store::TablePlace;
 use crate::lake::writer::modes::Work;
 use crate::lake::{LakeError, Snapshot};
-use crate::model::{ChangeBatch, ChangeKind, LoadMode};
+use crate::model::{ChangeBatch, ChangeKind, KeyFolding, KeyRange, LoadMode};
 
 pub(super) use data_files::DataFiles;
 pub(super) use encoders::{Pipe, encode, unless_stopped};
@@ -31,6 +31,8 @@ pub struct WritePlan {
     pub schema: SchemaRef,
     /// Columns that name a row; empty where rows have no name.
     pub key: Vec<String>,
+    /// How the values of each column of the key are compared; empty where all compare by value.
+    pub folding: Vec<KeyFolding>,
     /// How the rows meet those that are there.
     pub mode: LoadMode,
     /// A load of everything anew: whatever the mode, the table's present files all go in the same commit, the
@@ -182,6 +184,15 @@ impl TableWriter {
             self.rows += change.rows.num_rows() as u64;
         }
         self.work.write(&self.conform, change).await
+    }
+
+    /// Takes note that all rows in a range came, or will come, as present or as changed.
+    ///
+    /// # Errors
+    /// When the table has no key.
+    pub async fn complete(&mut self, _range: KeyRange) -> Result<(), LakeError> {
+        let text = "what is present cannot be compared yet";
+        Err(LakeError::new(ErrorKind::Unsupported, text))
     }
 
     /// After the last batch: what an Upsert or Delete change would cost. Other modes rewrite nothing.

@@ -2,16 +2,20 @@
 
 pub mod change;
 pub mod column_type;
+pub mod content;
 pub mod file;
+pub mod folding;
 pub mod load;
 pub mod location;
 pub mod name;
 pub mod reject;
 pub mod wire;
 
-pub use change::{ChangeBatch, ChangeKind};
+pub use change::{ChangeBatch, ChangeKind, KeyRange};
 pub use column_type::ColumnType;
+pub use content::ContentHash;
 pub use file::{CarriedFile, FileStatus};
+pub use folding::KeyFolding;
 pub use load::LoadMode;
 pub use location::Location;
 pub use name::TableName;

@@ -5,15 +5,16 @@ pub mod mssql;
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 use crate::error::{Classify, ErrorKind};
-use crate::model::{CarriedFile, ChangeBatch, Reject};
+use crate::model::{CarriedFile, ChangeBatch, ContentHash, KeyFolding, KeyRange, Reject};
 
 /// What a table's chain of attempts knows when a reading begins.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Known {
     /// The position of the newest landed attempt; none before the first.
     pub position: Option<serde_json::Value>,
@@ -25,6 +26,36 @@ pub struct Known {
     pub partial: Option<serde_json::Value>,
     /// When the load was asked for: what a source has learned since, for another table, need not be asked again.
     pub asked: Option<std::time::Instant>,
+    /// The table's rows; none before the first load.
+    pub rows: Option<Arc<dyn KnownRows>>,
+    /// Ranges of keys that are to be read anew besides what changed, in the source's own words.
+    pub suspect: Option<serde_json::Value>,
+}
+
+/// The rows of a table in the lake, at the version the rest of [`Known`] tells of.
+#[async_trait]
+pub trait KnownRows: Send + Sync {
+    /// How many there are; none where a file does not say.
+    fn count(&self) -> Option<u64>;
+
+    /// How many of these rows' keys are there; each row is one of the key's columns in their order, and no key comes
+    /// twice.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    async fn present(&self, keys: &[RecordBatch]) -> Result<u64, SourceError>;
+
+    /// Number and hash of the rows in a range, in the columns of `schema` and their types, but for those whose keys are
+    /// among `left_out`.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    async fn content(
+        &self,
+        schema: &SchemaRef,
+        range: &KeyRange,
+        left_out: &[RecordBatch],
+    ) -> Result<ContentHash, SourceError>;
 }
 
 /// A place rows come from.
@@ -50,6 +81,8 @@ pub struct Reading {
     pub oldest_change: Option<chrono::DateTime<chrono::Utc>>,
     /// Columns that name a row, where the source knows them itself.
     pub key: Option<Vec<String>>,
+    /// How the values of each column of the key are compared; empty where all compare by value.
+    pub folding: Vec<KeyFolding>,
     /// Whether the rows are the whole table, in the place of all that is there; [`Whole`] says more.
     pub whole: Option<Whole>,
     /// What happens, in order. Nothing counts until the stream has ended without error, and its last
@@ -72,6 +105,8 @@ pub enum Whole {
 pub enum SourceEvent {
     /// Rows.
     Changes(ChangeBatch),
+    /// All rows in a range of keys came, be it before or after this, as present or as changed.
+    Complete(KeyRange),
     /// Rows that did not fit.
     Rejects(Vec<Reject>),
     /// In a whole reading: what came so far need not be read again, should the load be cut off after this. The value

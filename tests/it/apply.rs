@@ -124,7 +124,13 @@ impl Loaded {
 }
 
 fn plan(schema: SchemaRef, key: &[&str], mode: LoadMode) -> WritePlan {
-    WritePlan { schema, key: key.iter().map(|&column| column.to_owned()).collect(), mode, reload: false }
+    WritePlan {
+        schema,
+        key: key.iter().map(|&column| column.to_owned()).collect(),
+        folding: vec![],
+        mode,
+        reload: false,
+    }
 }
 
 fn rows(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {

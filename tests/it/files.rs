@@ -137,7 +137,7 @@ impl Landing {
                 }
                 SourceEvent::Rejects(more) => rejects.extend(more),
                 SourceEvent::Progress(bytes) => progress += bytes,
-                SourceEvent::Piece(_) => panic!("files have no pieces"),
+                SourceEvent::Piece(_) | SourceEvent::Complete(_) => panic!("files have no pieces"),
                 SourceEvent::End(end) => break end,
             }
         };
@@ -172,8 +172,7 @@ impl Landing {
             position: Some(end.position.clone()),
             files: Arc::new(files),
             schema: Some(Arc::clone(schema)),
-            partial: None,
-            asked: None,
+            ..Known::default()
         };
     }
 }

@@ -321,6 +321,6 @@ impl Source for FilesSource {
             threads: self.threads,
         };
         let events = ReceiverStream::new(reading::start(plan)).boxed();
-        Ok(Some(Reading { schema, total_bytes, oldest_change, key: None, whole: None, events }))
+        Ok(Some(Reading { schema, total_bytes, oldest_change, key: None, folding: Vec::new(), whole: None, events }))
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::config::Method;
 use crate::error::ErrorKind;
+use crate::model::KeyFolding;
 use crate::source::SourceError;
-use crate::source::mssql::collation::KeyFolding;
+use crate::source::mssql::collation::folding;
 use crate::source::mssql::column::{SourceColumn, SqlType};
 use crate::source::mssql::discover::{Database, Table};
 use crate::source::mssql::position::Way;
@@ -105,7 +106,7 @@ pub fn obstacle(database: &Database, table: &Table) -> Option<String> {
 fn unfoldable(table: &Table) -> Option<&SourceColumn> {
     let inexact = |column: &&SourceColumn| {
         matches!(column.sql_type, SqlType::Real | SqlType::Float | SqlType::Variant)
-            || KeyFolding::of(column) != KeyFolding::Exact
+            || folding(column) != KeyFolding::Exact
     };
     table.columns.iter().filter(|column| table.key.contains(&column.name)).find(inexact)
 }

@@ -5,7 +5,6 @@ pub mod change_tracking;
 pub mod collation;
 pub mod column;
 pub mod connect;
-pub mod content;
 pub mod decode;
 pub mod discover;
 pub mod doctor;
@@ -22,7 +21,6 @@ pub mod source;
 pub mod statements;
 pub mod whole;
 
-pub use collation::KeyFolding;
 pub use column::{ColumnOptions, ColumnPlan, ColumnProblem, SourceColumn, SqlType};
 pub use decode::{CellError, Pushed, RowDecoder};
 pub use key::{KeyColumn, KeyError};

@@ -289,7 +289,7 @@ fn reading(
     events: Events,
 ) -> Reading {
     let (schema, key) = (Arc::clone(&shape.schema), Some(shape.key_names()));
-    Reading { schema, total_bytes: None, oldest_change, key, whole, events }
+    Reading { schema, total_bytes: None, oldest_change, key, folding: Vec::new(), whole, events }
 }
 
 impl Reading {

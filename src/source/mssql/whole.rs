@@ -11,12 +11,11 @@ use tokio::task::JoinSet;
 
 use crate::config::{Isolation, SqlServerConnection};
 use crate::error::ErrorKind;
-use crate::model::{ChangeBatch, ChangeKind};
+use crate::model::{ChangeBatch, ChangeKind, ContentHash};
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
 use crate::source::mssql::change_tracking::{BATCH_BYTES, BATCH_ROWS};
 use crate::source::mssql::connect::Connections;
-use crate::source::mssql::content::ContentHash;
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::discover::text;
 use crate::source::mssql::output::Output;
@@ -263,7 +262,7 @@ impl Reader {
         let sql = statements::whole(&self.shape.table, &self.shape.plans);
         self.begin(session, snapshots).await?;
         let mut decoder = RowDecoder::new(&self.shape.plans);
-        let mut content = ContentHash::new(&self.shape.schema)?;
+        let mut content = ContentHash::new(&self.shape.schema).map_err(unmade)?;
         let mut rows = session.rows(&sql, "reading the table");
         while let Some(row) = rows.try_next().await? {
             let pushed = decoder.push(row).map_err(|cause| self.shape.cell(cause))?;
@@ -288,7 +287,7 @@ async fn hashed(decoder: &mut RowDecoder, content: &mut ContentHash, output: &Ou
     }
     let bytes = decoder.bytes() as u64;
     let rows = finish(decoder)?;
-    content.add(&rows)?;
+    content.add(&rows).map_err(unmade)?;
     output.send(SourceEvent::Changes(ChangeBatch { kind: ChangeKind::Append, rows, file: None })).await?;
     output.send(SourceEvent::Progress(bytes)).await
 }

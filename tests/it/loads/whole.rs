@@ -34,6 +34,7 @@ impl Source for Scripted {
             total_bytes: None,
             oldest_change: None,
             key: Some(vec!["id".to_owned()]),
+            folding: vec![],
             whole: Some(whole),
             events: futures::stream::iter(events).boxed(),
         }))

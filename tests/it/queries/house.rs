@@ -79,7 +79,13 @@ impl House {
         let handle = self.lake.table(&name);
         let lease = handle.lease("test", Duration::from_secs(30)).await.unwrap();
         let mut attempt = handle.begin(&lease).await.unwrap();
-        let plan = WritePlan { schema: Arc::clone(&schema), key: vec![], mode: LoadMode::Append, reload: false };
+        let plan = WritePlan {
+            schema: Arc::clone(&schema),
+            key: vec![],
+            folding: vec![],
+            mode: LoadMode::Append,
+            reload: false,
+        };
         let mut writer = attempt.writer(plan).unwrap();
         for batch in &batches {
             let rows = cast(batch, &schema);

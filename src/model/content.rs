@@ -4,13 +4,11 @@ use std::fmt;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 
-use crate::error::ErrorKind;
-use crate::source::SourceError;
-
 /// The sum of the rows' hashes, 128 bits of BLAKE3 each, and their number: equal for the same rows in another order.
-pub(super) struct ContentHash {
+pub struct ContentHash {
     converter: RowConverter,
     sum: u128,
     rows: u64,
@@ -21,23 +19,17 @@ impl ContentHash {
     ///
     /// # Errors
     /// When a column has a type that has no order.
-    pub(super) fn new(schema: &Schema) -> Result<Self, SourceError> {
+    pub fn new(schema: &Schema) -> Result<Self, ArrowError> {
         let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let converter = RowConverter::new(fields).map_err(|cause| {
-            SourceError::because(ErrorKind::Internal, "rows of this type cannot be compared", cause)
-        })?;
-        Ok(Self { converter, sum: 0, rows: 0 })
+        Ok(Self { converter: RowConverter::new(fields)?, sum: 0, rows: 0 })
     }
 
     /// Adds rows.
     ///
     /// # Errors
     /// When they have other columns.
-    pub(super) fn add(&mut self, rows: &RecordBatch) -> Result<(), SourceError> {
-        let converted = self
-            .converter
-            .convert_columns(rows.columns())
-            .map_err(|cause| SourceError::because(ErrorKind::Internal, "rows cannot be compared", cause))?;
+    pub fn add(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
+        let converted = self.converter.convert_columns(rows.columns())?;
         for row in &converted {
             let hash = blake3::hash(row.as_ref());
             let half = hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default();
@@ -45,6 +37,11 @@ impl ContentHash {
         }
         self.rows += rows.num_rows() as u64;
         Ok(())
+    }
+
+    /// How many rows were added.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 }
 
