@@ -97,7 +97,7 @@ pub(super) fn tables(common: &Common, connection: &str, shown: &Shown) -> Result
     })?;
     let choices: Vec<_> = tables
         .iter()
-        .map(|table| method::choose(&database, table, doctor::any_source(connection, &table.name).method))
+        .map(|table| method::choose(&database, table, doctor::any_source(connection, &table.name).method, None))
         .collect();
     let texts = |of: &dyn Fn(usize) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values((0..tables.len()).map(of)))
@@ -144,7 +144,7 @@ pub(super) fn add(common: &Common, arguments: &Add) -> Result<(), CliError> {
         let database = discover::database(&mut session).await?;
         let tables = discover::tables(&mut session, &database, Some(&source)).await?;
         let wanted = doctor::any_source(connection, &source).method;
-        tables.first().map(|table| method::choose(&database, table, wanted)).transpose()
+        tables.first().map(|table| method::choose(&database, table, wanted, None)).transpose()
     });
     let choice = choice.map_err(failed)?;
     let text = format!(

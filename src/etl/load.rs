@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{TableDefinition, TableSource};
 use crate::etl::definition::{self, DefinitionMark};
+use crate::etl::known::LakeRows;
 use crate::etl::rejects::RejectTally;
 use crate::etl::whole::WholeLoad;
 use crate::etl::{EtlError, OpenSource, Progress};
@@ -21,7 +22,7 @@ use crate::model::{CarriedFile, FileStatus, LoadMode};
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
 use crate::runtime::shutdown::Shutdown;
-use crate::source::{Known, Reading, ReadingEnd, SourceError, SourceEvent};
+use crate::source::{Known, KnownRows, Reading, ReadingEnd, SourceError, SourceEvent};
 
 /// Events read ahead of the writer, so that reading and writing overlap: batches are big, two are enough.
 const READ_AHEAD: usize = 2;
@@ -56,6 +57,8 @@ pub(super) struct Figures {
     pub(super) position: Option<serde_json::Value>,
     /// Why the load was put off, for people.
     pub(super) note: Option<String>,
+    /// Whether the source said of a range that all its rows came: rows may have to go though none was read.
+    pub(super) completed: bool,
 }
 
 impl Load {
@@ -101,13 +104,16 @@ impl Load {
                 return Err(error);
             }
         };
+        if end.unchanged {
+            writer.abort().await;
+            return Ok(LoadStatus::Unchanged);
+        }
         if let Some(note) = self.over_budget(&estimate, oldest_change) {
             writer.abort().await;
             figures.note = Some(note);
             return Ok(LoadStatus::Deferred);
         }
-        self.commit(attempt, writer, end, &mark, figures).await?;
-        Ok(LoadStatus::Committed)
+        self.commit(attempt, writer, end, &mark, figures).await
     }
 
     async fn known(&self, attempt: &Attempt) -> Result<Known, EtlError> {
@@ -127,9 +133,16 @@ impl Load {
             schema: attempt.snapshot().map(|snapshot| snapshot.schema()),
             partial,
             asked: Some(self.asked),
-            rows: None,
+            rows: self.rows(attempt),
             suspect: None,
         })
+    }
+
+    /// The table's rows, for a source that compares with them.
+    fn rows(&self, attempt: &Attempt) -> Option<Arc<dyn KnownRows>> {
+        let TableSource::SqlServer(_) = self.definition.source else { return None };
+        let snapshot = attempt.snapshot()?;
+        Some(Arc::new(LakeRows::new(Arc::clone(snapshot), self.lake.environment())))
     }
 
     fn plan(&self, reading: &Reading) -> WritePlan {
@@ -190,7 +203,10 @@ impl Load {
                     attempt.reject(&rejects).await?;
                 }
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
-                Some(SourceEvent::Complete(range)) => writer.complete(range).await?,
+                Some(SourceEvent::Complete(range)) => {
+                    figures.completed = true;
+                    writer.complete(&range)?;
+                }
                 Some(SourceEvent::Piece(_)) => return Err(self.broken("a piece of a load that is not whole")),
                 Some(SourceEvent::End(reading_end)) => end = Some(reading_end),
                 None => break,
@@ -233,7 +249,7 @@ impl Load {
         mut end: ReadingEnd,
         mark: &DefinitionMark,
         figures: &mut Figures,
-    ) -> Result<(), EtlError> {
+    ) -> Result<LoadStatus, EtlError> {
         let replaced = match self.replaced_data_files(&attempt, &end) {
             Ok(replaced) => replaced,
             Err(error) => {
@@ -258,6 +274,9 @@ impl Load {
         carry_renamed(&mut end.files, attempt.chain().files(), &staged.data_files_renamed);
         let (rows_written, bytes_written) = (staged.rows_written, staged.bytes_written);
         let position = Some(end.position.clone()).filter(|position| !position.is_null());
+        if staged.is_nothing() && end.files.is_empty() && self.is_known(&attempt, position.as_ref(), mark, figures) {
+            return Ok(LoadStatus::Unchanged);
+        }
         let facts = Facts {
             forgotten_files: self.forgotten(&attempt, &end.files),
             position: position.clone(),
@@ -271,13 +290,27 @@ impl Load {
         figures.version = Some(committed.version);
         figures.attempt = Some(committed.attempt);
         figures.position = position;
-        Ok(())
+        Ok(LoadStatus::Committed)
+    }
+
+    /// Whether a commit without rows would say nothing that the one before did not.
+    fn is_known(
+        &self,
+        attempt: &Attempt,
+        position: Option<&serde_json::Value>,
+        mark: &DefinitionMark,
+        figures: &Figures,
+    ) -> bool {
+        !self.reload
+            && figures.rejects.count() == 0
+            && attempt.chain().position() == position
+            && DefinitionMark::on(attempt.chain()).as_ref() == Some(mark)
     }
 
     /// Whether there is more to commit than what became of files: without rows to load or to take out the
     /// table must stay as it is, in mode `replace` above all.
     fn changes_rows(&self, attempt: &Attempt, end: &ReadingEnd, figures: &Figures) -> bool {
-        let rows_without_files = end.files.is_empty() && figures.rows_read > 0;
+        let rows_without_files = end.files.is_empty() && (figures.rows_read > 0 || figures.completed);
         attempt.snapshot().is_none()
             || self.reload
             || rows_without_files

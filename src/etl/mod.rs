@@ -7,6 +7,7 @@
 mod definition;
 mod error;
 mod group;
+mod known;
 mod load;
 mod progress;
 mod rejects;

@@ -140,13 +140,9 @@ impl Making<'_> {
             match event {
                 Some(SourceEvent::Changes(change)) => {
                     let mode = if change.kind == ChangeKind::Append { LoadMode::Append } else { LoadMode::Upsert };
-                    if self.open.as_ref().is_some_and(|open| open.mode != mode) {
-                        let all = piece.take().ok_or_else(|| load.broken("changes began in the middle of a piece"))?;
-                        self.keep(Some(all)).await?;
-                    }
-                    piece = None;
-                    figures.rows_read += change.rows.num_rows() as u64;
-                    self.open(mode).await?.writer.write(change).await?;
+                    let rows = change.rows.num_rows() as u64;
+                    self.open_for(mode, piece.take()).await?.writer.write(change).await?;
+                    figures.rows_read += rows;
                 }
                 Some(SourceEvent::Rejects(rejects)) => {
                     figures.rows_read += rejects.len() as u64;
@@ -162,7 +158,9 @@ impl Making<'_> {
                         piece = Some(position);
                     }
                 }
-                Some(SourceEvent::Complete(range)) => self.open(LoadMode::Upsert).await?.writer.complete(range).await?,
+                Some(SourceEvent::Complete(range)) => {
+                    self.open_for(LoadMode::Upsert, piece.take()).await?.writer.complete(&range)?;
+                }
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
                 Some(SourceEvent::End(reading_end)) => end = Some(reading_end),
                 None => break,
@@ -180,11 +178,20 @@ impl Making<'_> {
         Ok(end)
     }
 
+    /// The open attempt, when it is one of this mode; otherwise a new one, and what was gathered up to `piece` is kept.
+    async fn open_for(&mut self, mode: LoadMode, piece: Option<Value>) -> Result<&mut Open, EtlError> {
+        let mode = if self.plan.key.is_empty() { LoadMode::Append } else { mode };
+        if self.open.as_ref().is_some_and(|open| open.mode != mode) {
+            let all = piece.ok_or_else(|| self.whole.load.broken("changes began in the middle of a piece"))?;
+            self.keep(Some(all)).await?;
+        }
+        self.open(mode).await
+    }
+
     /// The open attempt, begun where there is none.
     async fn open(&mut self, mode: LoadMode) -> Result<&mut Open, EtlError> {
         if self.open.is_none() {
             let attempt = self.table.begin(self.whole.lease).await?;
-            let mode = if self.plan.key.is_empty() { LoadMode::Append } else { mode };
             let writer = attempt.writer(WritePlan { mode, ..self.plan.clone() })?;
             self.open = Some(Open { attempt, writer, mode, since: Instant::now() });
         }

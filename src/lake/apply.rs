@@ -2,10 +2,18 @@
 //!
 //! Changes are sorted and reduced to the last one of each key. The files whose bounds meet a changed key are
 //! written anew together with it, in runs of neighbours, so that ranges of keys stay narrow; all others stay.
+//!
+//! Rows that are merely present at the source are compared with the table first; what differs joins the changes, older
+//! than all of them.
 
 mod base;
+mod compare;
+mod differences;
+mod form;
 mod locate;
 mod neighbours;
+mod present;
+mod ranges;
 mod run;
 mod spool;
 
@@ -18,13 +26,16 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use deltalake::kernel::Add;
 
 use crate::error::ErrorKind;
+use crate::lake::apply::differences::Difference;
+use crate::lake::apply::form::nullable;
 use crate::lake::apply::locate::{Locator, Plan};
+use crate::lake::apply::present::Present;
 use crate::lake::apply::spool::Spool;
 use crate::lake::schema::{Conform, Evolution};
 use crate::lake::sort::KeyOrder;
 use crate::lake::writer::{DataFiles, Pipe, WritePlan, WriterPlace, unless_stopped};
 use crate::lake::{LakeError, RewriteEstimate, Snapshot};
-use crate::model::{ChangeBatch, ChangeKind, TableName};
+use crate::model::{ChangeBatch, ChangeKind, KeyRange, TableName};
 
 pub(super) use base::rewrite;
 
@@ -33,6 +44,9 @@ const REMOVES: &str = "__lakegate_removes";
 
 /// The column that puts later changes of one key first.
 const NEWEST_FIRST: &str = "__lakegate_newest_first";
+
+/// What is added to the number of a row that is older than any change: more than there can be changes.
+const OLDEST: i64 = i64::MIN / 2;
 
 /// Changes of one table by key, from the first batch to the new data files.
 pub(super) struct Apply {
@@ -44,6 +58,8 @@ pub(super) struct Apply {
     conform: Conform,
     target_file_size: u64,
     sequence: i64,
+    /// What is present, where there is something to compare it with.
+    present: Option<Present>,
     state: State,
 }
 
@@ -71,19 +87,30 @@ pub(super) struct Applied {
 
 impl Apply {
     /// Begins to take changes of `base`, sorted by `order`.
+    ///
+    /// # Errors
+    /// When the key cannot be compared.
     pub(super) fn begin(
         place: &WriterPlace,
         base: Option<Arc<Snapshot>>,
         plan: &WritePlan,
         evolution: &Evolution,
         order: KeyOrder,
-    ) -> Self {
+    ) -> Result<Self, LakeError> {
         let table = place.place.name().clone();
+        let present = match &base {
+            None => None,
+            Some(base) => {
+                let rest = (table.clone(), Arc::clone(&place.environment));
+                let columns = (evolution.schema.as_ref(), &order);
+                Some(Present::new(rest, Arc::clone(base), plan.key.clone(), columns, &plan.schema)?)
+            }
+        };
         let locator = Locator::new(base.as_deref(), &evolution.schema, &order, evolution.rewrite);
         let schema = change_schema(&evolution.schema);
         let rest = (table.clone(), Arc::clone(&place.environment), order.clone());
         let pipe = Pipe::start(&schema, move |changes, stop| unless_stopped(stop, spool::fill(rest, changes, locator)));
-        Self {
+        Ok(Self {
             conform: Conform::new(table.clone(), nullable(&evolution.schema)),
             table,
             environment: Arc::clone(&place.environment),
@@ -92,8 +119,9 @@ impl Apply {
             key: plan.key.clone(),
             target_file_size: place.target_file_size,
             sequence: 0,
+            present,
             state: State::Taking(pipe),
-        }
+        })
     }
 
     /// Takes changes.
@@ -101,20 +129,34 @@ impl Apply {
     /// # Errors
     /// `InvalidInput` when a key has no value or a row does not fit.
     pub(super) async fn write(&mut self, conform: &Conform, change: &ChangeBatch) -> Result<(), LakeError> {
-        let removes = change.kind == ChangeKind::Delete;
-        // What is removed has only a key, and so may lack what must have a value.
-        let rows = if removes { self.conform.rows(&change.rows)? } else { conform.rows(&change.rows)? };
+        let rows = match (change.kind, &self.present) {
+            // What is removed has only a key, and so may lack what must have a value.
+            (ChangeKind::Delete, _) => self.conform.rows(&change.rows)?,
+            (ChangeKind::PresentKeys, None) => return Ok(()),
+            (ChangeKind::PresentKeys, Some(present)) => present.keys().conform().rows(&change.rows)?,
+            _ => conform.rows(&change.rows)?,
+        };
         self.check_key(&rows)?;
-        let count = i64::try_from(rows.num_rows()).unwrap_or(i64::MAX);
-        let newest_first = Int64Array::from_iter_values((self.sequence..self.sequence + count).map(|place| -place));
-        self.sequence += count;
-        let removes = BooleanArray::from(vec![removes; rows.num_rows()]);
-        let schema = change_schema(rows.schema_ref());
-        let mut columns = rows.columns().to_vec();
-        columns.extend([Arc::new(newest_first) as ArrayRef, Arc::new(removes) as ArrayRef]);
-        let marked = RecordBatch::try_new(schema, columns).map_err(|cause| {
-            LakeError::because(ErrorKind::Internal, format!("cannot mark changes of table {}", self.table), cause)
-        })?;
+        let first = self.sequence;
+        self.sequence += i64::try_from(rows.num_rows()).unwrap_or(i64::MAX);
+        match (change.kind, &mut self.present) {
+            (ChangeKind::Present, Some(present)) => present.write_rows(&rows, first).await,
+            (ChangeKind::PresentKeys, Some(present)) => present.write_keys(&rows, first).await,
+            // Where nothing is, what is present is put there, unless something newer is known.
+            (ChangeKind::Present, None) => self.take(marked(&self.table, &rows, OLDEST + first, false)?).await,
+            (kind, _) => self.take(marked(&self.table, &rows, first, kind == ChangeKind::Delete)?).await,
+        }
+    }
+
+    /// Takes note that everything in a range came, or will come, as present or as changed.
+    ///
+    /// # Errors
+    /// When an end of the range is not one whole key.
+    pub(super) fn complete(&mut self, range: &KeyRange) -> Result<(), LakeError> {
+        self.present.as_mut().map_or(Ok(()), |present| present.complete(range))
+    }
+
+    async fn take(&mut self, marked: RecordBatch) -> Result<(), LakeError> {
         match &mut self.state {
             State::Taking(pipe) => pipe.write(marked).await,
             _ => {
@@ -125,14 +167,13 @@ impl Apply {
     }
 
     fn check_key(&self, rows: &RecordBatch) -> Result<(), LakeError> {
-        for place in self.order.columns() {
-            let column = rows.column(*place);
+        for key in &self.key {
+            let Some(column) = rows.column_by_name(key) else { continue };
             let Some(row) = (0..column.len()).find(|row| column.is_null(*row)) else { continue };
             let text = format!(
-                "table {}: key column `{}` is NULL in row {} of the change; a row without a key cannot be found again: \
-                 leave such rows out, or choose another key",
+                "table {}: key column `{key}` is NULL in row {} of the change; a row without a key cannot be found \
+                 again: leave such rows out, or choose another key",
                 self.table,
-                rows.schema_ref().field(*place).name(),
                 self.sequence + i64::try_from(row).unwrap_or(0) + 1
             );
             return Err(LakeError::new(ErrorKind::InvalidInput, text));
@@ -143,8 +184,16 @@ impl Apply {
     /// Ends the changes and finds what they would cost; may be called again.
     ///
     /// # Errors
-    /// What made sorting them fail, such as a full disk.
+    /// What made sorting or comparing them fail, such as a full disk.
     pub(super) async fn prepare(&mut self) -> Result<RewriteEstimate, LakeError> {
+        if let Some(present) = self.present.take()
+            && let Err(error) = self.compare(present).await
+        {
+            if let State::Taking(pipe) = std::mem::replace(&mut self.state, State::Failed) {
+                pipe.abort().await;
+            }
+            return Err(error);
+        }
         if let State::Taking(_) = self.state
             && let State::Taking(pipe) = std::mem::replace(&mut self.state, State::Failed)
         {
@@ -158,6 +207,20 @@ impl Apply {
         };
         let (files, rewrite_bytes) = ready.plan.cost();
         Ok(RewriteEstimate { change_bytes: ready.change_bytes, rewrite_bytes, files })
+    }
+
+    /// Adds to the changes what differs from what is present.
+    async fn compare(&mut self, present: Present) -> Result<(), LakeError> {
+        let mut differences = present.compare().await?;
+        while let Some(difference) = differences.next().await? {
+            let (rows, removes) = match difference {
+                Difference::Put(rows) => (rows, false),
+                Difference::Remove(rows) => (rows, true),
+            };
+            let rows = self.conform.rows(&rows)?;
+            self.take(marked(&self.table, &rows, OLDEST, removes)?).await?;
+        }
+        Ok(())
     }
 
     /// Writes the new data files.
@@ -185,6 +248,9 @@ impl Apply {
 
     /// Gives up.
     pub(super) async fn abort(self) {
+        if let Some(present) = self.present {
+            present.abort().await;
+        }
         if let State::Taking(pipe) = self.state {
             pipe.abort().await;
         }
@@ -199,7 +265,14 @@ fn change_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn nullable(schema: &Schema) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| Field::clone(field).with_nullable(true));
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+/// Changes with their age, the first of them the `first`, and whether they remove their keys.
+fn marked(table: &TableName, rows: &RecordBatch, first: i64, removes: bool) -> Result<RecordBatch, LakeError> {
+    let count = i64::try_from(rows.num_rows()).unwrap_or(i64::MAX);
+    let newest_first = Int64Array::from_iter_values((first..first + count).map(|place| -place));
+    let mut columns = rows.columns().to_vec();
+    columns.push(Arc::new(newest_first) as ArrayRef);
+    columns.push(Arc::new(BooleanArray::from(vec![removes; rows.num_rows()])));
+    RecordBatch::try_new(change_schema(rows.schema_ref()), columns).map_err(|cause| {
+        LakeError::because(ErrorKind::Internal, format!("cannot mark changes of table {table}"), cause)
+    })
 }

@@ -214,7 +214,7 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// The rows of the files at these places in the log, one file after the other, all columns.
+/// The rows of the files at these places in the log, one file after the other, in those columns that `wanted` names.
 ///
 /// # Errors
 /// When the table uses features a plain scan cannot read.
@@ -222,6 +222,7 @@ pub(super) fn read(
     pinned: &Pinned,
     environment: &Arc<RuntimeEnv>,
     places: &[usize],
+    wanted: &Schema,
 ) -> Result<SendableRecordBatchStream> {
     let columns = table_columns(&pinned.schema, pinned.partition_columns());
     let place = &pinned.place;
@@ -229,7 +230,8 @@ pub(super) fn read(
     let store = (Arc::clone(place.store()), environment.cache_manager.get_file_metadata_cache());
     let source = ParquetSource::new(columns.clone())
         .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store.0, store.1)));
-    let names = pinned.schema.fields().iter().map(|field| columns.table_schema().index_of(field.name()));
+    let stored = pinned.schema.fields().iter().filter(|field| wanted.index_of(field.name()).is_ok());
+    let names = stored.map(|field| columns.table_schema().index_of(field.name()));
     let config = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source))
         .with_file_group(FileGroup::new(group))
         .with_projection_indices(Some(names.collect::<std::result::Result<_, _>>()?))?

@@ -1,5 +1,8 @@
 //! Sorting and merging rows in bounded memory: what does not fit the pool goes to disk.
 
+mod folded;
+mod sorted_by;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +14,7 @@ use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet};
 use datafusion::physical_plan::sorts::sort::SortExec;
@@ -21,41 +24,79 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionConfig;
 use futures::stream;
 
+use crate::lake::sort::folded::Folded;
+use crate::model::KeyFolding;
+
+pub(super) use folded::fold;
+pub(super) use sorted_by::{Noted, SortedBy};
+
 /// Rows of a batch that comes out of a sort or a merge.
 const BATCH_ROWS: usize = 8192;
 
-/// In which order rows are sorted: by these columns, ascending, NULL first.
-///
-/// Keys compare by value here. Where a source compares otherwise (upper and lower case as one, blanks at the end
-/// left out), this is the place that will fold them first.
+/// In which order rows are sorted: by these columns, ascending, NULL first, each compared as its source does
+/// ([`KeyFolding`]).
 #[derive(Clone, Debug)]
 pub(super) struct KeyOrder {
     columns: Vec<usize>,
+    folding: Vec<KeyFolding>,
     ordering: LexOrdering,
 }
 
 impl KeyOrder {
-    /// The order of `columns` of `schema`; none when there is no column.
-    pub(super) fn new(schema: &Schema, columns: Vec<usize>) -> Option<Self> {
-        let expressions = columns.iter().map(|index| {
-            let column = Column::new(schema.field(*index).name(), *index);
-            PhysicalSortExpr::new_default(Arc::new(column))
+    /// The order of `columns` of `schema`, compared as `folding` says, by value where that says nothing; none when
+    /// there is no column.
+    pub(super) fn new(schema: &Schema, columns: Vec<usize>, folding: &[KeyFolding]) -> Option<Self> {
+        let folding: Vec<KeyFolding> = columns
+            .iter()
+            .enumerate()
+            .map(|(place, column)| {
+                let folding = folding.get(place).copied().unwrap_or(KeyFolding::Exact);
+                folded::applicable(folding, schema.field(*column).data_type())
+            })
+            .collect();
+        let expressions = columns.iter().zip(&folding).map(|(index, folding)| {
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(*index).name(), *index));
+            let expression = match folding {
+                KeyFolding::Exact => column,
+                folding => Arc::new(Folded { of: column, folding: *folding }),
+            };
+            PhysicalSortExpr::new_default(expression)
         });
         let ordering = LexOrdering::new(expressions.collect::<Vec<_>>())?;
-        Some(Self { columns, ordering })
+        Some(Self { columns, folding, ordering })
     }
 
     /// The key of each row, column by column, in the form keys compare by.
     ///
     /// # Errors
-    /// Never for the columns this order was made for.
+    /// When the folded values of one batch are more than their type can hold.
     pub(super) fn keys(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
-        Ok(self.columns.iter().map(|column| Arc::clone(rows.column(*column))).collect())
+        self.columns.iter().zip(&self.folding).map(|(column, folding)| fold(*folding, rows.column(*column))).collect()
+    }
+
+    /// The first column of the key of each row, in the form keys compare by.
+    ///
+    /// # Errors
+    /// As [`Self::keys`].
+    pub(super) fn first_key(&self, rows: &RecordBatch) -> Result<ArrayRef> {
+        let (column, folding) = self.columns.first().zip(self.folding.first()).unwrap_or((&0, &KeyFolding::Exact));
+        fold(*folding, rows.column(*column))
+    }
+
+    /// The same order of rows in which the columns, which stand in `from` now, stand as in `to`.
+    pub(super) fn over(&self, from: &Schema, to: &Schema) -> Option<Self> {
+        let places = self.columns.iter().map(|column| to.index_of(from.field(*column).name()).ok());
+        Self::new(to, places.collect::<Option<Vec<_>>>()?, &self.folding)
     }
 
     /// The positions of the columns.
     pub(super) fn columns(&self) -> &[usize] {
         &self.columns
+    }
+
+    /// How each of the columns is compared.
+    pub(super) fn folding(&self) -> &[KeyFolding] {
+        &self.folding
     }
 }
 

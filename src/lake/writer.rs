@@ -130,6 +130,11 @@ impl Staged {
         }
     }
 
+    /// Whether a commit of it would change neither rows nor columns.
+    pub fn is_nothing(&self) -> bool {
+        self.actions.is_empty() && self.create.is_none() && self.data_files_renamed.is_empty()
+    }
+
     pub(super) fn add(&mut self, adds: impl IntoIterator<Item = Add>) {
         for add in adds {
             self.bytes_written += u64::try_from(add.size).unwrap_or(0);
@@ -166,7 +171,7 @@ impl TableWriter {
                 return Err(LakeError::new(ErrorKind::InvalidInput, text));
             }
         }
-        let files = DataFiles::new(&place, &evolution.schema, &plan.key, !plan.key.is_empty())?;
+        let files = DataFiles::new(&place, &evolution.schema, &plan.key, &plan.folding)?;
         let conform = Conform::new(table, Arc::clone(&evolution.schema));
         let work = Work::begin(&place, &plan, &evolution, &files)?;
         Ok(Self { place, plan, evolution, conform, files, work, rows: 0 })
@@ -189,10 +194,9 @@ impl TableWriter {
     /// Takes note that all rows in a range came, or will come, as present or as changed.
     ///
     /// # Errors
-    /// When the table has no key.
-    pub async fn complete(&mut self, _range: KeyRange) -> Result<(), LakeError> {
-        let text = "what is present cannot be compared yet";
-        Err(LakeError::new(ErrorKind::Unsupported, text))
+    /// When the mode is not upsert, or an end of the range is not one whole key.
+    pub fn complete(&mut self, range: &KeyRange) -> Result<(), LakeError> {
+        self.work.complete(range)
     }
 
     /// After the last batch: what an Upsert or Delete change would cost. Other modes rewrite nothing.
@@ -240,7 +244,7 @@ impl TableWriter {
             let renamed = if everything || !self.evolution.rewrite || self.plan.mode == LoadMode::Upsert {
                 Vec::new()
             } else {
-                apply::rewrite(&self.place, snapshot, &self.conform, &self.plan.key, &self.files, &gone).await?
+                apply::rewrite(&self.place, snapshot, &self.conform, &self.files, &gone).await?
             };
             let rewritten: HashSet<usize> = renamed.iter().map(|(index, _)| *index).collect();
             let removed = |index: usize| {

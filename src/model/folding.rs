@@ -29,10 +29,15 @@ impl KeyFolding {
     /// Whether [`Self::fold`] tells exactly which texts are one key with this one.
     pub fn covers(self, text: &str) -> bool {
         match self {
-            Self::Exact | Self::TrimZeros | Self::TrimBlanks => true,
+            _ if self.covers_all() => true,
             Self::Letters | Self::LettersWithoutCase => text.bytes().all(plain_byte) || text.chars().all(is_simple),
-            Self::NotFoldable => false,
+            _ => false,
         }
+    }
+
+    /// Whether [`Self::covers`] holds for every text.
+    pub fn covers_all(self) -> bool {
+        matches!(self, Self::Exact | Self::TrimZeros | Self::TrimBlanks)
     }
 
     /// One text for all texts that are one key; the text itself where nothing can be folded.

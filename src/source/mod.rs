@@ -38,23 +38,24 @@ pub trait KnownRows: Send + Sync {
     /// How many there are; none where a file does not say.
     fn count(&self) -> Option<u64>;
 
-    /// How many of these rows' keys are there; each row is one of the key's columns in their order, and no key comes
-    /// twice.
+    /// How many of these keys are there, which compare as `folding` says (empty: by value). Each row is one of the
+    /// key's columns in their order; a key that comes twice counts once.
     ///
     /// # Errors
     /// When the table cannot be read.
-    async fn present(&self, keys: &[RecordBatch]) -> Result<u64, SourceError>;
+    async fn present(&self, keys: &[RecordBatch], folding: &[KeyFolding]) -> Result<u64, SourceError>;
 
     /// Number and hash of the rows in a range, in the columns of `schema` and their types, but for those whose keys are
-    /// among `left_out`.
+    /// among `left_out`. Keys compare as `folding` says (empty: by value).
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// When the table cannot be read, or a value of it does not fit the type in `schema`.
     async fn content(
         &self,
         schema: &SchemaRef,
         range: &KeyRange,
         left_out: &[RecordBatch],
+        folding: &[KeyFolding],
     ) -> Result<ContentHash, SourceError>;
 }
 
@@ -105,7 +106,8 @@ pub enum Whole {
 pub enum SourceEvent {
     /// Rows.
     Changes(ChangeBatch),
-    /// All rows in a range of keys came, be it before or after this, as present or as changed.
+    /// All rows in a range of keys come, be it before or after this, as present or as changed. A row that did not fit
+    /// has to come too, by its key at least: it would be removed otherwise.
     Complete(KeyRange),
     /// Rows that did not fit.
     Rejects(Vec<Reject>),
@@ -125,7 +127,7 @@ pub struct ReadingEnd {
     pub position: serde_json::Value,
     /// The files of this reading. [`ChangeBatch::file`] is an index into this list.
     pub files: Vec<CarriedFile>,
-    /// In a whole reading: the rows are those the table has already, so nothing need be written.
+    /// The table has it all already: nothing is written and nothing is committed, not even the position.
     pub unchanged: bool,
     /// Files whose rows this reading takes out of the table (mode `mirror`): paths of [`Known::files`].
     pub replaced_files: Vec<String>,

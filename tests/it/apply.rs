@@ -1,6 +1,7 @@
 //! How data lies in the lake: writing in every mode, changes by key, columns that change, reading by safe bounds.
 
 mod columns;
+mod folded;
 mod model;
 mod modes;
 mod reading;

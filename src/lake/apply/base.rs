@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::chain_text;
 use crate::lake::apply::locate::RunFile;
 use crate::lake::schema::Conform;
-use crate::lake::sort::{KeyOrder, adapt, sort};
+use crate::lake::sort::{KeyOrder, SortedBy, adapt, sort};
 use crate::lake::writer::{DataFiles, WriterPlace, encode};
 use crate::lake::{LakeError, Snapshot, scan};
 
@@ -34,9 +34,9 @@ impl Base {
     }
 
     /// The rows of files one after the other, in the order they stand in.
-    fn read(&self, places: &[usize]) -> Result<SendableRecordBatchStream, LakeError> {
+    pub(super) fn read(&self, places: &[usize]) -> Result<SendableRecordBatchStream, LakeError> {
         let what = || format!("cannot read the data files of table {}", self.snapshot.place().name());
-        let rows = scan::read(self.snapshot.pinned(), &self.environment, places)
+        let rows = scan::read(self.snapshot.pinned(), &self.environment, places, self.conform.schema())
             .map_err(|cause| LakeError::rows(what(), cause))?;
         let conform = self.conform.clone();
         let conformed = rows.map(move |rows| conform.rows(&rows?).map_err(|error| external(&error)));
@@ -52,7 +52,7 @@ impl Base {
         order: &KeyOrder,
     ) -> Result<Vec<SendableRecordBatchStream>, LakeError> {
         let places: HashSet<usize> = files.iter().map(|file| file.place).collect();
-        let sorted = self.sorted_files(&places, key);
+        let sorted = self.sorted_files(&places, &SortedBy::new(key, order.folding()));
         let (ready, unready): (Vec<&RunFile>, Vec<&RunFile>) =
             files.iter().partition(|file| sorted.contains(&file.place));
         let (chains, unready) = chains(&ready, unready.iter().map(|file| file.place).collect());
@@ -68,13 +68,13 @@ impl Base {
         Ok(streams)
     }
 
-    /// Which of these files the log says are sorted by the key.
-    fn sorted_files(&self, places: &HashSet<usize>, key: &[String]) -> HashSet<usize> {
+    /// Which of these files the log says are sorted so.
+    fn sorted_files(&self, places: &HashSet<usize>, sorted_by: &SortedBy) -> HashSet<usize> {
         let views = self.snapshot.pinned().eager.log_data();
         let is_sorted = |place: usize, view: deltalake::kernel::LogicalFileView| {
             #[expect(deprecated, reason = "no other call shows a file's tags")]
             let add = view.add_action();
-            DataFiles::is_sorted(add.tags.as_ref(), key).then_some(place)
+            sorted_by.is_stated(add.tags.as_ref()).then_some(place)
         };
         let wanted = views.iter().enumerate().filter(|(place, _)| places.contains(place));
         wanted.filter_map(|(place, view)| is_sorted(place, view)).collect()
@@ -114,19 +114,18 @@ pub(crate) async fn rewrite(
     place: &WriterPlace,
     snapshot: &Arc<Snapshot>,
     conform: &Conform,
-    key: &[String],
     files: &DataFiles,
     gone: &HashSet<usize>,
 ) -> Result<Vec<(usize, Vec<Add>)>, LakeError> {
     let base = Base::new(Arc::clone(snapshot), Arc::clone(&place.environment), conform.clone());
     let kept: HashSet<usize> = (0..snapshot.files()).filter(|index| !gone.contains(index)).collect();
-    let sorted = base.sorted_files(&kept, key);
+    let sorted = files.sorted_by().map(|by| base.sorted_files(&kept, by)).unwrap_or_default();
     let mut rewritten = Vec::new();
     for index in 0..snapshot.files() {
         if !kept.contains(&index) {
             continue;
         }
-        let open = if sorted.contains(&index) && !key.is_empty() { files.begin() } else { files.unsorted().begin() };
+        let open = if sorted.contains(&index) { files.begin() } else { files.unsorted().begin() };
         let table = snapshot.place().name().clone();
         let what = move |cause| LakeError::rows(format!("cannot rewrite a data file of table {table}"), cause);
         let rows = base.read(&[index])?.map_err(what).boxed();

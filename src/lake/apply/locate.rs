@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Field, Schema};
 use arrow::error::ArrowError;
 use arrow::row::{OwnedRow, RowConverter, Rows, SortField};
 use datafusion::common::Column;
@@ -13,7 +13,8 @@ use datafusion::physical_optimizer::pruning::PruningStatistics;
 use crate::lake::Snapshot;
 use crate::lake::apply::spool::{locate_end, removes};
 use crate::lake::bounds::SafeBounds;
-use crate::lake::sort::KeyOrder;
+use crate::lake::sort::{KeyOrder, SortedBy};
+use crate::model::KeyFolding;
 
 /// A data file below this size is written anew for keys above it instead of being left alone: many loads of a few
 /// rows then do not make many files.
@@ -27,7 +28,7 @@ type Bounds = (OwnedRow, OwnedRow);
 
 /// Meets sorted changes with the bounds of data files.
 pub(super) struct Locator {
-    columns: Vec<usize>,
+    order: KeyOrder,
     converters: Vec<RowConverter>,
     /// Files with bounds of the first key column, by their lower bound.
     files: Vec<Located>,
@@ -85,15 +86,14 @@ impl Plan {
 impl Locator {
     /// Over the files of `base`; `everything` when all of them have to be written anew anyhow.
     pub(super) fn new(base: Option<&Snapshot>, schema: &Schema, order: &KeyOrder, everything: bool) -> Self {
-        let columns = order.columns().to_vec();
-        let fields: Vec<_> = columns.iter().map(|column| schema.field(*column)).collect();
+        let fields: Vec<_> = order.columns().iter().map(|column| schema.field(*column)).collect();
         // A key of a type that has no row form was refused before.
         let converters: Vec<RowConverter> = fields
             .iter()
             .filter_map(|field| RowConverter::new(vec![SortField::new(field.data_type().clone())]).ok())
             .collect();
         let mut locator = Self {
-            columns,
+            order: order.clone(),
             converters,
             files: Vec::new(),
             reach: Vec::new(),
@@ -110,11 +110,19 @@ impl Locator {
         let bounds: Vec<Vec<Option<Bounds>>> = fields
             .iter()
             .zip(&locator.converters)
-            .map(|(field, converter)| {
-                let column = Column::from_name(field.name());
-                let ends = (known.min_values(&column), known.max_values(&column));
-                let comparable = |ends: Option<ArrayRef>| cast(&ends?, field.data_type()).ok();
-                let found = comparable(ends.0).zip(comparable(ends.1));
+            .enumerate()
+            .map(|(place, (field, converter))| {
+                let ends = match order.folding().get(place) {
+                    Some(KeyFolding::Exact) | None => {
+                        let column = Column::from_name(field.name());
+                        known.min_values(&column).zip(known.max_values(&column))
+                    }
+                    // The log's own bounds are of values as they are, which is another order.
+                    Some(_) if place == 0 => folded_bounds(base, &fields, order),
+                    Some(_) => None,
+                };
+                let comparable = |ends: ArrayRef| cast(&ends, field.data_type()).ok();
+                let found = ends.and_then(|(min, max)| comparable(min).zip(comparable(max)));
                 found.and_then(|ends| pairs(converter, &ends).ok()).unwrap_or_default()
             })
             .collect();
@@ -149,11 +157,8 @@ impl Locator {
         if count == 0 || !self.boundless.is_empty() {
             return Ok(());
         }
-        let keys = self
-            .columns
-            .iter()
-            .zip(&self.converters)
-            .map(|(column, converter)| converter.convert_columns(&[Arc::clone(changes.column(*column))]));
+        let keys = self.order.keys(changes)?;
+        let keys = keys.into_iter().zip(&self.converters).map(|(key, converter)| converter.convert_columns(&[key]));
         let keys = keys.collect::<Result<Vec<Rows>, _>>()?;
         let Some(first) = keys.first() else { return Ok(()) };
         let (least, greatest) = (first.row(0), first.row(count - 1));
@@ -180,6 +185,33 @@ impl Locator {
             Some(file) => self.files[*file].touched = true,
             None => self.beyond = true,
         }
+    }
+
+    /// Takes keys whose first column lies between two ends, the ends included.
+    pub(super) fn see_range(&mut self, least: Option<&OwnedRow>, greatest: Option<&OwnedRow>) {
+        self.any = true;
+        for file in &mut self.files {
+            let below = least.is_some_and(|least| file.first.1 < *least);
+            let above = greatest.is_some_and(|greatest| file.first.0 > *greatest);
+            file.touched |= !below && !above;
+        }
+    }
+
+    /// Takes keys by their first column, sorted.
+    pub(super) fn see_first(&mut self, keys: &[OwnedRow]) {
+        self.any |= !keys.is_empty();
+        for file in &mut self.files {
+            let start = keys.partition_point(|key| *key < file.first.0);
+            file.touched |= keys.get(start).is_some_and(|key| *key <= file.first.1);
+        }
+    }
+
+    /// The files that the keys may stand in, by their lower bound.
+    pub(super) fn met(self) -> Vec<RunFile> {
+        let all = self.any && !self.boundless.is_empty();
+        let met = self.files.into_iter().filter(|file| all || file.touched).map(Located::into_run);
+        let boundless = self.boundless.into_iter().filter(|_| all).map(|place| RunFile { place, bounds: None });
+        met.chain(boundless).collect()
     }
 
     /// What is written anew for changes of so many bytes.
@@ -268,6 +300,19 @@ impl Located {
     fn into_run(self) -> RunFile {
         RunFile { place: self.place, bounds: Some(self.first) }
     }
+}
+
+/// The bounds of the first column of the key in each file, folded, as the files' own entries in the log tell.
+fn folded_bounds(base: &Snapshot, fields: &[&Field], order: &KeyOrder) -> Option<(ArrayRef, ArrayRef)> {
+    let key: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+    let sorted_by = SortedBy::new(&key, order.folding());
+    let views = base.pinned().eager.log_data();
+    let tags = views.iter().map(|view| {
+        #[expect(deprecated, reason = "no other call shows a file's tags")]
+        let add = view.add_action();
+        add.tags
+    });
+    sorted_by.bounds(fields.first()?.data_type(), tags)
 }
 
 fn pairs(converter: &RowConverter, (min, max): &(ArrayRef, ArrayRef)) -> Result<Vec<Option<Bounds>>, ArrowError> {

@@ -6,16 +6,18 @@ use arrow::compute::concat;
 use arrow::compute::kernels::cmp::eq;
 use arrow::error::ArrowError;
 
-/// Compares each row's key with the one before. A key with NULL in it is like no other.
+use crate::lake::sort::KeyOrder;
+
+/// Compares each row's key with the one before, as the keys' order does. A key with NULL in it is like no other.
 pub(super) struct Neighbours {
-    columns: Vec<usize>,
+    order: KeyOrder,
     last: Option<Vec<ArrayRef>>,
 }
 
 impl Neighbours {
-    /// Compares the columns at these positions.
-    pub(super) fn new(columns: &[usize]) -> Self {
-        Self { columns: columns.to_vec(), last: None }
+    /// Compares keys as `order` does.
+    pub(super) fn new(order: &KeyOrder) -> Self {
+        Self { order: order.clone(), last: None }
     }
 
     /// For each row whether its key is that of the row before; a stream's first row has none before it.
@@ -24,9 +26,9 @@ impl Neighbours {
         if count == 0 {
             return Ok(BooleanBuffer::new_unset(0));
         }
+        let keys = self.order.keys(rows)?;
         let mut same = BooleanBuffer::new_set(count);
-        for (position, column) in self.columns.iter().enumerate() {
-            let column = rows.column(*column);
+        for (position, column) in keys.iter().enumerate() {
             let before = match &self.last {
                 Some(last) => concat(&[last[position].as_ref(), &column.slice(0, count - 1)])?,
                 None => concat(&[&column.slice(0, 1), &column.slice(0, count - 1)])?,
@@ -41,11 +43,8 @@ impl Neighbours {
             rest.append_buffer(&same.slice(1, count - 1));
             same = rest.finish();
         }
-        let last = self.columns.iter().map(|column| {
-            let column = rows.column(*column);
-            // A copy: a slice would keep the whole batch.
-            concat(&[&column.slice(count - 1, 1)])
-        });
+        // A copy: a slice would keep the whole batch.
+        let last = keys.iter().map(|column| concat(&[&column.slice(count - 1, 1)]));
         self.last = Some(last.collect::<Result<_, _>>()?);
         Ok(same)
     }
@@ -58,6 +57,7 @@ mod tests {
     use arrow::array::{Int32Array, StringArray};
 
     use super::*;
+    use crate::model::KeyFolding;
 
     fn batch(keys: &[(Option<i32>, &str)]) -> RecordBatch {
         let numbers: Int32Array = keys.iter().map(|(number, _)| *number).collect();
@@ -68,10 +68,22 @@ mod tests {
 
     #[test]
     fn the_key_before_is_remembered_across_batches_and_null_is_like_nothing() {
-        let mut neighbours = Neighbours::new(&[0, 1]);
+        let order = KeyOrder::new(&batch(&[]).schema(), vec![0, 1], &[]).unwrap();
+        let mut neighbours = Neighbours::new(&order);
         let first = neighbours.same_as_before(&batch(&[(None, "a"), (None, "a"), (Some(1), "a"), (Some(1), "a")]));
         assert_eq!(first.unwrap().iter().collect::<Vec<_>>(), [false, false, false, true]);
         let second = neighbours.same_as_before(&batch(&[(Some(1), "a"), (Some(1), "b"), (Some(2), "b")]));
         assert_eq!(second.unwrap().iter().collect::<Vec<_>>(), [true, false, false]);
+    }
+
+    #[test]
+    fn keys_are_the_same_as_they_compare_and_not_as_they_are_written() {
+        let folding = [KeyFolding::Exact, KeyFolding::LettersWithoutCase];
+        let order = KeyOrder::new(&batch(&[]).schema(), vec![0, 1], &folding).unwrap();
+        let mut neighbours = Neighbours::new(&order);
+        let first = neighbours.same_as_before(&batch(&[(Some(1), "ab"), (Some(1), "AB "), (Some(1), "áb")]));
+        assert_eq!(first.unwrap().iter().collect::<Vec<_>>(), [false, true, false]);
+        let second = neighbours.same_as_before(&batch(&[(Some(1), "ÁB"), (Some(2), "Áb")]));
+        assert_eq!(second.unwrap().iter().collect::<Vec<_>>(), [true, false]);
     }
 }

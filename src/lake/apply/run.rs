@@ -45,9 +45,8 @@ pub(super) struct Runner {
 impl Runner {
     /// Writes all runs, one after the other.
     pub(super) async fn apply(self, spool: Spool, plan: Plan, rows: u64) -> Result<Applied, LakeError> {
-        let first_key = self.order.columns().first().copied().unwrap_or(0);
         let schema = Arc::clone(spool.schema());
-        let cursor = spool.open(first_key).map_err(|cause| self.error(cause.into()))?;
+        let cursor = spool.open(&self.order).map_err(|cause| self.error(cause.into()))?;
         let cursor = Arc::new(Mutex::new(cursor));
         let mut applied = Applied { adds: Vec::new(), removed: HashSet::new(), rows };
         for run in plan.runs {
@@ -69,7 +68,7 @@ impl Runner {
         }
         // Of equal keys the changes' stream comes first; what was there before is then left out.
         let merged = merge(&self.environment, &self.order, &marked, streams).map_err(|cause| self.error(cause))?;
-        let mut latest = Latest { neighbours: Neighbours::new(self.order.columns()), after_change: false };
+        let mut latest = Latest { neighbours: Neighbours::new(&self.order), after_change: false };
         let declared = self.files.schema();
         let rows = merged.map(move |rows| Ok(latest.keep(&rows?, &declared)?));
         let table = self.table.clone();

@@ -22,7 +22,7 @@ use futures::StreamExt;
 use crate::lake::LakeError;
 use crate::lake::apply::locate::Locator;
 use crate::lake::apply::neighbours::Neighbours;
-use crate::lake::sort::{KeyOrder, sort};
+use crate::lake::sort::{KeyOrder, adapt, sort};
 use crate::model::TableName;
 
 /// Sorted changes on disk; the file goes when this does.
@@ -43,10 +43,10 @@ pub(super) async fn fill(
     let schema = changes.schema();
     let mut columns = order.columns().to_vec();
     columns.push(schema.fields().len() - 2);
-    let by_age = KeyOrder::new(&schema, columns).unwrap_or_else(|| order.clone());
+    let by_age = KeyOrder::new(&schema, columns, order.folding()).unwrap_or_else(|| order.clone());
     let mut sorted = sort(&environment, &by_age, changes).map_err(failed)?;
     let mut writer = Writer::create(&environment, schema).map_err(failed)?;
-    let mut neighbours = Neighbours::new(order.columns());
+    let mut neighbours = Neighbours::new(&order);
     while let Some(batch) = sorted.next().await {
         let batch = batch.map_err(failed)?;
         let newest = keep_first(&mut neighbours, &batch).map_err(|cause| failed(cause.into()))?;
@@ -112,12 +112,24 @@ impl Spool {
         &self.schema
     }
 
-    /// Reads the changes from the first key on.
-    pub(super) fn open(self, first_key: usize) -> Result<Cursor, ArrowError> {
+    /// The changes, all of them.
+    pub(super) fn stream(self) -> Result<SendableRecordBatchStream, ArrowError> {
         let reader = StreamReader::try_new_buffered(File::open(path(self.file.as_ref())?)?, None)?;
+        let schema = Arc::clone(&self.schema);
+        let batches = futures::stream::unfold((reader, self), |(mut reader, spool)| async move {
+            let next = reader.next()?;
+            Some((next.map_err(DataFusionError::from), (reader, spool)))
+        });
+        Ok(adapt(&schema, batches))
+    }
+
+    /// Reads the changes, which are sorted by `order`, from the first key on.
+    pub(super) fn open(self, order: &KeyOrder) -> Result<Cursor, ArrowError> {
+        let reader = StreamReader::try_new_buffered(File::open(path(self.file.as_ref())?)?, None)?;
+        let first_key = order.columns().first().copied().unwrap_or(0);
         let kind = self.schema.field(first_key).data_type().clone();
         let converter = RowConverter::new(vec![SortField::new(kind)])?;
-        Ok(Cursor { reader, left: None, converter, first_key, _spool: self })
+        Ok(Cursor { reader, left: None, converter, order: order.clone(), _spool: self })
     }
 }
 
@@ -135,7 +147,7 @@ pub(super) struct Cursor {
     reader: StreamReader<BufReader<File>>,
     left: Option<RecordBatch>,
     converter: RowConverter,
-    first_key: usize,
+    order: KeyOrder,
     _spool: Spool,
 }
 
@@ -144,7 +156,7 @@ impl Cursor {
     pub(super) fn next(&mut self, upto: Option<&OwnedRow>) -> Result<Option<RecordBatch>, ArrowError> {
         let Some(batch) = self.left.take().map(Ok).or_else(|| self.reader.next()).transpose()? else { return Ok(None) };
         let Some(upto) = upto else { return Ok(Some(batch)) };
-        let keys = self.converter.convert_columns(&[Arc::clone(batch.column(self.first_key))])?;
+        let keys = self.converter.convert_columns(&[self.order.first_key(&batch)?])?;
         let within = locate_end(keys.num_rows(), |row| keys.row(row) <= upto.row());
         if within < batch.num_rows() {
             self.left = Some(batch.slice(within, batch.num_rows() - within));

@@ -18,9 +18,10 @@ use serde_json::value::RawValue;
 use crate::error::ErrorKind;
 use crate::lake::LakeError;
 use crate::lake::schema::{quote, statistics_columns};
+use crate::lake::sort::{Noted, SortedBy};
 use crate::lake::writer::WriterPlace;
 use crate::lake::writer::recorded::RecordedStore;
-use crate::model::TableName;
+use crate::model::{KeyFolding, TableName};
 
 /// Rows of a row group: few enough to prune by and to hold in memory, enough to compress well.
 const ROW_GROUP_ROWS: usize = 262_144;
@@ -45,9 +46,6 @@ const DICTIONARY_BYTES: usize = 128 << 10;
 /// Zstd level: higher ones cost twice the time for a few percent of size.
 const ZSTD_LEVEL: i32 = 1;
 
-/// In a file's entry in the log: the columns its rows are sorted by, as a JSON list.
-const TAG_SORTED_BY: &str = "lakegate.sortedBy";
-
 /// Makes the data files of one attempt. Clones share the store, the budget for uploads and what was written.
 #[derive(Clone)]
 pub(crate) struct DataFiles {
@@ -56,11 +54,14 @@ pub(crate) struct DataFiles {
     store: Arc<RecordedStore>,
     config: WriterConfig,
     statistics: Arc<Vec<String>>,
-    sorted_by: Option<String>,
+    sorted_by: Option<SortedBy>,
+    /// Rows between two places where a file may end.
+    look: usize,
 }
 
 impl DataFiles {
-    /// Data files with the columns `schema`; `sorted_by` are the columns their rows will be sorted by, if any.
+    /// Data files with the columns `schema`, whose rows will be sorted by `key`, compared as `folding` says, if there is
+    /// one.
     ///
     /// # Errors
     /// Where the compression level is not known.
@@ -68,7 +69,7 @@ impl DataFiles {
         place: &WriterPlace,
         schema: &SchemaRef,
         key: &[String],
-        sorted: bool,
+        folding: &[KeyFolding],
     ) -> Result<Self, LakeError> {
         let table = place.place.name().clone();
         let statistics = statistics_columns(schema, key);
@@ -79,18 +80,19 @@ impl DataFiles {
             HashMap::from([("delta.dataSkippingNumIndexedCols".to_owned(), Some("0".to_owned()))]),
         );
         let look = (place.target_file_size / BYTES_A_ROW).clamp(FEWEST_ROWS_A_LOOK, MOST_ROWS_A_LOOK);
+        let look = usize::try_from(look).unwrap_or(usize::MAX);
         let quoted: Vec<String> = statistics.iter().map(|column| quote(column)).collect();
         let config = WriterConfig::new(
             Arc::clone(schema),
             partitions.to_vec(),
             Some(properties(&table, schema, key)?),
             NonZeroU64::new(place.target_file_size),
-            usize::try_from(look).ok(),
+            Some(look),
             count,
             Some(quoted).filter(|columns| !columns.is_empty()),
         );
         let store = RecordedStore::new(Arc::clone(place.place.store()), place.place.path().clone());
-        let sorted_by = if sorted { serde_json::to_string(key).ok() } else { None };
+        let sorted_by = (!key.is_empty()).then(|| SortedBy::of(schema, key, folding));
         Ok(Self {
             table,
             schema: Arc::clone(schema),
@@ -98,13 +100,17 @@ impl DataFiles {
             config,
             statistics: Arc::new(statistics),
             sorted_by,
+            look,
         })
     }
 
     /// One run of data files: each is full before the next begins.
     pub(crate) fn begin(&self) -> OpenFiles {
         let store: ObjectStoreRef = Arc::clone(&self.store) as ObjectStoreRef;
-        OpenFiles { writer: DeltaWriter::new(store, self.config.clone()), files: self.clone() }
+        // In a partitioned table files are not written one after the other.
+        let sorted_by = self.sorted_by.as_ref().filter(|_| self.config.file_schema() == self.schema);
+        let noted = sorted_by.and_then(|sorted_by| Noted::begin(sorted_by, &self.schema, self.look));
+        OpenFiles { writer: DeltaWriter::new(store, self.config.clone()), files: self.clone(), noted }
     }
 
     /// The columns of rows to be written.
@@ -122,23 +128,23 @@ impl DataFiles {
         self.store.discard().await;
     }
 
-    /// Whether the log says a file's rows are sorted by `key`.
-    pub(crate) fn is_sorted(tags: Option<&HashMap<String, Option<String>>>, key: &[String]) -> bool {
-        let stated = tags.and_then(|tags| tags.get(TAG_SORTED_BY)?.as_deref());
-        stated.is_some_and(|stated| serde_json::from_str::<Vec<String>>(stated).is_ok_and(|by| by == key))
+    /// The order the rows are to be in; none where they have none.
+    pub(crate) fn sorted_by(&self) -> Option<&SortedBy> {
+        self.sorted_by.as_ref()
     }
 
     fn error(&self, cause: deltalake::DeltaTableError) -> LakeError {
         LakeError::delta(format!("cannot write a data file of table {}", self.table), cause)
     }
 
-    fn complete(&self, mut add: Add) -> Add {
-        add.stats = add.stats.and_then(|stats| self.only_listed(&stats));
-        if let Some(sorted_by) = &self.sorted_by {
-            let tag = (TAG_SORTED_BY.to_owned(), Some(sorted_by.clone()));
-            add.tags.get_or_insert_with(HashMap::new).extend([tag]);
+    fn complete(&self, mut adds: Vec<Add>, noted: Option<Noted>) -> Vec<Add> {
+        for add in &mut adds {
+            add.stats = add.stats.take().and_then(|stats| self.only_listed(&stats));
         }
-        add
+        if let Some(sorted_by) = &self.sorted_by {
+            sorted_by.state(&mut adds, noted);
+        }
+        adds
     }
 
     /// The writer finds a column by the last part of its path, so a nested field of the same name would get
@@ -171,18 +177,22 @@ impl DataFiles {
 pub(crate) struct OpenFiles {
     writer: DeltaWriter,
     files: DataFiles,
+    noted: Option<Noted>,
 }
 
 impl OpenFiles {
     /// Encodes rows; a full file is uploaded meanwhile.
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
+        if let Some(noted) = &mut self.noted {
+            noted.take(rows);
+        }
         self.writer.write(rows).await.map_err(|cause| self.files.error(cause))
     }
 
     /// Completes the last file; the files are durable but no version names them yet.
     pub(crate) async fn close(self) -> Result<Vec<Add>, LakeError> {
         let adds = self.writer.close().await.map_err(|cause| self.files.error(cause))?;
-        Ok(adds.into_iter().map(|add| self.files.complete(add)).collect())
+        Ok(self.files.complete(adds, self.noted))
     }
 
     /// Gives up; complete files stay until they are discarded.

@@ -14,7 +14,7 @@ use crate::lake::sort::{KeyOrder, sort};
 use crate::lake::writer::data_files::DataFiles;
 use crate::lake::writer::encoders::{Encoders, Pipe, encode};
 use crate::lake::writer::{RewriteEstimate, WritePlan, WriterPlace};
-use crate::model::{ChangeBatch, LoadMode};
+use crate::model::{ChangeBatch, ChangeKind, KeyRange, LoadMode};
 
 /// The tasks that take rows.
 pub(super) enum Work {
@@ -53,7 +53,7 @@ impl Work {
         match (plan.mode, order) {
             (LoadMode::Upsert, Some(order)) => {
                 let base = place.snapshot.clone().filter(|_| !plan.reload);
-                Ok(Self::Keyed(Box::new(Apply::begin(place, base, plan, evolution, order))))
+                Ok(Self::Keyed(Box::new(Apply::begin(place, base, plan, evolution, order)?)))
             }
             (LoadMode::Upsert, None) => {
                 let text =
@@ -72,11 +72,21 @@ impl Work {
 
     /// Takes rows.
     pub(super) async fn write(&mut self, conform: &Conform, change: ChangeBatch) -> Result<(), LakeError> {
+        let present = matches!(change.kind, ChangeKind::Present | ChangeKind::PresentKeys);
         match self {
+            Self::Loose(_) | Self::Sorted(_) | Self::PerFile(_) if present => Err(only_by_key()),
             Self::Loose(encoders) => encoders.write(conform.rows(&change.rows)?).await,
             Self::Sorted(pipe) => pipe.write(conform.rows(&change.rows)?).await,
             Self::PerFile(per_file) => per_file.write(conform, change).await,
             Self::Keyed(apply) => apply.write(conform, &change).await,
+        }
+    }
+
+    /// Takes note that all rows in a range came, or will come.
+    pub(super) fn complete(&mut self, range: &KeyRange) -> Result<(), LakeError> {
+        match self {
+            Self::Keyed(apply) => apply.complete(range),
+            _ => Err(only_by_key()),
         }
     }
 
@@ -112,6 +122,11 @@ impl Work {
     }
 }
 
+fn only_by_key() -> LakeError {
+    let text = "what is present can be compared only with a table that has a key, and in mode upsert";
+    LakeError::new(ErrorKind::Internal, text)
+}
+
 fn key_order(plan: &WritePlan, evolution: &Evolution) -> Result<Option<KeyOrder>, LakeError> {
     let places = plan.key.iter().map(|key| evolution.schema.index_of(key));
     let places = places
@@ -124,7 +139,7 @@ fn key_order(plan: &WritePlan, evolution: &Evolution) -> Result<Option<KeyOrder>
             return Err(LakeError::new(ErrorKind::InvalidInput, text));
         }
     }
-    Ok(KeyOrder::new(&evolution.schema, places))
+    Ok(KeyOrder::new(&evolution.schema, places, &plan.folding))
 }
 
 fn sorted(place: &WriterPlace, evolution: &Evolution, order: KeyOrder, files: &DataFiles) -> Pipe<Vec<Add>> {

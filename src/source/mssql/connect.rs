@@ -12,9 +12,11 @@ use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
 use crate::config::{Encrypt, SqlServerConnection, SqlServerLogin, Trust};
 use crate::error::ErrorKind;
+use crate::source::mssql::collation::Incomparable;
 use crate::source::mssql::discover::{self, TableStates};
 use crate::source::mssql::error::SqlServerError;
 use crate::source::mssql::session::Session;
+use crate::source::mssql::statements::SourceTable;
 
 /// How the program names itself to the server, for `sys.dm_exec_sessions` and Resource Governor.
 const PROGRAM: &str = concat!("lakegate ", env!("CARGO_PKG_VERSION"));
@@ -36,6 +38,8 @@ struct Pool {
     idle: Mutex<Vec<Session>>,
     /// How its tables stand, and when that was asked for.
     states: tokio::sync::Mutex<Option<(Instant, Arc<TableStates>)>>,
+    /// Of tables that cannot be kept in step by their key the value that was met, and when.
+    incomparable: Mutex<HashMap<SourceTable, (Instant, Incomparable)>>,
 }
 
 impl Connections {
@@ -85,6 +89,25 @@ impl Connections {
         Ok(states)
     }
 
+    /// Takes note of a value of a table's key that only the server can compare: the next try reads the table otherwise.
+    pub fn note_incomparable(&self, settings: &SqlServerConnection, table: &SourceTable, value: Incomparable) {
+        let pool = self.pool(settings);
+        let mut known = pool.incomparable.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(table.clone(), (Instant::now(), value));
+    }
+
+    /// Such a value, where one was met at `since` or later.
+    pub fn incomparable(
+        &self,
+        settings: &SqlServerConnection,
+        table: &SourceTable,
+        since: Option<Instant>,
+    ) -> Option<Incomparable> {
+        let pool = self.pool(settings);
+        let known = pool.incomparable.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(table).filter(|(at, _)| since.is_none_or(|since| *at >= since)).map(|(_, value)| value.clone())
+    }
+
     fn pool(&self, settings: &SqlServerConnection) -> Arc<Pool> {
         let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = pools.entry(settings.name.clone()).or_insert_with(|| {
@@ -92,6 +115,7 @@ impl Connections {
                 permits: Arc::new(Semaphore::new(settings.max_connections.get())),
                 idle: Mutex::default(),
                 states: tokio::sync::Mutex::default(),
+                incomparable: Mutex::default(),
             })
         });
         Arc::clone(pool)

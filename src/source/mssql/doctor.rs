@@ -235,7 +235,7 @@ async fn examine_table(
         first_load_seconds: None,
         findings: Vec::new(),
     };
-    let way = match method::choose(database, table, source.method) {
+    let way = match method::choose(database, table, source.method, None) {
         Ok(choice) => {
             report.method = Some(choice.way.as_str());
             let finding = if choice.way == Way::ChangeTracking { ok } else { warning };

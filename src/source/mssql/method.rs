@@ -4,7 +4,7 @@ use crate::config::Method;
 use crate::error::ErrorKind;
 use crate::model::KeyFolding;
 use crate::source::SourceError;
-use crate::source::mssql::collation::folding;
+use crate::source::mssql::collation::{Incomparable, folding, in_words};
 use crate::source::mssql::column::{SourceColumn, SqlType};
 use crate::source::mssql::discover::{Database, Table};
 use crate::source::mssql::position::Way;
@@ -18,11 +18,16 @@ pub struct Choice {
     pub because: String,
 }
 
-/// Chooses for a table.
+/// Chooses for a table. `incomparable` is a value of its key that was met and that only the server can compare.
 ///
 /// # Errors
 /// When the table cannot be read truly in any way, or not in the one its definition asks for.
-pub fn choose(database: &Database, table: &Table, wanted: Method) -> Result<Choice, SourceError> {
+pub fn choose(
+    database: &Database,
+    table: &Table,
+    wanted: Method,
+    incomparable: Option<&Incomparable>,
+) -> Result<Choice, SourceError> {
     if !table.readable {
         return Err(SourceError::new(
             ErrorKind::PermissionDenied,
@@ -37,11 +42,13 @@ pub fn choose(database: &Database, table: &Table, wanted: Method) -> Result<Choi
         );
         return Err(SourceError::new(ErrorKind::Unsupported, text));
     }
-    let obstacle = obstacle(database, table);
+    // Who asks for a method by name is told when it meets the value again.
+    let met = incomparable.filter(|_| wanted == Method::Auto).and_then(|value| still_incomparable(table, value));
+    let obstacle = obstacle(database, table).or(met);
     match (wanted, obstacle) {
         (Method::Auto | Method::ChangeTracking, None) => Ok(Choice {
             way: Way::ChangeTracking,
-            because: "the table has a key and its changes are tracked".to_owned(),
+            because: format!("the table has a key and its changes are tracked{}", compared(table)),
         }),
         (Method::Auto, Some(obstacle)) => {
             Ok(Choice { way: Way::Reload, because: format!("every load reads the whole table, as {obstacle}") })
@@ -71,10 +78,12 @@ pub fn obstacle(database: &Database, table: &Table) -> Option<String> {
     }
     if let Some(column) = unfoldable(table) {
         return Some(format!(
-            "its key column `{}` is {}, of which the server takes different values for equal, if only for blanks or \
-             zeros at their end; keys that are whole or exact numbers, dates, binary(n) or uniqueidentifier are told \
-             apart in the lake as the server does",
-            column.name, column.sql_type
+            "its key column `{}` is {}{}, and which of its values are equal only the server knows; keys of whole or exact \
+             numbers, dates, bytes and uniqueidentifier can be told apart here, and text in a binary collation (_BIN2) or \
+             in one like Latin1_General_CI_AS",
+            column.name,
+            column.sql_type,
+            column.collation.as_ref().map_or(String::new(), |collation| format!(" in the collation {collation}")),
         ));
     }
     if database.read_only {
@@ -102,11 +111,37 @@ pub fn obstacle(database: &Database, table: &Table) -> Option<String> {
     None
 }
 
-/// A key column whose values the server compares otherwise than one by one.
+/// A key column whose values the server compares in a way that is not known here.
 fn unfoldable(table: &Table) -> Option<&SourceColumn> {
-    let inexact = |column: &&SourceColumn| {
+    let unknown = |column: &&SourceColumn| {
         matches!(column.sql_type, SqlType::Real | SqlType::Float | SqlType::Variant)
-            || folding(column) != KeyFolding::Exact
+            || folding(column) == KeyFolding::NotFoldable
     };
-    table.columns.iter().filter(|column| table.key.contains(&column.name)).find(inexact)
+    key_columns(table).find(unknown)
+}
+
+fn key_columns(table: &Table) -> impl Iterator<Item = &SourceColumn> {
+    table.columns.iter().filter(|column| table.key.contains(&column.name))
+}
+
+/// Why a value that was met in a key keeps the table from being read by it, where it still does.
+fn still_incomparable(table: &Table, value: &Incomparable) -> Option<String> {
+    let column = key_columns(table).find(|column| value.stays(column))?;
+    Some(format!(
+        "its key column `{}` ({}) held `{}`, and which other values equal that only the server knows; when no key has \
+         such letters any more, `lakegate sync TABLE --reload` tries again to read its changes alone",
+        column.name,
+        column.collation.as_deref().unwrap_or_default(),
+        value.value.escape_debug(),
+    ))
+}
+
+/// How the values of a key are compared, where not as they are; to follow what was said before.
+fn compared(table: &Table) -> String {
+    let told = |column: &SourceColumn| {
+        let words = in_words(column)?;
+        let collation = column.collation.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+        Some(format!("; in its key column `{}`{collation} {words}", column.name))
+    };
+    key_columns(table).filter_map(told).collect()
 }

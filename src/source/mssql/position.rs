@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::ColumnChoices;
 use crate::error::ErrorKind;
 use crate::source::SourceError;
+use crate::source::mssql::collation::Incomparable;
 use crate::source::mssql::discover::{Database, Table};
 
 /// How a table is kept in step.
@@ -53,6 +54,9 @@ pub struct Position {
     pub columns: Vec<KnownColumn>,
     /// Columns of the key.
     pub key: Vec<String>,
+    /// A value of the key for which the table is not kept in step by its key, until it is loaded anew on request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomparable: Option<Incomparable>,
     /// When it was read.
     pub at: DateTime<Utc>,
 }

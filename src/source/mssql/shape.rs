@@ -6,7 +6,9 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::config::{ColumnChoices, Oversize, SqlServerSource};
 use crate::error::ErrorKind;
+use crate::model::KeyFolding;
 use crate::source::SourceError;
+use crate::source::mssql::collation;
 use crate::source::mssql::column::{ColumnOptions, ColumnPlan};
 use crate::source::mssql::decode::CellError;
 use crate::source::mssql::discover::{Database, Table};
@@ -21,6 +23,8 @@ pub struct Shape {
     pub table: SourceTable,
     /// The columns of its key; none where it has no key.
     pub keys: Vec<KeyColumn>,
+    /// How the values of each of them are compared in the lake; empty where no row is looked for by its key.
+    pub folding: Vec<KeyFolding>,
     /// How each column is read.
     pub plans: Vec<ColumnPlan>,
     /// The columns as the lake has them.
@@ -47,10 +51,13 @@ impl Shape {
         check_left_out(table, &source.columns)?;
         let (mut plans, mut columns, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         let key = table.key.iter().filter_map(|name| table.columns.iter().find(|column| column.name == *name));
-        let mut keys = Vec::new();
+        let (mut keys, mut folding) = (Vec::new(), Vec::new());
         for column in key {
             match KeyColumn::new(column, &options, &database.collation) {
-                Ok(key) => keys.push(key),
+                Ok(key) => {
+                    keys.push(key);
+                    folding.extend((way != Way::Reload).then(|| collation::folding(column)));
+                }
                 Err(_) if way == Way::Reload => {
                     // Nobody looks for a row by it.
                     keys.clear();
@@ -90,6 +97,7 @@ impl Shape {
         Ok(Self {
             table: table.name.clone(),
             keys,
+            folding,
             plans,
             schema: Arc::new(Schema::new(fields)),
             columns,

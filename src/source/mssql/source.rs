@@ -12,10 +12,11 @@ use tokio_util::task::AbortOnDropHandle;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::config::SqlServerSource;
+use crate::config::{Method, SqlServerSource};
 use crate::error::ErrorKind;
 use crate::runtime::clock::Clock;
 use crate::source::mssql::change_tracking;
+use crate::source::mssql::collation::Incomparable;
 use crate::source::mssql::connect::{Connections, Taken};
 use crate::source::mssql::discover::{self, Database, Table};
 use crate::source::mssql::drift::{self, Now, Verdict};
@@ -55,12 +56,14 @@ impl SqlServerTable {
         Self { source, connections, clock }
     }
 
-    async fn look(&self, session: &mut Taken) -> Result<Found, SourceError> {
+    /// Looks at the database and the table. `incomparable` is a value of its key that was met before.
+    async fn look(&self, session: &mut Taken, incomparable: Option<Incomparable>) -> Result<Found, SourceError> {
         let database = discover::database(session).await?;
         let name = SourceTable::new(&self.source.schema, &self.source.table);
         let table = discover::tables(session, &database, Some(&name)).await?.into_iter().next();
         let table = table.ok_or_else(|| SourceError::new(ErrorKind::NotFound, format!("there is no table {name}")))?;
-        let Choice { way, because } = method::choose(&database, &table, self.source.method)?;
+        let wanted = self.source.method;
+        let Choice { way, because } = method::choose(&database, &table, wanted, incomparable.as_ref())?;
         let shape = Arc::new(Shape::of(&database, &table, &self.source, way)?);
         let now = Position {
             method: way,
@@ -72,6 +75,7 @@ impl SqlServerTable {
             content: None,
             columns: shape.columns.iter().map(|(column, _)| column.clone()).collect(),
             key: shape.key_names(),
+            incomparable: incomparable.filter(|_| way == Way::Reload),
             at: self.clock.now(),
         };
         Ok(Found { database, table, shape, now })
@@ -145,7 +149,7 @@ impl SqlServerTable {
             let is_snapshot = reader.begin(&mut session, snapshots).await?;
             change_tracking::read(&mut session, &shape, since, is_snapshot, &mut output).await?;
             session.end().await?;
-            if !own.look(&mut session).await?.now.is_of_same_table(&partial.from) {
+            if !own.look(&mut session, None).await?.now.is_of_same_table(&partial.from) {
                 let text = format!("{} was altered while it was read; it is read anew", shape.table);
                 return Err(SourceError::new(ErrorKind::Conflict, text));
             }
@@ -187,6 +191,12 @@ impl SqlServerTable {
 #[async_trait]
 impl Source for SqlServerTable {
     async fn open(&self, known: &Known) -> Result<Option<Reading>, SourceError> {
+        Ok(self.read(known).await?.map(|reading| self.watched(reading)))
+    }
+}
+
+impl SqlServerTable {
+    async fn read(&self, known: &Known) -> Result<Option<Reading>, SourceError> {
         let before = known.position.as_ref().map(position::read::<Position>).transpose()?;
         let connection = &self.source.connection;
         let since = before.as_ref().and_then(|before| before.version);
@@ -196,7 +206,7 @@ impl Source for SqlServerTable {
             return Ok(None);
         }
         let mut session = self.connections.take(connection).await?;
-        let found = self.look(&mut session).await?;
+        let found = self.look(&mut session, self.incomparable(before.as_ref(), known)).await?;
         let reason = match &before {
             None => Some("it was not loaded before, or is to be loaded anew".to_owned()),
             Some(before) => self.anew_because(&mut session, &found, before, known).await?,
@@ -216,9 +226,51 @@ impl Source for SqlServerTable {
             }
         }
     }
-}
 
-impl SqlServerTable {
+    /// A value of the key for which the table is not read by it: remembered, or met by this process. Where everything
+    /// is asked for anew only one that was met since counts.
+    fn incomparable(&self, before: Option<&Position>, known: &Known) -> Option<Incomparable> {
+        let remembered = before.and_then(|before| before.incomparable.clone());
+        let since = if before.is_some() { None } else { known.asked };
+        let name = SourceTable::new(&self.source.schema, &self.source.table);
+        remembered.or_else(|| self.connections.incomparable(&self.source.connection, &name, since))
+    }
+
+    /// The same reading, which fails at the first value of a key that only the server can compare: two keys that are one
+    /// there would be two in the lake. Where another method may be taken, the next try takes it.
+    fn watched(&self, reading: Reading) -> Reading {
+        if reading.folding.iter().all(|folding| folding.covers_all()) {
+            return reading;
+        }
+        let (own, key, folding) = (self.clone(), reading.key.clone().unwrap_or_default(), reading.folding.clone());
+        let events = reading.events.map(move |event| {
+            let Ok(SourceEvent::Changes(change)) = &event else { return event };
+            match Incomparable::find(&key, &folding, &change.rows) {
+                Some(value) => Err(own.met(value)),
+                None => event,
+            }
+        });
+        Reading { events: events.boxed(), ..reading }
+    }
+
+    fn met(&self, value: Incomparable) -> SourceError {
+        let table = SourceTable::new(&self.source.schema, &self.source.table);
+        let what = format!(
+            "key column `{}` of {table} holds `{}`, and which other values equal that only the server knows",
+            value.column,
+            value.value.escape_debug()
+        );
+        if self.source.method != Method::Auto {
+            let text = format!(
+                "{what}; take method = \"auto\" or \"reload\", give the column a binary collation (_BIN2), or change the \
+                 value"
+            );
+            return SourceError::new(ErrorKind::InvalidInput, text);
+        }
+        self.connections.note_incomparable(&self.source.connection, &table, value);
+        SourceError::new(ErrorKind::Conflict, format!("{what}; the whole table is read instead of its changes"))
+    }
+
     /// Whether nothing was committed in the whole database, and the table is what it was.
     async fn is_untouched(&self, before: &Position, known: &Known) -> Result<bool, SourceError> {
         let states = self.connections.states(&self.source.connection, known.asked).await?;
@@ -289,7 +341,7 @@ fn reading(
     events: Events,
 ) -> Reading {
     let (schema, key) = (Arc::clone(&shape.schema), Some(shape.key_names()));
-    Reading { schema, total_bytes: None, oldest_change, key, folding: Vec::new(), whole, events }
+    Reading { schema, total_bytes: None, oldest_change, key, folding: shape.folding.clone(), whole, events }
 }
 
 impl Reading {
