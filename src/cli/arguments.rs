@@ -66,6 +66,16 @@ pub(super) enum Command {
                             Exits with 0 when every load committed, had nothing new, or was put off by its write budget;\n\
                             rows may have been rejected (see `lakegate rejects TABLE`).")]
     Sync(Sync),
+    /// Compare tables with the SQL Server they come from, row by row, and mend what differs where asked to
+    #[command(
+        after_help = "Examples:\n  lakegate verify                        all tables that come from SQL Server\n  \
+                            lakegate verify ops.orders\n  \
+                            lakegate verify ops.orders --repair    read anew what differs, and nothing else\n\n\
+                            Number and checksum of rows are compared range by range, in short transactions; rows that changed\n\
+                            since the last load are left out. Results are kept in system.verifications.\n\
+                            Exits with 0 when all is the same or was repaired, and with 1 when something differs or failed."
+    )]
+    Verify(Verify),
     /// Ask a running server, and write the rows as they arrive
     #[command(after_help = "Examples:\n  lakegate query 'select count(*) from nyc.flights'\n  \
                             lakegate query 'select * from nyc.flights where month = ?' --param 7 -o july.parquet\n  \
@@ -123,6 +133,20 @@ pub(super) struct Sync {
     /// Load from all files anew, in the place of what is there; readers keep the old version until then
     #[arg(long)]
     pub(super) reload: bool,
+}
+
+/// `lakegate verify`.
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// Tables as schema.table
+    #[arg(value_name = "TABLE")]
+    pub(super) tables: Vec<TableName>,
+    /// Load each table that differs, and with what changed read those ranges anew that differ
+    #[arg(long)]
+    pub(super) repair: bool,
+    /// Write the results as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// `lakegate query`.

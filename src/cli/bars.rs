@@ -9,7 +9,9 @@ use bytesize::ByteSize;
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::sync::outcome_line;
+use crate::cli::verify::record_line;
 use crate::etl::{Progress, TableOutcome};
+use crate::journal::VerificationRecord;
 use crate::model::TableName;
 
 /// How often a plain line tells how far a load is.
@@ -115,6 +117,14 @@ impl Progress for Bars {
             running.bar.finish_and_clear();
         }
         self.line(&outcome_line(outcome));
+    }
+
+    fn verified(&self, record: &VerificationRecord) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&record.table);
+        if let Some(running) = running {
+            running.bar.finish_and_clear();
+        }
+        self.line(&record_line(record));
     }
 }
 

@@ -12,6 +12,7 @@ mod query;
 mod serve;
 mod signals;
 mod sync;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
         Command::Query(query) => query::run(common, &query),
         Command::Serve(serve) => serve::run(common, &serve),
         Command::Sync(sync) => sync::run(common, &sync),
+        Command::Verify(verify) => verify::run(common, &verify),
         Command::Tables(shown) => match &shown.connection {
             Some(connection) => database::tables(common, connection, &shown.shown),
             None => inspect::tables(common, &shown.shown),

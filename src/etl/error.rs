@@ -24,6 +24,9 @@ pub enum EtlError {
     /// More rows did not fit than the definition allows.
     #[error("{0}")]
     TooManyRejects(String),
+    /// The table differs from its source, and the load that was to read that anew failed.
+    #[error("what differs was not read anew: {0}")]
+    NotRepaired(String),
     /// The program was asked to stop before the load could commit.
     #[error(
         "the load was given up because the program was asked to stop; nothing was changed, the next sync does it again"
@@ -57,6 +60,7 @@ impl Classify for EtlError {
             Self::Lake(error) => error.kind(),
             Self::Journal(error) => error.kind(),
             Self::Definition(_) | Self::TooManyRejects(_) => ErrorKind::InvalidInput,
+            Self::NotRepaired(_) => ErrorKind::DataLoss,
             Self::Stopped => ErrorKind::Cancelled,
             Self::Broken { .. } => ErrorKind::Internal,
             Self::Fault(_) => ErrorKind::Unavailable,

@@ -38,6 +38,8 @@ pub(super) struct Load {
     pub(super) reload: bool,
     /// Whatever a rewrite costs.
     pub(super) now: bool,
+    /// Ranges to be read anew besides what changed, in the source's words.
+    pub(super) suspect: Option<serde_json::Value>,
     /// When it was asked for, with others perhaps.
     pub(super) asked: Instant,
     pub(super) stop: Shutdown,
@@ -134,7 +136,7 @@ impl Load {
             partial,
             asked: Some(self.asked),
             rows: self.rows(attempt),
-            suspect: None,
+            suspect: self.suspect.clone(),
         })
     }
 
@@ -172,6 +174,9 @@ impl Load {
         let end = self.read(attempt, writer, events, figures).await?;
         fault::point("etl.events.end")?;
         figures.rejects.check(&self.definition, figures.rows_read)?;
+        if end.unchanged {
+            return Ok((end, RewriteEstimate::default()));
+        }
         self.progress.writing(&self.definition.name);
         let estimate = writer.prepare().await?;
         fault::point("etl.prepared")?;

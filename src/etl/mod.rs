@@ -13,12 +13,14 @@ mod progress;
 mod rejects;
 mod schedule;
 mod sync;
+mod verify;
 mod whole;
 
 pub use definition::DefinitionMark;
 pub use error::EtlError;
 pub use progress::{Progress, Silent};
 pub use sync::{Loads, OpenSource, SyncOptions, SyncReport, TableOutcome};
+pub use verify::{VerifyOptions, VerifyReport};
 
 /// Every place in this room where a test can make the program fail, die or freeze.
 pub const POINTS: &[&str] = &[

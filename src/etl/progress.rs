@@ -1,6 +1,7 @@
 //! Telling somebody how far loads are.
 
 use crate::etl::TableOutcome;
+use crate::journal::VerificationRecord;
 use crate::model::TableName;
 
 /// Somebody who wants to know how far loads are. Called from many tasks at once; must not block.
@@ -20,6 +21,10 @@ pub trait Progress: Send + Sync {
 
     /// The load ended, one way or the other.
     fn finished(&self, outcome: &TableOutcome);
+
+    /// A comparison of the table with its source ended, one way or the other. It was told as a load is before:
+    /// started, reading, advanced; a repair is a load of its own in between.
+    fn verified(&self, record: &VerificationRecord);
 }
 
 /// Nobody wants to know.
@@ -32,4 +37,5 @@ impl Progress for Silent {
     fn advanced(&self, _table: &TableName, _rows: u64, _bytes: u64) {}
     fn writing(&self, _table: &TableName) {}
     fn finished(&self, _outcome: &TableOutcome) {}
+    fn verified(&self, _record: &VerificationRecord) {}
 }

@@ -1,5 +1,6 @@
 //! Loading many tables side by side; one that fails does not stop the others.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -34,11 +35,13 @@ pub struct Loads(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
-    lake: Lake,
+    pub(super) lake: Lake,
     pub(super) journal: Arc<Journal>,
     pub(super) clock: Arc<dyn Clock>,
     open_source: Arc<OpenSource>,
-    slots: Semaphore,
+    /// To databases, for whoever compares.
+    pub(super) connections: Connections,
+    pub(super) slots: Semaphore,
 }
 
 /// How tables are loaded.
@@ -50,6 +53,8 @@ pub struct SyncOptions {
     pub reload: bool,
     /// When the loads were asked for; each at its own start where it is not said.
     pub asked: Option<Instant>,
+    /// Ranges of tables that are to be read anew besides what changed, in the words of their sources.
+    pub suspect: BTreeMap<TableName, serde_json::Value>,
     /// Asks running loads to commit what they can or give up.
     pub stop: Shutdown,
 }
@@ -86,8 +91,9 @@ impl Loads {
     pub fn new(settings: Arc<Settings>, lake: Lake, journal: Arc<Journal>, clock: Arc<dyn Clock>) -> Self {
         let threads = settings.limits.threads;
         let connections = Connections::default();
+        let shared = connections.clone();
         let open = move |definition: &TableDefinition, clock| open_source(definition, clock, threads, &connections);
-        Self::with_sources(settings, lake, journal, clock, Arc::new(open))
+        Self::with(settings, lake, journal, clock, Arc::new(open), shared)
     }
 
     /// Loads from sources the caller makes.
@@ -98,8 +104,19 @@ impl Loads {
         clock: Arc<dyn Clock>,
         open_source: Arc<OpenSource>,
     ) -> Self {
+        Self::with(settings, lake, journal, clock, open_source, Connections::default())
+    }
+
+    fn with(
+        settings: Arc<Settings>,
+        lake: Lake,
+        journal: Arc<Journal>,
+        clock: Arc<dyn Clock>,
+        open_source: Arc<OpenSource>,
+        connections: Connections,
+    ) -> Self {
         let slots = Semaphore::new(settings.limits.parallel_tables.get());
-        Self(Arc::new(Shared { settings, lake, journal, clock, open_source, slots }))
+        Self(Arc::new(Shared { settings, lake, journal, clock, open_source, connections, slots }))
     }
 
     /// Loads tables, all that are defined when none is named; of a group always all members. Each load is
@@ -180,6 +197,7 @@ impl Loads {
         let table = definition.name.clone();
         let started_at = self.0.clock.now();
         progress.started(&table);
+        let suspect = options.suspect.get(&table).cloned();
         let load = Load {
             lake: self.0.lake.clone(),
             clock: Arc::clone(&self.0.clock),
@@ -188,6 +206,7 @@ impl Loads {
             lease_wait: self.0.settings.limits.lease_wait,
             reload: options.reload,
             now: options.now,
+            suspect,
             asked: options.asked.unwrap_or_else(Instant::now),
             stop: options.stop.clone(),
             progress: Arc::clone(&progress),
@@ -244,7 +263,7 @@ impl Loads {
         }
     }
 
-    fn unknown(&self, table: &TableName) -> String {
+    pub(super) fn unknown(&self, table: &TableName) -> String {
         let known: Vec<String> = self.0.settings.tables.keys().map(TableName::to_string).collect();
         let near = known.iter().max_by(|a, b| {
             let near = |name: &str| strsim::jaro_winkler(name, &table.to_string());

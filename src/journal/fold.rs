@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::TryStreamExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::journal::JournalError;
 use crate::journal::segment::{Listed, SegmentName, Shelf, TOP_LEVEL};
@@ -20,7 +22,10 @@ pub(super) const FOLD_AT: usize = 32;
 pub(super) const GRACE: TimeDelta = TimeDelta::minutes(15);
 
 /// Deletes what was replaced long ago, and folds the oldest segments of a level that has enough of them.
-pub(super) async fn fold(shelf: &Shelf, now: DateTime<Utc>) -> Result<(), JournalError> {
+pub(super) async fn fold<R>(shelf: &Shelf, now: DateTime<Utc>) -> Result<(), JournalError>
+where
+    R: Serialize + DeserializeOwned + 'static,
+{
     let listed = shelf.list().await?;
     if listed.iter().filter(|listed| listed.name.level < TOP_LEVEL).count() < FOLD_AT {
         return Ok(());
@@ -32,7 +37,7 @@ pub(super) async fn fold(shelf: &Shelf, now: DateTime<Utc>) -> Result<(), Journa
         let ready: Vec<SegmentName> =
             of_level.filter(|name| !replaced.contains_key(name) && !busy.contains(name)).take(FOLD_AT).collect();
         if ready.len() == FOLD_AT {
-            gather(shelf, &ready).await?;
+            gather::<R>(shelf, &ready).await?;
         }
     }
     Ok(())
@@ -61,12 +66,15 @@ async fn clear(
 }
 
 /// Writes one bigger segment in the place of its members.
-async fn gather(shelf: &Shelf, members: &[SegmentName]) -> Result<(), JournalError> {
+async fn gather<R>(shelf: &Shelf, members: &[SegmentName]) -> Result<(), JournalError>
+where
+    R: Serialize + DeserializeOwned + 'static,
+{
     let Some(oldest) = members.first() else { return Ok(()) };
     let name = SegmentName { level: oldest.level + 1, id: oldest.id };
     let mut writer = shelf.writer(name, members.to_vec())?;
     for member in members {
-        let mut pieces = shelf.read(member).await?;
+        let mut pieces = shelf.read::<R>(member).await?;
         while let Some(piece) = pieces.try_next().await? {
             for record in &piece {
                 writer.push(record)?;

@@ -1,27 +1,26 @@
-//! What happened: every load with its figures, kept in small append-only objects beside the tables.
+//! What happened: every load and every verification with its figures, kept in small append-only objects beside the tables.
 //!
-//! `<lake>/_lakegate/journal/loads/` holds *segments*: zstd-compressed lines of JSON, the first line a
-//! header, each further line one load. A process writes a segment of its own per batch, so no two
-//! writers ever meet. [`fold`] gathers small segments into bigger ones now and then.
+//! `<lake>/_lakegate/journal/loads/` and `…/verifications/` hold *segments*: zstd-compressed lines of JSON, the first
+//! line a header, each further line one record. A process writes a segment of its own per batch, so no two writers ever
+//! meet. [`fold`] gathers small segments into bigger ones now and then.
 
+mod book;
 mod error;
 mod fold;
 mod record;
 mod segment;
 
 pub use error::JournalError;
-pub use record::{LoadRecord, LoadStatus};
+pub use record::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus};
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{BoxStream, TryStreamExt};
 
 use crate::config::LakeSettings;
 use crate::runtime::clock::Clock;
-use crate::runtime::fault;
 
-use fold::fold;
-use segment::Shelf;
+use book::Book;
 
 /// Where the journal's writing can be made to fail in tests.
 pub const POINTS: &[&str] = &["journal.segment.before", "journal.fold.before", "journal.fold.written"];
@@ -29,11 +28,9 @@ pub const POINTS: &[&str] = &["journal.segment.before", "journal.fold.before", "
 /// The journal of one lake. Clones of the `Arc` around it share what is not written yet.
 #[derive(Debug)]
 pub struct Journal {
-    shelf: Shelf,
+    loads: Book<LoadRecord>,
+    verifications: Book<VerificationRecord>,
     clock: Arc<dyn Clock>,
-    waiting: Mutex<Vec<LoadRecord>>,
-    /// One writer at a time, so that batches stay whole and folds do not meet.
-    writing: tokio::sync::Mutex<()>,
 }
 
 impl Journal {
@@ -42,13 +39,18 @@ impl Journal {
     /// # Errors
     /// When the lake's place cannot be used.
     pub fn open(settings: &LakeSettings, clock: Arc<dyn Clock>) -> Result<Self, JournalError> {
-        let shelf = Shelf::open(settings)?;
-        Ok(Self { shelf, clock, waiting: Mutex::default(), writing: tokio::sync::Mutex::default() })
+        let loads = Book::open(settings, "loads")?;
+        Ok(Self { loads, verifications: Book::open(settings, "verifications")?, clock })
     }
 
     /// Notes a load; it is written with the next [`Journal::flush`].
     pub fn record_load(&self, record: LoadRecord) {
-        self.waiting().push(record);
+        self.loads.note(record);
+    }
+
+    /// Notes a verification; it is written with the next [`Journal::flush`].
+    pub fn record_verification(&self, record: VerificationRecord) {
+        self.verifications.note(record);
     }
 
     /// Writes what was noted and gathers small segments when there are many. Nothing is lost when it
@@ -57,20 +59,9 @@ impl Journal {
     /// # Errors
     /// When the lake's place cannot be written.
     pub async fn flush(&self) -> Result<(), JournalError> {
-        let _writing = self.writing.lock().await;
-        let batch = std::mem::take(&mut *self.waiting());
-        if batch.is_empty() {
-            return Ok(());
-        }
-        if let Err(error) = self.write(&batch).await {
-            self.waiting().splice(0..0, batch);
-            return Err(error);
-        }
-        if let Err(error) = fold(&self.shelf, self.clock.now()).await {
-            // Readers manage with many small segments; the next flush folds them.
-            tracing::debug!(error = %crate::error::chain_text(&error), "the journal was not folded");
-        }
-        Ok(())
+        let loads = self.loads.flush(self.clock.now()).await;
+        self.verifications.flush(self.clock.now()).await?;
+        loads
     }
 
     /// Every load ever noted, in order of their ends; what still waits to be written is included.
@@ -88,26 +79,17 @@ impl Journal {
     /// # Errors
     /// When the lake's place cannot be read; items when a segment is damaged.
     pub async fn stream(&self) -> Result<BoxStream<'static, Result<Vec<LoadRecord>, JournalError>>, JournalError> {
-        // Listed while nobody moves records from memory into a segment: none is seen twice or not at all.
-        let writing = self.writing.lock().await;
-        let waiting = self.waiting().clone();
-        let segments = self.shelf.live().await?;
-        drop(writing);
-        let shelf = self.shelf.clone();
-        let written = stream::iter(segments).then(move |name| {
-            let shelf = shelf.clone();
-            async move { shelf.read(&name).await }
-        });
-        Ok(stream::iter([Ok(waiting)]).chain(written.try_flatten()).boxed())
+        self.loads.stream().await
     }
 
-    async fn write(&self, batch: &[LoadRecord]) -> Result<(), JournalError> {
-        fault::point("journal.segment.before")?;
-        self.shelf.write_batch(batch, self.clock.now()).await
-    }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<LoadRecord>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Every verification ever noted, as [`Self::stream`] gives loads.
+    ///
+    /// # Errors
+    /// When the lake's place cannot be read; items when a segment is damaged.
+    pub async fn verifications(
+        &self,
+    ) -> Result<BoxStream<'static, Result<Vec<VerificationRecord>, JournalError>>, JournalError> {
+        self.verifications.stream().await
     }
 }
 

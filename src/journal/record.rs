@@ -1,4 +1,5 @@
-//! One run of one table definition, as `system.loads` tells it.
+//! One run of one table definition, as `system.loads` tells it, and one comparison of a table with its source, as
+//! `system.verifications` does.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,71 @@ pub struct LoadRecord {
     pub attempt: Option<i64>,
     /// How far the source has been read, in the source's own words.
     pub position: Option<serde_json::Value>,
+    /// The kind of failure.
+    pub error_kind: Option<ErrorKind>,
+    /// What failed, and what to do.
+    pub error: Option<String>,
+}
+
+/// How a verification ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerificationStatus {
+    /// The table has what its source has.
+    Same,
+    /// It has something else.
+    Differs,
+    /// It had something else; that was read anew, and is the same now.
+    Repaired,
+    /// It could not be told; the error says why.
+    Failed,
+}
+
+impl VerificationStatus {
+    /// As `system.verifications` and `lakegate verify --json` say it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Differs => "differs",
+            Self::Repaired => "repaired",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One comparison of a table with its source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VerificationRecord {
+    /// Names the verification across processes.
+    pub verification_id: uuid::Uuid,
+    /// The table that was compared.
+    pub table: TableName,
+    /// When the verification began, by the clock of the process.
+    pub started_at: DateTime<Utc>,
+    /// When it ended, after a repair where there was one.
+    pub ended_at: DateTime<Utc>,
+    /// How it ended.
+    pub status: VerificationStatus,
+    /// The table's version that was compared.
+    pub version: Option<u64>,
+    /// How the table is kept in step.
+    pub method: Option<String>,
+    /// The source's version that the table is at, where what changed since was left out.
+    pub since: Option<i64>,
+    /// Ranges of keys that were compared.
+    pub ranges: u64,
+    /// Rows of the source that were compared.
+    pub rows: u64,
+    /// Keys that were left out, because their rows changed since the table's version.
+    pub left_out: u64,
+    /// Ranges that differ, before any repair: an array of what [`Self::key`] is after and up to, with both sides' rows.
+    pub differences: Vec<serde_json::Value>,
+    /// Columns of the key.
+    pub key: Vec<String>,
+    /// What else has to be known to read the result rightly.
+    pub notes: Vec<String>,
+    /// The table's version after the repair.
+    pub repaired_version: Option<u64>,
     /// The kind of failure.
     pub error_kind: Option<ErrorKind>,
     /// What failed, and what to do.

@@ -9,12 +9,12 @@ use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::config::LakeSettings;
 use crate::journal::JournalError;
-use crate::journal::LoadRecord;
 use crate::runtime::store;
 
 /// Version of the segments' format.
@@ -90,9 +90,9 @@ pub(super) struct Shelf {
 type Members = Arc<[SegmentName]>;
 
 impl Shelf {
-    pub(super) fn open(settings: &LakeSettings) -> Result<Self, JournalError> {
+    pub(super) fn open(settings: &LakeSettings, folder: &str) -> Result<Self, JournalError> {
         let store = store::open(&settings.location, settings.connection.as_ref())?;
-        let folder = store::root(&settings.location)?.join("_lakegate").join("journal").join("loads");
+        let folder = store::root(&settings.location)?.join("_lakegate").join("journal").join(folder);
         Ok(Self { store, folder, known: Arc::default() })
     }
 
@@ -171,10 +171,10 @@ impl Shelf {
     }
 
     /// A segment's records, in pieces.
-    pub(super) async fn read(
+    pub(super) async fn read<R: DeserializeOwned + 'static>(
         &self,
         name: &SegmentName,
-    ) -> Result<BoxStream<'static, Result<Vec<LoadRecord>, JournalError>>, JournalError> {
+    ) -> Result<BoxStream<'static, Result<Vec<R>, JournalError>>, JournalError> {
         let bytes = match self.store.get(&self.path(*name)).await {
             Ok(got) => got.bytes().await,
             Err(error) => Err(error),
@@ -188,7 +188,7 @@ impl Shelf {
     }
 
     /// Writes one batch as a segment of level 0.
-    pub(super) async fn write_batch(&self, batch: &[LoadRecord], now: DateTime<Utc>) -> Result<(), JournalError> {
+    pub(super) async fn write_batch(&self, batch: &[impl Serialize], now: DateTime<Utc>) -> Result<(), JournalError> {
         let name = SegmentName::new(now);
         let mut writer = self.writer(name, Vec::new())?;
         for record in batch {
@@ -210,7 +210,7 @@ impl Shelf {
         }
     }
 
-    fn piece(&self, name: SegmentName, lines: &mut Lines) -> Result<Option<Vec<LoadRecord>>, JournalError> {
+    fn piece<R: DeserializeOwned>(&self, name: SegmentName, lines: &mut Lines) -> Result<Option<Vec<R>>, JournalError> {
         let mut piece = Vec::new();
         let mut line = String::new();
         while piece.len() < PIECE_RECORDS {

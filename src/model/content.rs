@@ -5,7 +5,7 @@ use std::fmt;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{Row, RowConverter, SortField};
 
 /// The sum of the rows' hashes, 128 bits of BLAKE3 each, and their number: equal for the same rows in another order.
 pub struct ContentHash {
@@ -30,19 +30,34 @@ impl ContentHash {
     /// When they have other columns.
     pub fn add(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
         let converted = self.converter.convert_columns(rows.columns())?;
-        for row in &converted {
-            let hash = blake3::hash(row.as_ref());
-            let half = hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default();
-            self.sum = self.sum.wrapping_add(u128::from_le_bytes(half));
-        }
-        self.rows += rows.num_rows() as u64;
+        converted.iter().for_each(|row| self.add_hash(hash(row)));
         Ok(())
+    }
+
+    /// The hash of each row: for rows of which it is not known yet whether they count ([`Self::add_hash`]).
+    ///
+    /// # Errors
+    /// When they have other columns.
+    pub fn hashes(&self, rows: &RecordBatch) -> Result<Vec<u128>, ArrowError> {
+        let converted = self.converter.convert_columns(rows.columns())?;
+        Ok(converted.iter().map(hash).collect())
+    }
+
+    /// Adds a row by its hash.
+    pub fn add_hash(&mut self, hash: u128) {
+        self.sum = self.sum.wrapping_add(hash);
+        self.rows += 1;
     }
 
     /// How many rows were added.
     pub fn rows(&self) -> u64 {
         self.rows
     }
+}
+
+fn hash(row: Row<'_>) -> u128 {
+    let hash = blake3::hash(row.as_ref());
+    u128::from_le_bytes(hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default())
 }
 
 impl fmt::Display for ContentHash {

@@ -14,6 +14,11 @@
 //! `system.rejects`, newest attempt of a table first: `table_schema`, `table_name`, `attempt`, `file`,
 //! `line`, `column_name`, `reason`, `raw`.
 //!
+//! `system.verifications`: `verification_id`, `table_schema`, `table_name`, `started_at`, `ended_at`, `status` (same,
+//! differs, repaired, failed), `version` that was compared, `method`, `since` (the source's version), `ranges`,
+//! `rows_compared`, `keys_left_out`, `ranges_differing`, `differences` (JSON), `repaired_version`, `notes`, `error_kind`,
+//! `error`.
+//!
 //! Files and rejects are read from the chains of the tables a filter leaves over, table by table.
 
 use std::collections::BTreeSet;
@@ -37,7 +42,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::config::{Settings, TableDefinition};
 use crate::error::{Classify, ErrorKind};
-use crate::journal::{Journal, JournalError, LoadRecord, LoadStatus};
+use crate::journal::{Journal, JournalError, LoadRecord, LoadStatus, VerificationRecord};
 use crate::lake::{Lake, LakeError};
 use crate::model::{CarriedFile, FileStatus, LoadMode, Reject, TableName};
 use crate::query::QueryError;
@@ -95,10 +100,11 @@ enum Kind {
     Loads,
     Rejects,
     Tables,
+    Verifications,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Files, Self::Loads, Self::Rejects, Self::Tables];
+    const ALL: [Self; 5] = [Self::Files, Self::Loads, Self::Rejects, Self::Tables, Self::Verifications];
 
     fn name(self) -> &'static str {
         match self {
@@ -106,6 +112,7 @@ impl Kind {
             Self::Loads => "loads",
             Self::Rejects => "rejects",
             Self::Tables => "tables",
+            Self::Verifications => "verifications",
         }
     }
 
@@ -115,6 +122,7 @@ impl Kind {
             Self::Loads => "Every load: when, how many rows, how it ended",
             Self::Rejects => "Rows that did not fit, with file, line, column, reason and raw text",
             Self::Tables => "Tables that are defined, with their newest version",
+            Self::Verifications => "Every comparison of a table with its source: what was compared, what differs",
         }
     }
 
@@ -150,6 +158,24 @@ impl Kind {
                 ("error_kind", &text, false),
                 ("error", &text, false),
             ],
+            Self::Verifications => vec![
+                ("verification_id", &text, true),
+                ("started_at", &time, true),
+                ("ended_at", &time, true),
+                ("status", &text, true),
+                ("version", &number, false),
+                ("method", &text, false),
+                ("since", &number, false),
+                ("ranges", &number, true),
+                ("rows_compared", &number, true),
+                ("keys_left_out", &number, true),
+                ("ranges_differing", &number, true),
+                ("differences", &text, false),
+                ("repaired_version", &number, false),
+                ("notes", &text, false),
+                ("error_kind", &text, false),
+                ("error", &text, false),
+            ],
             Self::Files => vec![
                 ("path", &text, true),
                 ("size_bytes", &number, true),
@@ -179,6 +205,7 @@ impl Kind {
             Self::Loads => loads(system, only),
             Self::Files => files(system, only),
             Self::Rejects => rejects(system, only),
+            Self::Verifications => verifications(system, only),
         }
     }
 }
@@ -347,6 +374,50 @@ fn load_batch(loads: &[LoadRecord]) -> Result<RecordBatch> {
     table.texts(texts(&|load| load.position.as_ref().map(ToString::to_string)));
     table.texts(texts(&|load| load.error_kind.map(|kind| kind.as_str().to_owned())));
     table.texts(texts(&|load| load.error.clone()));
+    table.batch()
+}
+
+fn verifications(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
+    let pieces = async move {
+        let journal = Arc::clone(&system.journal);
+        let pieces = journal.verifications().await.map_err(failed)?;
+        Ok::<_, DataFusionError>(pieces.map_err(failed))
+    };
+    stream::once(pieces)
+        .try_flatten()
+        .and_then(move |mut records| {
+            if let Some(only) = &only {
+                records.retain(|record| only.contains(&record.table));
+            }
+            std::future::ready(verification_batch(&records))
+        })
+        .boxed()
+}
+
+fn verification_batch(records: &[VerificationRecord]) -> Result<RecordBatch> {
+    let mut table = Columns::new(Kind::Verifications);
+    let numbers = |get: &dyn Fn(&VerificationRecord) -> Option<i64>| records.iter().map(get).collect::<Vec<_>>();
+    let texts = |get: &dyn Fn(&VerificationRecord) -> Option<String>| records.iter().map(get).collect::<Vec<_>>();
+    let json = |differences: &[serde_json::Value]| {
+        (!differences.is_empty()).then(|| serde_json::Value::from(differences.to_vec()).to_string())
+    };
+    table.names(records.iter().map(|record| &record.table));
+    table.texts(texts(&|record| Some(record.verification_id.to_string())));
+    table.times(records.iter().map(|record| Some(record.started_at)));
+    table.times(records.iter().map(|record| Some(record.ended_at)));
+    table.texts(texts(&|record| Some(record.status.as_str().to_owned())));
+    table.numbers(numbers(&|record| record.version.and_then(count)));
+    table.texts(texts(&|record| record.method.clone()));
+    table.numbers(numbers(&|record| record.since));
+    table.numbers(numbers(&|record| count(record.ranges)));
+    table.numbers(numbers(&|record| count(record.rows)));
+    table.numbers(numbers(&|record| count(record.left_out)));
+    table.numbers(numbers(&|record| i64::try_from(record.differences.len()).ok()));
+    table.texts(texts(&|record| json(&record.differences)));
+    table.numbers(numbers(&|record| record.repaired_version.and_then(count)));
+    table.texts(texts(&|record| (!record.notes.is_empty()).then(|| record.notes.join("; "))));
+    table.texts(texts(&|record| record.error_kind.map(|kind| kind.as_str().to_owned())));
+    table.texts(texts(&|record| record.error.clone()));
     table.batch()
 }
 

@@ -1,9 +1,12 @@
-//! How data lies in the lake: writing in every mode, changes by key, columns that change, reading by safe bounds.
+//! How data lies in the lake: writing in every mode, changes by key, what is present at a source, columns that change,
+//! reading by safe bounds.
 
 mod columns;
 mod folded;
 mod model;
 mod modes;
+mod present;
+mod present_model;
 mod reading;
 
 use std::collections::BTreeMap;
@@ -12,11 +15,12 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakegate::config::LakeSettings;
 use lakegate::lake::{Facts, Lake, LakeError, RewriteEstimate, Staged, WritePlan};
-use lakegate::model::{ChangeBatch, ChangeKind, LoadMode, Location, TableName};
+use lakegate::model::{ChangeBatch, ChangeKind, KeyRange, LoadMode, Location, TableName};
 use lakegate::runtime::clock::SystemClock;
 
 /// A lake in a folder of its own with one table.
@@ -39,10 +43,21 @@ struct Loaded {
     renamed: BTreeMap<String, Vec<String>>,
 }
 
+/// One thing a load tells its writer.
+enum Told {
+    Change(ChangeBatch),
+    Complete(KeyRange),
+}
+
 impl Fixture {
     async fn new(target_file_size: u64) -> Self {
+        Self::with_memory(target_file_size, 256 << 20).await
+    }
+
+    async fn with_memory(target_file_size: u64, bytes: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let environment = RuntimeEnvBuilder::new().with_memory_limit(256 << 20, 1.0).build_arc().unwrap();
+        let pool = Arc::new(FairSpillPool::new(bytes));
+        let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().unwrap();
         let settings = LakeSettings {
             location: Location::Local(folder.path().to_owned()),
             connection: None,
@@ -63,17 +78,31 @@ impl Fixture {
         changes: Vec<ChangeBatch>,
         replaced: &[String],
     ) -> Result<Loaded, LakeError> {
+        self.tell(plan, changes.into_iter().map(Told::Change).collect(), replaced).await
+    }
+
+    async fn tell(&self, plan: WritePlan, told: Vec<Told>, replaced: &[String]) -> Result<Loaded, LakeError> {
         let table = self.lake.table(&self.table);
         let lease = table.lease("test", Duration::from_secs(20)).await?;
         let attempt = table.begin(&lease).await?;
         let mut writer = attempt.writer(plan)?;
-        for change in changes {
-            if let Err(error) = writer.write(change).await {
+        for told in told {
+            let taken = match told {
+                Told::Change(change) => writer.write(change).await,
+                Told::Complete(range) => writer.complete(&range),
+            };
+            if let Err(error) = taken {
                 writer.abort().await;
                 return Err(error);
             }
         }
-        let estimate = writer.prepare().await?;
+        let estimate = match writer.prepare().await {
+            Ok(estimate) => estimate,
+            Err(error) => {
+                writer.abort().await;
+                return Err(error);
+            }
+        };
         let staged = writer.finish(replaced).await?;
         let loaded = Loaded::new(estimate, &staged);
         attempt.commit(staged, Facts::default()).await?;

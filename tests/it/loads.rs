@@ -4,6 +4,7 @@
 mod changes;
 mod definitions;
 mod events;
+mod present;
 mod schedule;
 mod whole;
 

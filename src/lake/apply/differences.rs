@@ -18,6 +18,10 @@ use crate::lake::apply::neighbours::Neighbours;
 use crate::lake::apply::ranges::Ranges;
 use crate::model::TableName;
 
+/// Bytes of rows, in memory, that are put at once: they are sorted next, and what sorts them must have room for them
+/// twice.
+const PIECE_BYTES: usize = 2 << 20;
+
 /// Where a row that is compared comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -44,7 +48,7 @@ impl Origin {
 pub(super) enum Difference {
     /// Rows to put into the table, in the columns they came with.
     Put(RecordBatch),
-    /// Rows to remove.
+    /// Keys to remove.
     Remove(RecordBatch),
 }
 
@@ -163,8 +167,14 @@ impl Differences {
     }
 
     fn find(&mut self, rows: &RecordBatch, put: Vec<bool>, alone: Vec<bool>) -> Result<(), DataFusionError> {
-        if put.contains(&true) {
-            self.found.push(Difference::Put(filter_record_batch(rows, &BooleanArray::from(put))?));
+        let put = BooleanArray::from(put);
+        let step = rows_of(PIECE_BYTES, rows);
+        for start in (0..rows.num_rows()).step_by(step) {
+            let count = step.min(rows.num_rows() - start);
+            let put = put.slice(start, count);
+            if put.true_count() > 0 {
+                self.found.push(Difference::Put(filter_record_batch(&rows.slice(start, count), &put)?));
+            }
         }
         if self.ranges.is_empty() || !alone.contains(&true) {
             return Ok(());
@@ -172,7 +182,8 @@ impl Differences {
         let alone = filter_record_batch(rows, &BooleanArray::from(alone))?;
         let within = self.ranges.contain(&self.form.order().keys(&alone)?)?;
         if within.true_count() > 0 {
-            self.found.push(Difference::Remove(filter_record_batch(&alone, &within)?));
+            let keys = alone.project(self.form.order().columns())?;
+            self.found.push(Difference::Remove(filter_record_batch(&keys, &within)?));
         }
         Ok(())
     }
@@ -183,6 +194,12 @@ fn apart(batch: &RecordBatch) -> Result<(RecordBatch, &[i8]), ArrowError> {
     let last = batch.num_columns().saturating_sub(1);
     let rows = batch.project(&(0..last).collect::<Vec<_>>())?;
     Ok((rows, batch.column(last).as_primitive::<Int8Type>().values()))
+}
+
+/// How many rows have about so many bytes.
+fn rows_of(bytes: usize, rows: &RecordBatch) -> usize {
+    let a_row = rows.get_array_memory_size() / rows.num_rows().max(1);
+    (bytes / a_row.max(1)).max(1)
 }
 
 fn none(count: usize) -> BooleanBuffer {

@@ -51,6 +51,23 @@ pub(super) async fn oldest_version(session: &mut Session, shape: &Shape) -> Resu
     })
 }
 
+/// Makes sure that all changes after `since` are kept.
+///
+/// # Errors
+/// `Conflict` where they are not; what the server says.
+pub(super) async fn check_kept(session: &mut Session, shape: &Shape, since: i64) -> Result<(), SourceError> {
+    let oldest = oldest_version(session, shape).await?;
+    if oldest > since {
+        let text = format!(
+            "changes of {} are kept from version {oldest} on, and the lake is at {since}: the table was truncated, or \
+             was not read for longer than changes are kept; it is loaded anew",
+            shape.table
+        );
+        return Err(SourceError::new(ErrorKind::Conflict, text));
+    }
+    Ok(())
+}
+
 /// Whether a table changed after a version.
 ///
 /// # Errors
@@ -72,15 +89,7 @@ pub(super) async fn read(
     is_snapshot: bool,
     output: &mut Output,
 ) -> Result<(), SourceError> {
-    let oldest = oldest_version(session, shape).await?;
-    if oldest > since {
-        let text = format!(
-            "changes of {} are kept from version {oldest} on, and the lake is at {since}: the table was truncated, or \
-             was not read for longer than changes are kept; it is loaded anew",
-            shape.table
-        );
-        return Err(SourceError::new(ErrorKind::Conflict, text));
-    }
+    check_kept(session, shape, since).await?;
     let sql = statements::changes(&shape.table, &shape.keys, &shape.plans, since, KeyRange::default())
         .map_err(|cause| SourceError::because(ErrorKind::Internal, "the changes cannot be asked for", cause))?;
     let mut changes = Changes::new(shape);
@@ -154,7 +163,7 @@ impl Changes {
     }
 
     async fn send_all(&mut self, output: &mut Output) -> Result<(), SourceError> {
-        for (decoder, kind) in [(&mut self.upserts, ChangeKind::Upsert), (&mut self.deletes, ChangeKind::Delete)] {
+        for (decoder, kind) in [(&mut self.deletes, ChangeKind::Delete), (&mut self.upserts, ChangeKind::Upsert)] {
             send(decoder, kind, output).await?;
         }
         output.send_rejects().await

@@ -1,6 +1,6 @@
 //! Opening connections to a SQL Server: encryption, login, routing, and no more of them at a time than allowed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,8 @@ struct Pool {
     states: tokio::sync::Mutex<Option<(Instant, Arc<TableStates>)>>,
     /// Of tables that cannot be kept in step by their key the value that was met, and when.
     incomparable: Mutex<HashMap<SourceTable, (Instant, Incomparable)>>,
+    /// Tables of which too little is as it was to be repaired.
+    beyond_repair: Mutex<HashSet<SourceTable>>,
 }
 
 impl Connections {
@@ -108,6 +110,18 @@ impl Connections {
         known.get(table).filter(|(at, _)| since.is_none_or(|since| *at >= since)).map(|(_, value)| value.clone())
     }
 
+    /// Takes note that too little of a table is as it was: the next try reads it whole.
+    pub fn note_beyond_repair(&self, settings: &SqlServerConnection, table: &SourceTable) {
+        let pool = self.pool(settings);
+        pool.beyond_repair.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone());
+    }
+
+    /// Whether that was noted. It holds for one try: what the next finds is another matter.
+    pub fn was_beyond_repair(&self, settings: &SqlServerConnection, table: &SourceTable) -> bool {
+        let pool = self.pool(settings);
+        pool.beyond_repair.lock().unwrap_or_else(PoisonError::into_inner).remove(table)
+    }
+
     fn pool(&self, settings: &SqlServerConnection) -> Arc<Pool> {
         let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = pools.entry(settings.name.clone()).or_insert_with(|| {
@@ -116,6 +130,7 @@ impl Connections {
                 idle: Mutex::default(),
                 states: tokio::sync::Mutex::default(),
                 incomparable: Mutex::default(),
+                beyond_repair: Mutex::default(),
             })
         });
         Arc::clone(pool)

@@ -9,8 +9,8 @@ mod moment;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use tiberius::ColumnData;
@@ -205,6 +205,16 @@ impl AllRows {
     /// All of them.
     pub fn batch(&self) -> &RecordBatch {
         &self.batch
+    }
+
+    /// Those that were left out, and those that were not.
+    ///
+    /// # Errors
+    /// When Arrow refuses the arrays, which would be a mistake here.
+    pub fn split(self) -> Result<(RecordBatch, RecordBatch), ArrowError> {
+        let places = self.dropped.iter().map(|place| u64::try_from(*place).unwrap_or(u64::MAX));
+        let dropped = take_record_batch(&self.batch, &UInt64Array::from_iter_values(places))?;
+        Ok((dropped, self.kept()?))
     }
 
     /// Without those that were left out.

@@ -34,6 +34,8 @@ pub struct Database {
     pub identity: [Option<String>; 4],
     /// Change Tracking, where it is on.
     pub tracking: Option<Tracking>,
+    /// Whether the server tells which row versions are in use.
+    pub tells_row_versions: bool,
     /// Whether the login is shown what is masked.
     pub sees_masked: bool,
 }
@@ -66,6 +68,8 @@ pub struct Table {
     pub defaulted: HashSet<i32>,
     /// Names of the primary key's columns in its order; empty where there is none.
     pub key: Vec<String>,
+    /// Numbers of the columns that an index begins with.
+    pub indexed: HashSet<i32>,
     /// Whether its changes are tracked.
     pub is_tracked: bool,
     /// The version of the database when that was switched on.
@@ -80,6 +84,13 @@ pub struct Table {
     pub rows: Option<u64>,
     /// Bytes in use, where the login may see that.
     pub bytes: Option<u64>,
+}
+
+impl Table {
+    /// The column of type `rowversion`, of which a table has one at most.
+    pub fn row_version(&self) -> Option<&SourceColumn> {
+        self.columns.iter().find(|column| column.sql_type == SqlType::RowVersion)
+    }
 }
 
 /// How a tracked table stands, as far as it tells whether anything happened.
@@ -135,6 +146,7 @@ pub async fn database(session: &mut Session) -> Result<Database, SqlServerError>
         Vec::new()
     };
     let recovery = recovery.first();
+    let row_versions = optional(session, statements::MIN_ACTIVE_ROWVERSION, DOING).await?;
     let told = |row: Option<&Row>, place| row.and_then(|row| text(row, place));
     Ok(Database {
         name: text(server, 3).unwrap_or_default(),
@@ -144,6 +156,7 @@ pub async fn database(session: &mut Session) -> Result<Database, SqlServerError>
         allows_snapshots: about.and_then(|row| whole(row, 3)) == Some(1),
         identity: [told(about, 1), told(about, 5), told(recovery, 0), told(recovery, 1)],
         tracking: tracking.first().and_then(read_tracking),
+        tells_row_versions: row_versions.first().and_then(|row| whole(row, 0)).is_some(),
         sees_masked: unmask.first().is_none_or(|row| whole(row, 0) == Some(1)),
         version,
     })
@@ -199,6 +212,9 @@ pub async fn tables(
     }
     for row in session.all(&statements::indexes(&objects), DOING).await? {
         let Some(place) = whole(&row, 0).and_then(|id| places.get(&i32::try_from(id).ok()?)) else { continue };
+        if whole(&row, 6) == Some(1) {
+            tables[*place].indexed.extend(whole(&row, 7).and_then(|id| i32::try_from(id).ok()));
+        }
         if whole(&row, 4) == Some(1) {
             let id = whole(&row, 7);
             let table = &mut tables[*place];
@@ -282,6 +298,7 @@ fn table(row: &Row) -> Option<Table> {
         columns: Vec::new(),
         defaulted: HashSet::new(),
         key: Vec::new(),
+        indexed: HashSet::new(),
         is_tracked: false,
         tracked_since: None,
         hides_rows: false,

@@ -192,7 +192,7 @@ fn findings(connection: &SqlServerConnection, database: &Database) -> Vec<Findin
     }
     findings.push(match database.tracking {
         None => warning(format!(
-            "change tracking is off, so every load reads whole tables; {alter} SET CHANGE_TRACKING = ON \
+            "change tracking is off: tables without row versions are read whole by every load; {alter} SET CHANGE_TRACKING = ON \
              (CHANGE_RETENTION = {RETENTION_DAYS} DAYS, AUTO_CLEANUP = ON) turns it on"
         )),
         Some(tracking) if tracking.cleans_up => {
@@ -238,7 +238,7 @@ async fn examine_table(
     let way = match method::choose(database, table, source.method, None) {
         Ok(choice) => {
             report.method = Some(choice.way.as_str());
-            let finding = if choice.way == Way::ChangeTracking { ok } else { warning };
+            let finding = if matches!(choice.way, Way::ChangeTracking | Way::RowVersion) { ok } else { warning };
             report.findings.push(finding(choice.because));
             choice.way
         }
@@ -258,11 +258,26 @@ async fn examine_table(
     if way == Way::ChangeTracking {
         report.findings.extend(definition.and_then(|definition| punctual(database, definition)));
     }
+    if way == Way::RowVersion {
+        report.findings.extend(unindexed(table));
+    }
     match sample(session, &shape).await {
         Ok(estimate) => report.first_load_seconds = estimate,
         Err(cause) => report.findings.push(error(chain_text(&cause))),
     }
     report
+}
+
+/// Whether the rows with new versions are found without reading all others.
+fn unindexed(table: &Table) -> Option<Finding> {
+    let column = table.row_version()?;
+    (!table.indexed.contains(&column.column_id)).then(|| {
+        warning(format!(
+            "no index begins with `{}`, so the server reads the whole table to find what is new; an index on it makes \
+             a load as small as what it finds",
+            column.name
+        ))
+    })
 }
 
 /// Whether the table is loaded often enough for the time changes are kept.

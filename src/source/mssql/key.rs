@@ -5,6 +5,7 @@
 
 mod literal;
 mod text;
+mod value;
 
 use super::column::{ColumnOptions, ColumnPlan, ColumnProblem, SourceColumn, SqlType};
 use super::statements::text_literal;

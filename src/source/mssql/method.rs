@@ -9,6 +9,9 @@ use crate::source::mssql::column::{SourceColumn, SqlType};
 use crate::source::mssql::discover::{Database, Table};
 use crate::source::mssql::position::Way;
 
+/// Why a method is taken that may not be the best.
+const ASKED_FOR: &str = "the definition asks for it";
+
 /// What was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
@@ -42,50 +45,83 @@ pub fn choose(
         );
         return Err(SourceError::new(ErrorKind::Unsupported, text));
     }
-    // Who asks for a method by name is told when it meets the value again.
-    let met = incomparable.filter(|_| wanted == Method::Auto).and_then(|value| still_incomparable(table, value));
-    let obstacle = obstacle(database, table).or(met);
-    match (wanted, obstacle) {
-        (Method::Auto | Method::ChangeTracking, None) => Ok(Choice {
-            way: Way::ChangeTracking,
-            because: format!("the table has a key and its changes are tracked{}", compared(table)),
-        }),
-        (Method::Auto, Some(obstacle)) => {
-            Ok(Choice { way: Way::Reload, because: format!("every load reads the whole table, as {obstacle}") })
+    let key = key_obstacle(table);
+    match wanted {
+        Method::Auto => {
+            // Who asks for a method by name is told when it meets the value again.
+            let met = incomparable.and_then(|value| still_incomparable(table, value));
+            Ok(best(database, table, key.or(met)))
         }
-        (Method::ChangeTracking, Some(obstacle)) => Err(SourceError::new(
-            ErrorKind::InvalidInput,
-            format!("{} cannot be read by change tracking: {obstacle}", table.name),
-        )),
-        (Method::Reload, _) => Ok(Choice { way: Way::Reload, because: "the definition asks for it".to_owned() }),
-        (Method::RowVersion | Method::KeyDiff, _) => Err(SourceError::new(
-            ErrorKind::Unsupported,
-            format!(
-                "{}: this method is not built yet; take method = \"auto\", \"change_tracking\" or \"reload\"",
-                table.name
-            ),
-        )),
+        Method::ChangeTracking => {
+            asked_for(table, Way::ChangeTracking, key.or_else(|| tracking_obstacle(database, table)))
+        }
+        Method::RowVersion => asked_for(table, Way::RowVersion, key.or_else(|| row_version_obstacle(database, table))),
+        Method::KeyDiff => asked_for(table, Way::KeyDiff, key),
+        Method::Reload => asked_for(table, Way::Reload, None),
     }
 }
 
-/// What keeps a table from being read by Change Tracking, and what would help.
-pub fn obstacle(database: &Database, table: &Table) -> Option<String> {
+/// What a definition asks for, if nothing stands in the way.
+fn asked_for(table: &Table, way: Way, obstacle: Option<String>) -> Result<Choice, SourceError> {
+    match obstacle {
+        None if way == Way::ChangeTracking => Ok(tracked(table)),
+        None if way == Way::Reload => Ok(Choice { way, because: ASKED_FOR.to_owned() }),
+        None => Ok(Choice { way, because: format!("{ASKED_FOR}{}", compared(table)) }),
+        Some(obstacle) => {
+            let text = format!("{} cannot be read by {}: {obstacle}", table.name, name(way));
+            Err(SourceError::new(ErrorKind::InvalidInput, text))
+        }
+    }
+}
+
+fn name(way: Way) -> &'static str {
+    match way {
+        Way::ChangeTracking => "change tracking",
+        Way::RowVersion => "row versions",
+        Way::KeyDiff => "comparing its rows",
+        Way::Reload => "reading it whole",
+    }
+}
+
+fn tracked(table: &Table) -> Choice {
+    let because = format!("the table has a key and its changes are tracked{}", compared(table));
+    Choice { way: Way::ChangeTracking, because }
+}
+
+/// The way that costs least of those the table allows, of which something about its key may keep it.
+fn best(database: &Database, table: &Table, key: Option<String>) -> Choice {
+    if let Some(obstacle) = key {
+        return Choice { way: Way::Reload, because: format!("every load reads the whole table, as {obstacle}") };
+    }
+    let Some(untracked) = tracking_obstacle(database, table) else { return tracked(table) };
+    let Some(unversioned) = row_version_obstacle(database, table) else {
+        let text = "rows are read whose row version has grown, and all keys where rows were deleted";
+        return Choice { way: Way::RowVersion, because: format!("{text}, as {untracked}{}", compared(table)) };
+    };
+    let text = "every load reads the whole table and writes what differs";
+    Choice { way: Way::KeyDiff, because: format!("{text}, as {untracked}; and {unversioned}{}", compared(table)) }
+}
+
+/// What keeps the rows of a table from being told apart by a key.
+fn key_obstacle(table: &Table) -> Option<String> {
     if table.is_view {
         return Some("it is a view, which has no changes of its own".to_owned());
     }
     if table.key.is_empty() {
         return Some("it has no primary key; with one, changes alone could be read".to_owned());
     }
-    if let Some(column) = unfoldable(table) {
-        return Some(format!(
-            "its key column `{}` is {}{}, and which of its values are equal only the server knows; keys of whole or exact \
-             numbers, dates, bytes and uniqueidentifier can be told apart here, and text in a binary collation (_BIN2) or \
-             in one like Latin1_General_CI_AS",
-            column.name,
-            column.sql_type,
-            column.collation.as_ref().map_or(String::new(), |collation| format!(" in the collation {collation}")),
-        ));
-    }
+    let column = unfoldable(table)?;
+    Some(format!(
+        "its key column `{}` is {}{}, and which of its values are equal only the server knows; keys of whole or exact \
+         numbers, dates, bytes and uniqueidentifier can be told apart here, and text in a binary collation (_BIN2) or \
+         in one like Latin1_General_CI_AS",
+        column.name,
+        column.sql_type,
+        column.collation.as_ref().map_or(String::new(), |collation| format!(" in the collation {collation}")),
+    ))
+}
+
+fn tracking_obstacle(database: &Database, table: &Table) -> Option<String> {
     if database.read_only {
         return Some("this is a readable secondary, which has no change tracking; name the primary as host".to_owned());
     }
@@ -109,6 +145,28 @@ pub fn obstacle(database: &Database, table: &Table) -> Option<String> {
         ));
     }
     None
+}
+
+/// What keeps a table with a key from being read by its row versions.
+fn row_version_obstacle(database: &Database, table: &Table) -> Option<String> {
+    if table.row_version().is_none() {
+        return Some(
+            "it has no column of type rowversion, which would tell new rows (to add one writes all)".to_owned(),
+        );
+    }
+    if database.read_only {
+        // What it calls the least version in use tells nothing of transactions that are open on the primary.
+        return Some("a readable secondary does not tell which row versions are in use; name the primary".to_owned());
+    }
+    if !database.allows_snapshots {
+        return Some(
+            "the database does not allow snapshot isolation, without which a row that moves while it is read could be \
+             missed for good; ALTER DATABASE … SET ALLOW_SNAPSHOT_ISOLATION ON allows it"
+                .to_owned(),
+        );
+    }
+    (!database.tells_row_versions)
+        .then(|| "the server does not tell which row versions are in use (MIN_ACTIVE_ROWVERSION)".to_owned())
 }
 
 /// A key column whose values the server compares in a way that is not known here.

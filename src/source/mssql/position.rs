@@ -15,6 +15,11 @@ use crate::source::mssql::discover::{Database, Table};
 pub enum Way {
     /// By Change Tracking.
     ChangeTracking,
+    /// By a column of type `rowversion`, and by the keys where rows were deleted.
+    #[serde(rename = "rowversion")]
+    RowVersion,
+    /// By reading everything again, and writing the rows that differ.
+    KeyDiff,
     /// By reading everything again, and writing it where it has changed.
     Reload,
 }
@@ -24,6 +29,8 @@ impl Way {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChangeTracking => "change_tracking",
+            Self::RowVersion => "rowversion",
+            Self::KeyDiff => "key_diff",
             Self::Reload => "reload",
         }
     }
@@ -47,7 +54,16 @@ pub struct Position {
     /// The version of Change Tracking up to which all is in the lake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
-    /// A hash of all rows in any order.
+    /// The row version from which on rows are to be read: all below it are in the lake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rowversion: Option<u64>,
+    /// By row versions: how many rows the table had; while it is loaded whole, how many were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// By row versions: how many of them, at most, were rejected and so are not in the lake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<u64>,
+    /// A hash of rows in any order: of all, or by row versions of those that will be read again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
     /// The columns that are loaded.

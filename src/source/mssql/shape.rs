@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::config::{ColumnChoices, Oversize, SqlServerSource};
@@ -27,6 +28,8 @@ pub struct Shape {
     pub folding: Vec<KeyFolding>,
     /// How each column is read.
     pub plans: Vec<ColumnPlan>,
+    /// The column of type `rowversion`, where there is one.
+    pub row_version: Option<String>,
     /// The columns as the lake has them.
     pub schema: SchemaRef,
     /// The same with their names and types on the server.
@@ -71,7 +74,7 @@ impl Shape {
                 continue;
             }
             // Of a key nothing may be lost, or two rows would be taken for one.
-            let in_key = keys.iter().find(|key: &&KeyColumn| way == Way::ChangeTracking && key.name() == column.name);
+            let in_key = keys.iter().find(|key: &&KeyColumn| way != Way::Reload && key.name() == column.name);
             let plan = match in_key.map_or_else(|| ColumnPlan::new(column, &options), |key| Ok(key.plan().clone())) {
                 Ok(plan) => plan,
                 Err(problem) => {
@@ -99,6 +102,7 @@ impl Shape {
             keys,
             folding,
             plans,
+            row_version: table.row_version().map(|column| column.name.clone()),
             schema: Arc::new(Schema::new(fields)),
             columns,
             max_cell_bytes: source.columns.max_cell_bytes,
@@ -111,6 +115,33 @@ impl Shape {
     /// Names of the key's columns.
     pub fn key_names(&self) -> Vec<String> {
         self.keys.iter().map(|key| key.name().to_owned()).collect()
+    }
+
+    /// The key's columns of rows of the table, in the key's order.
+    ///
+    /// # Errors
+    /// `Internal` when one of them was not read.
+    pub fn key_columns(&self, rows: &RecordBatch) -> Result<RecordBatch, SourceError> {
+        let place = |key: &KeyColumn| rows.schema_ref().index_of(key.name());
+        let places: Result<Vec<_>, _> = self.keys.iter().map(place).collect();
+        places.and_then(|places| rows.project(&places)).map_err(|cause| {
+            SourceError::because(ErrorKind::Internal, format!("the key of {} was not read", self.table), cause)
+        })
+    }
+
+    /// The key of a row of a batch as key texts.
+    ///
+    /// # Errors
+    /// When a value of it cannot be named.
+    pub fn key_texts(&self, rows: &RecordBatch, row: usize) -> Result<Vec<String>, SourceError> {
+        let key = self.keys.iter().map(|key| {
+            let column = rows.column_by_name(key.name()).ok_or_else(|| {
+                SourceError::new(ErrorKind::Internal, format!("column `{}` was not read", key.name()))
+            })?;
+            key.text(column.as_ref(), row)
+                .map_err(|cause| SourceError::because(ErrorKind::InvalidInput, format!("in {}", self.table), cause))
+        });
+        key.collect()
     }
 
     /// An error of a value.

@@ -1,6 +1,5 @@
 //! A table of SQL Server as a source of rows.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,8 +13,8 @@ use futures::stream::BoxStream;
 
 use crate::config::{Method, SqlServerSource};
 use crate::error::ErrorKind;
+use crate::model::ChangeKind;
 use crate::runtime::clock::Clock;
-use crate::source::mssql::change_tracking;
 use crate::source::mssql::collation::Incomparable;
 use crate::source::mssql::connect::{Connections, Taken};
 use crate::source::mssql::discover::{self, Database, Table};
@@ -23,9 +22,11 @@ use crate::source::mssql::drift::{self, Now, Verdict};
 use crate::source::mssql::method::{self, Choice};
 use crate::source::mssql::output::Output;
 use crate::source::mssql::position::{self, Epoch, Partial, Position, Way};
+use crate::source::mssql::ranges::Range;
 use crate::source::mssql::shape::Shape;
 use crate::source::mssql::statements::SourceTable;
 use crate::source::mssql::whole::Reader;
+use crate::source::mssql::{change_tracking, rowversion};
 use crate::source::{Known, Reading, ReadingEnd, Source, SourceError, SourceEvent, Whole};
 
 /// Events read ahead of the load.
@@ -36,18 +37,18 @@ const PART_OF_RETENTION: i32 = 10;
 /// A table of SQL Server.
 #[derive(Clone)]
 pub struct SqlServerTable {
-    source: SqlServerSource,
-    connections: Connections,
+    pub(super) source: SqlServerSource,
+    pub(super) connections: Connections,
     clock: Arc<dyn Clock>,
 }
 
 /// What was found when a reading began.
-struct Found {
-    database: Database,
-    table: Table,
-    shape: Arc<Shape>,
+pub(super) struct Found {
+    pub(super) database: Database,
+    pub(super) table: Table,
+    pub(super) shape: Arc<Shape>,
     /// What its position will be, but for the version.
-    now: Position,
+    pub(super) now: Position,
 }
 
 impl SqlServerTable {
@@ -57,7 +58,11 @@ impl SqlServerTable {
     }
 
     /// Looks at the database and the table. `incomparable` is a value of its key that was met before.
-    async fn look(&self, session: &mut Taken, incomparable: Option<Incomparable>) -> Result<Found, SourceError> {
+    pub(super) async fn look(
+        &self,
+        session: &mut Taken,
+        incomparable: Option<Incomparable>,
+    ) -> Result<Found, SourceError> {
         let database = discover::database(session).await?;
         let name = SourceTable::new(&self.source.schema, &self.source.table);
         let table = discover::tables(session, &database, Some(&name)).await?.into_iter().next();
@@ -72,6 +77,9 @@ impl SqlServerTable {
             choices: Some(position::choices(&self.source.columns)),
             altered: Some(table.altered.clone()),
             version: None,
+            rowversion: None,
+            rows: None,
+            rejected: None,
             content: None,
             columns: shape.columns.iter().map(|(column, _)| column.clone()).collect(),
             key: shape.key_names(),
@@ -81,7 +89,7 @@ impl SqlServerTable {
         Ok(Found { database, table, shape, now })
     }
 
-    fn reader(&self, found: &Found) -> Reader {
+    pub(super) fn reader(&self, found: &Found) -> Reader {
         Reader {
             connections: self.connections.clone(),
             settings: self.source.connection.clone(),
@@ -128,7 +136,8 @@ impl SqlServerTable {
     async fn tracked_whole(&self, mut session: Taken, found: Found, known: &Known) -> Result<Reading, SourceError> {
         let oldest = change_tracking::oldest_version(&mut session, &found.shape).await?;
         let newest = change_tracking::current_version(&mut session).await?;
-        let partial = self.usable(known, &found, oldest..=newest);
+        let is_kept = |then: &Position| then.version.is_some_and(|version| (oldest..=newest).contains(&version));
+        let partial = self.usable(known, &found, is_kept);
         let whole = if partial.is_some() { Whole::GoesOn } else { Whole::Anew };
         let reader = self.reader(&found);
         let partial = match partial {
@@ -149,27 +158,40 @@ impl SqlServerTable {
             let is_snapshot = reader.begin(&mut session, snapshots).await?;
             change_tracking::read(&mut session, &shape, since, is_snapshot, &mut output).await?;
             session.end().await?;
-            if !own.look(&mut session, None).await?.now.is_of_same_table(&partial.from) {
-                let text = format!("{} was altered while it was read; it is read anew", shape.table);
-                return Err(SourceError::new(ErrorKind::Conflict, text));
-            }
-            let next = Position { version: Some(version), ..partial.from };
-            let position = position::write(&next)?;
-            output.send(SourceEvent::Piece(position::write(&Partial { from: next, parts: partial.parts })?)).await?;
-            output.send(SourceEvent::End(ReadingEnd { position, ..ReadingEnd::default() })).await
+            let from = Position { version: Some(version), ..partial.from };
+            own.finish_whole(&mut session, &shape, Partial { from, parts: partial.parts }, &output).await
         });
         Ok(reading(&found.shape, Some(whole), None, events).of(bytes))
     }
 
-    /// How far a whole load came before, where it can go on: the table is what it was, and changes since are kept.
-    fn usable(&self, known: &Known, found: &Found, versions: RangeInclusive<i64>) -> Option<Partial> {
+    /// How far a whole load came before, where it can go on: the table is what it was, and what changed since its
+    /// beginning can be found.
+    pub(super) fn usable(
+        &self,
+        known: &Known,
+        found: &Found,
+        is_kept: impl FnOnce(&Position) -> bool,
+    ) -> Option<Partial> {
         let partial: Partial = position::read(known.partial.as_ref()?).ok()?;
-        let then = &partial.from;
-        let same = then.is_of_same_table(&found.now) && then.version.is_some_and(|version| versions.contains(&version));
+        let same = partial.from.is_of_same_table(&found.now) && is_kept(&partial.from);
         if !same {
             tracing::info!(table = %found.shape.table, "the table changed since its load was cut off: it begins anew");
         }
         same.then_some(partial)
+    }
+
+    /// Ends a whole load, unless the table is no longer what it was at its beginning.
+    pub(super) async fn finish_whole(
+        &self,
+        session: &mut Taken,
+        shape: &Shape,
+        partial: Partial,
+        output: &Output,
+    ) -> Result<(), SourceError> {
+        self.check_unaltered(session, shape, &partial.from).await?;
+        let position = position::write(&partial.from)?;
+        output.send(SourceEvent::Piece(position::write(&partial)?)).await?;
+        output.send(SourceEvent::End(ReadingEnd { position, ..ReadingEnd::default() })).await
     }
 
     /// The whole table in one statement; nothing where it is what it was.
@@ -179,7 +201,9 @@ impl SqlServerTable {
         let bytes = found.shape.bytes;
         let now = found.now.clone();
         let events = spawn(move |mut output| async move {
-            let content = reader.at_once(&mut session, snapshots, &mut output).await?;
+            reader.begin(&mut session, snapshots).await?;
+            let content = reader.at_once(&mut session, ChangeKind::Append, &mut output).await?.content.to_string();
+            session.end().await?;
             let unchanged = before.as_ref() == Some(&content);
             let position = position::write(&Position { content: Some(content), ..now })?;
             output.send(SourceEvent::End(ReadingEnd { position, unchanged, ..ReadingEnd::default() })).await
@@ -200,7 +224,8 @@ impl SqlServerTable {
         let before = known.position.as_ref().map(position::read::<Position>).transpose()?;
         let connection = &self.source.connection;
         let since = before.as_ref().and_then(|before| before.version);
-        if let Some(before) = before.as_ref().filter(|before| before.version.is_some())
+        let suspect: Option<Vec<Range>> = known.suspect.as_ref().map(position::read).transpose()?;
+        if let Some(before) = before.as_ref().filter(|before| before.version.is_some() && suspect.is_none())
             && self.is_untouched(before, known).await?
         {
             return Ok(None);
@@ -216,12 +241,22 @@ impl SqlServerTable {
             tracing::info!(%table, method = found.now.method.as_str(), because = %found.now.because, %reason, "reading the whole table");
         }
         match (found.now.method, before, since) {
-            (Way::ChangeTracking, Some(before), Some(since)) if reason.is_none() => {
-                self.changes(session, found, &before, since).await
+            (Way::ChangeTracking, Some(before), Some(since)) if reason.is_none() => match suspect {
+                Some(ranges) => self.mend(session, found, since, ranges).await.map(Some),
+                None => self.changes(session, found, &before, since).await,
+            },
+            (Way::ChangeTracking, before, _) => match self.repairable(&found, before.as_ref(), known) {
+                Some(lake) => self.repair(session, found, lake).await.map(Some),
+                None => self.tracked_whole(session, found, known).await.map(Some),
+            },
+            (Way::RowVersion, Some(before), _) if reason.is_none() => self.newer(session, found, before, known).await,
+            (Way::RowVersion, ..) => self.versioned_whole(session, found, known).await.map(Some),
+            (Way::KeyDiff, Some(before), _) if reason.is_none() => {
+                Ok(Some(self.key_diff(session, found, &before, known)))
             }
-            (Way::ChangeTracking, ..) => self.tracked_whole(session, found, known).await.map(Some),
-            (Way::Reload, before, _) => {
-                let content = before.filter(|_| reason.is_none()).and_then(|before| before.content);
+            (Way::KeyDiff | Way::Reload, before, _) => {
+                let same = reason.is_none() && suspect.is_none();
+                let content = before.filter(|_| same).and_then(|before| before.content);
                 Ok(Some(self.reload(session, found, content)))
             }
         }
@@ -229,7 +264,7 @@ impl SqlServerTable {
 
     /// A value of the key for which the table is not read by it: remembered, or met by this process. Where everything
     /// is asked for anew only one that was met since counts.
-    fn incomparable(&self, before: Option<&Position>, known: &Known) -> Option<Incomparable> {
+    pub(super) fn incomparable(&self, before: Option<&Position>, known: &Known) -> Option<Incomparable> {
         let remembered = before.and_then(|before| before.incomparable.clone());
         let since = if before.is_some() { None } else { known.asked };
         let name = SourceTable::new(&self.source.schema, &self.source.table);
@@ -263,7 +298,7 @@ impl SqlServerTable {
         if self.source.method != Method::Auto {
             let text = format!(
                 "{what}; take method = \"auto\" or \"reload\", give the column a binary collation (_BIN2), or change the \
-                 value"
+                 value and load the table anew with --reload"
             );
             return SourceError::new(ErrorKind::InvalidInput, text);
         }
@@ -284,7 +319,7 @@ impl SqlServerTable {
     }
 
     /// Why the whole table has to be read though it was before, where it has to.
-    async fn anew_because(
+    pub(super) async fn anew_because(
         &self,
         session: &mut Taken,
         found: &Found,
@@ -311,6 +346,9 @@ impl SqlServerTable {
             Verdict::Anew(reason) => return Ok(Some(reason)),
             Verdict::Stop(reason) => return Err(SourceError::new(ErrorKind::InvalidInput, reason)),
         }
+        if is == Way::RowVersion {
+            return rowversion::anew_because(session, before).await;
+        }
         let Some(since) = before.version else { return Ok(None) };
         if change_tracking::current_version(session).await? < since {
             return Ok(Some(
@@ -334,7 +372,7 @@ impl SqlServerTable {
 
 type Events = BoxStream<'static, Result<SourceEvent, SourceError>>;
 
-fn reading(
+pub(super) fn reading(
     shape: &Shape,
     whole: Option<Whole>,
     oldest_change: Option<chrono::DateTime<chrono::Utc>>,
@@ -346,13 +384,13 @@ fn reading(
 
 impl Reading {
     /// With about so many bytes to come.
-    fn of(self, total_bytes: Option<u64>) -> Self {
+    pub(super) fn of(self, total_bytes: Option<u64>) -> Self {
         Self { total_bytes, ..self }
     }
 }
 
 /// Runs a reader in a task of its own; it ends when nobody takes its events any more.
-fn spawn<F>(read: impl FnOnce(Output) -> F) -> Events
+pub(super) fn spawn<F>(read: impl FnOnce(Output) -> F) -> Events
 where
     F: Future<Output = Result<(), SourceError>> + Send + 'static,
 {

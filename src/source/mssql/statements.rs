@@ -15,8 +15,8 @@ pub use catalogue::{
 };
 pub use quoting::{SourceTable, binary_literal, quote, text_literal, variant_text};
 pub use rows::{
-    KeyRange, bounds, changed_keys, changes, chunk, count, idle, key_splits, min_valid_version, rowversion_changes,
-    whole,
+    KeyRange, bounds, changed_keys, changes, chunk, count, idle, key_splits, keys, min_valid_version, newer_count,
+    newer_rows, range, whole,
 };
 pub use script::{Privileges, privileges};
 pub use session::{

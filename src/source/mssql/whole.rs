@@ -20,7 +20,7 @@ use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::discover::text;
 use crate::source::mssql::output::Output;
 use crate::source::mssql::pace::{CHUNK_BYTES, Pace};
-use crate::source::mssql::position::{self, Part, Partial};
+use crate::source::mssql::position::{self, Part, Partial, Position};
 use crate::source::mssql::session::{RowSource, Session};
 use crate::source::mssql::shape::Shape;
 use crate::source::mssql::statements::{self, KeyRange};
@@ -132,6 +132,7 @@ impl Reader {
         drop(sender);
         while let Some(chunk) = chunks.recv().await {
             let mut chunk: Chunk = chunk?;
+            count(&mut partial.from, &chunk);
             for rows in chunk.batches {
                 output.send(SourceEvent::Changes(ChangeBatch { kind: ChangeKind::Append, rows, file: None })).await?;
             }
@@ -232,7 +233,7 @@ impl Reader {
         }
         chunk.bytes += decoder.bytes() as u64;
         let rows = decoder.finish_all().map_err(unmade)?;
-        chunk.after = self.last_key(rows.batch())?;
+        chunk.after = self.shape.key_texts(rows.batch(), rows.batch().num_rows() - 1)?;
         let rows = rows.kept().map_err(unmade)?;
         if rows.num_rows() > 0 {
             chunk.batches.push(rows);
@@ -240,55 +241,65 @@ impl Reader {
         Ok(())
     }
 
-    fn last_key(&self, rows: &RecordBatch) -> Result<Vec<String>, SourceError> {
-        let key = self.shape.keys.iter().map(|key| {
-            let column = rows.column_by_name(key.name()).ok_or_else(|| {
-                SourceError::new(ErrorKind::Internal, format!("column `{}` was not read", key.name()))
-            })?;
-            key.text(column.as_ref(), rows.num_rows() - 1).map_err(|cause| {
-                SourceError::because(ErrorKind::InvalidInput, format!("in {}", self.shape.table), cause)
-            })
-        });
-        key.collect()
-    }
-
-    /// Reads everything in one statement, and gives a hash of it.
+    /// Reads everything in one statement.
     pub(super) async fn at_once(
         &self,
         session: &mut Session,
-        snapshots: bool,
+        kind: ChangeKind,
         output: &mut Output,
-    ) -> Result<String, SourceError> {
+    ) -> Result<AtOnce, SourceError> {
         let sql = statements::whole(&self.shape.table, &self.shape.plans);
-        self.begin(session, snapshots).await?;
         let mut decoder = RowDecoder::new(&self.shape.plans);
         let mut content = ContentHash::new(&self.shape.schema).map_err(unmade)?;
+        let mut rejected = 0;
         let mut rows = session.rows(&sql, "reading the table");
         while let Some(row) = rows.try_next().await? {
             let pushed = decoder.push(row).map_err(|cause| self.shape.cell(cause))?;
             if let Pushed::TooLarge { column, bytes } = pushed {
                 output.too_large(&self.shape, &column, bytes)?;
+                rejected += 1;
             }
             if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
-                hashed(&mut decoder, &mut content, output).await?;
+                hashed(&mut decoder, &mut content, kind, output).await?;
             }
         }
         drop(rows);
-        session.end().await?;
-        hashed(&mut decoder, &mut content, output).await?;
+        hashed(&mut decoder, &mut content, kind, output).await?;
         output.send_rejects().await?;
-        Ok(content.to_string())
+        Ok(AtOnce { content, rejected })
     }
 }
 
-async fn hashed(decoder: &mut RowDecoder, content: &mut ContentHash, output: &Output) -> Result<(), SourceError> {
+/// What was read in one statement.
+pub(super) struct AtOnce {
+    /// The rows that were handed on.
+    pub(super) content: ContentHash,
+    /// Rows that were not.
+    pub(super) rejected: u64,
+}
+
+/// Takes note of the rows that were read, where a position counts them.
+fn count(from: &mut Position, chunk: &Chunk) {
+    let kept: usize = chunk.batches.iter().map(RecordBatch::num_rows).sum();
+    let counted = [(&mut from.rows, chunk.rows), (&mut from.rejected, chunk.rows.saturating_sub(kept as u64))];
+    for (count, more) in counted {
+        *count = count.map(|count| count + more);
+    }
+}
+
+async fn hashed(
+    decoder: &mut RowDecoder,
+    content: &mut ContentHash,
+    kind: ChangeKind,
+    output: &Output,
+) -> Result<(), SourceError> {
     if decoder.rows() == 0 {
         return Ok(());
     }
     let bytes = decoder.bytes() as u64;
     let rows = finish(decoder)?;
     content.add(&rows).map_err(unmade)?;
-    output.send(SourceEvent::Changes(ChangeBatch { kind: ChangeKind::Append, rows, file: None })).await?;
+    output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
     output.send(SourceEvent::Progress(bytes)).await
 }
 
@@ -296,6 +307,6 @@ fn finish(decoder: &mut RowDecoder) -> Result<RecordBatch, SourceError> {
     decoder.finish().map_err(unmade)
 }
 
-fn unmade(cause: ArrowError) -> SourceError {
+pub(super) fn unmade(cause: ArrowError) -> SourceError {
     SourceError::because(ErrorKind::Internal, "rows cannot be put together", cause)
 }

@@ -16,11 +16,11 @@ use rand::{Rng, SeedableRng};
 use super::{Fixture, change, plan, rows};
 
 /// Numbers keys are made of: some below zero.
-const NUMBERS: std::ops::Range<i64> = -1500..1500;
+pub(super) const NUMBERS: std::ops::Range<i64> = -1500..1500;
 
 /// A kind of key: how its columns are made of a number, each number giving another key.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Number,
     Composite,
     LongText,
@@ -31,7 +31,7 @@ enum Kind {
     Date,
 }
 
-const KINDS: [Kind; 8] = [
+pub(super) const KINDS: [Kind; 8] = [
     Kind::Number,
     Kind::Composite,
     Kind::LongText,
@@ -43,14 +43,14 @@ const KINDS: [Kind; 8] = [
 ];
 
 impl Kind {
-    fn names(self) -> &'static [&'static str] {
+    pub(super) fn names(self) -> &'static [&'static str] {
         match self {
             Self::Composite => &["station", "hour"],
             _ => &["id"],
         }
     }
 
-    fn columns(self, numbers: &[i64]) -> Vec<ArrayRef> {
+    pub(super) fn columns(self, numbers: &[i64]) -> Vec<ArrayRef> {
         let each = numbers.iter().copied();
         match self {
             Self::Number => vec![Arc::new(Int64Array::from_iter_values(each))],
@@ -81,6 +81,15 @@ impl Kind {
             Self::Date => {
                 vec![Arc::new(Date32Array::from_iter_values(each.map(|n| i32::try_from(n).unwrap())))]
             }
+        }
+    }
+
+    /// What a number stands by in the order of keys.
+    pub(super) fn rank(self, number: i64) -> (i64, i64) {
+        match self {
+            Self::Composite => (number.rem_euclid(7), number.div_euclid(7)),
+            Self::LongText => (number.rem_euclid(2), number),
+            _ => (0, number),
         }
     }
 

@@ -118,7 +118,7 @@ async fn a_pinned_version_stays_what_it_was() {
 }
 
 /// One row of every type a column can have, of which some have statistics no reader could read.
-fn every_type(id: i64) -> RecordBatch {
+pub(super) fn every_type(id: i64) -> RecordBatch {
     let kinds = [
         "boolean",
         "smallint",

@@ -23,6 +23,7 @@ impl Progress for Told {
     fn finished(&self, outcome: &TableOutcome) {
         let _ = self.0.send(outcome.clone());
     }
+    fn verified(&self, _record: &lakegate::journal::VerificationRecord) {}
 }
 
 async fn next(ended: &mut UnboundedReceiver<TableOutcome>) -> TableOutcome {

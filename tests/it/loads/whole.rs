@@ -15,13 +15,15 @@ use serde_json::{Value, json};
 
 use crate::support::team::Team;
 
-type Script = (Whole, Vec<Result<SourceEvent, SourceError>>);
+pub(super) type Event = Result<SourceEvent, SourceError>;
+
+type Script = (Option<Whole>, Vec<Event>);
 
 /// Readings to be given one after the other, and what was known when each was asked for.
 #[derive(Clone, Default)]
-struct Scripted {
-    readings: Arc<Mutex<VecDeque<Script>>>,
-    known: Arc<Mutex<Vec<Known>>>,
+pub(super) struct Scripted {
+    pub(super) readings: Arc<Mutex<VecDeque<Script>>>,
+    pub(super) known: Arc<Mutex<Vec<Known>>>,
 }
 
 #[async_trait]
@@ -35,40 +37,40 @@ impl Source for Scripted {
             oldest_change: None,
             key: Some(vec!["id".to_owned()]),
             folding: vec![],
-            whole: Some(whole),
+            whole,
             events: futures::stream::iter(events).boxed(),
         }))
     }
 }
 
-fn rows(rows: &[(i64, &str)]) -> RecordBatch {
+pub(super) fn rows(rows: &[(i64, &str)]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1)));
     RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("v", texts, true)]).unwrap()
 }
 
-fn change(kind: ChangeKind, changed: &[(i64, &str)]) -> Result<SourceEvent, SourceError> {
+pub(super) fn change(kind: ChangeKind, changed: &[(i64, &str)]) -> Event {
     Ok(SourceEvent::Changes(ChangeBatch { kind, rows: rows(changed), file: None }))
 }
 
-fn append(added: &[(i64, &str)]) -> Result<SourceEvent, SourceError> {
+pub(super) fn append(added: &[(i64, &str)]) -> Event {
     change(ChangeKind::Append, added)
 }
 
-fn piece(position: i64) -> Result<SourceEvent, SourceError> {
+pub(super) fn piece(position: i64) -> Event {
     Ok(SourceEvent::Piece(json!(position)))
 }
 
-fn cut() -> Result<SourceEvent, SourceError> {
+pub(super) fn cut() -> Event {
     Err(SourceError::new(ErrorKind::InvalidInput, "the line was cut"))
 }
 
-fn end(position: i64) -> Result<SourceEvent, SourceError> {
+pub(super) fn end(position: i64) -> Event {
     Ok(SourceEvent::End(ReadingEnd { position: json!(position), ..ReadingEnd::default() }))
 }
 
 /// A team with one table of a SQL Server that nobody reaches: the script stands in its place.
-fn team() -> Team {
+pub(super) fn team() -> Team {
     // Pieces are kept at once, not every half minute.
     fail::cfg("etl.whole.every", "return(error)").unwrap();
     let team = Team::local();
@@ -80,7 +82,7 @@ fn team() -> Team {
     team
 }
 
-async fn load(team: &Team, source: &Scripted, options: &SyncOptions) -> TableOutcome {
+pub(super) async fn load(team: &Team, source: &Scripted, options: &SyncOptions) -> TableOutcome {
     let (settings, lake, journal, clock) = team.open().await;
     let source = source.clone();
     let open = move |_: &_, _| Ok(Box::new(source.clone()) as Box<dyn Source>);
@@ -89,14 +91,9 @@ async fn load(team: &Team, source: &Scripted, options: &SyncOptions) -> TableOut
 }
 
 /// Loads by one script and gives what was known before.
-async fn run(
-    team: &Team,
-    whole: Whole,
-    events: Vec<Result<SourceEvent, SourceError>>,
-    expected: LoadStatus,
-) -> (Option<Value>, Option<Value>) {
+async fn run(team: &Team, whole: Whole, events: Vec<Event>, expected: LoadStatus) -> (Option<Value>, Option<Value>) {
     let source = Scripted::default();
-    source.readings.lock().unwrap().push_back((whole, events));
+    source.readings.lock().unwrap().push_back((Some(whole), events));
     let outcome = load(team, &source, &SyncOptions::default()).await;
     assert_eq!(outcome.record.status, expected, "{outcome:?}");
     let known = source.known.lock().unwrap().remove(0);

@@ -1,5 +1,5 @@
 //! A table that lives at random: rows come, change, go and change their keys, columns come, history is lost, loads are
-//! met by faults. After every load the lake is compared with a model of the table.
+//! met by faults. After every load the lake is compared with a model of the table. Each method has lives of its own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 
 use super::support::Operations;
 
-/// Lives that are tried; as many as fit into less than a minute on a small machine.
+/// Lives that are tried with each method; as many as fit into less than a minute on a small machine.
 const SEEDS: u64 = 32;
 /// Loads of one life.
 const LOADS: usize = 8;
@@ -78,7 +78,9 @@ fn change(ops: &Operations, model: &mut Model, random: &mut StdRng) {
             }
             for (id, values) in rows {
                 let values: Vec<_> = values.iter().map(literal).collect();
-                ops.sql(&format!("INSERT INTO dbo.t VALUES ({id}, {})", values.join(", ")));
+                let columns: Vec<_> = model.columns.iter().map(|column| column.0.as_str()).collect();
+                let (columns, values) = (columns.join(", "), values.join(", "));
+                ops.sql(&format!("INSERT INTO dbo.t (id, {columns}) VALUES ({id}, {values})"));
             }
         }
         4..=6 => {
@@ -110,9 +112,10 @@ fn change(ops: &Operations, model: &mut Model, random: &mut StdRng) {
 }
 
 /// Something that happens to the table as a whole.
-fn event(ops: &Operations, model: &mut Model, random: &mut StdRng) {
+fn event(ops: &Operations, model: &mut Model, random: &mut StdRng, is_tracked: bool) {
     let database = ops.server.database();
     match random.random_range(0..9) {
+        4 | 5 if !is_tracked => change(ops, model, random),
         0 | 1 => {
             let name = format!("c{}", model.columns_ever);
             model.columns_ever += 1;
@@ -161,13 +164,14 @@ fn event(ops: &Operations, model: &mut Model, random: &mut StdRng) {
     }
 }
 
-fn fault(ops: &Operations, random: &mut StdRng) {
+fn fault(ops: &Operations, random: &mut StdRng, reading: &str) {
     let faults = ops.server.database().faults();
     let numbers = [1205, 1222, 3961, 8134, 40613];
     match random.random_range(0..3) {
         0 => faults.cut(random.random_range(0..5_000)),
         _ => {
-            let statement = ["SELECT TOP (", "@last bigint", "FROM sys.columns", "COMMIT"].choose(random).unwrap();
+            let statements = ["SELECT TOP (", reading, "FROM sys.columns", "COMMIT", "SELECT T.[id]"];
+            let statement = statements.choose(random).unwrap();
             let error = SqlError::new(*numbers.choose(random).unwrap(), 16, "for a test");
             faults.fail(statement, random.random_range(0..30), error, random.random_range(1..6));
         }
@@ -179,10 +183,18 @@ async fn sync(ops: &Operations) -> TableOutcome {
     report.tables.remove(0)
 }
 
-async fn live(seed: u64, loads: &AtomicU64) {
+async fn live(method: &str, seed: u64, loads: &AtomicU64) {
     let mut random = StdRng::seed_from_u64(seed);
     let ops = Operations::start().await;
-    ops.table("t", "id bigint NOT NULL PRIMARY KEY, a nvarchar(40) NULL, b nvarchar(40) NULL");
+    let (is_tracked, is_versioned) = (method == "change_tracking", method == "rowversion");
+    let columns = "id bigint NOT NULL PRIMARY KEY, a nvarchar(40) NULL, b nvarchar(40) NULL";
+    ops.sql(&format!("CREATE TABLE dbo.t ({columns}{})", if is_versioned { ", rv rowversion" } else { "" }));
+    if is_tracked {
+        ops.sql("ALTER TABLE dbo.t ENABLE CHANGE_TRACKING");
+    }
+    let left_out = if is_versioned { "leave_out = [\"rv\"]" } else { "" };
+    ops.define("t", &format!("method = \"{method}\"\n{left_out}"));
+    let reading = if is_tracked { "@last bigint" } else { "@lo binary(8)" };
     let columns = ["a", "b"].map(|name| (name.to_owned(), None));
     let mut model = Model { columns: columns.to_vec(), ..Model::default() };
     let mut in_lake: Vec<String> = Vec::new();
@@ -191,25 +203,31 @@ async fn live(seed: u64, loads: &AtomicU64) {
             change(&ops, &mut model, &mut random);
         }
         if random.random_bool(0.3) {
-            event(&ops, &mut model, &mut random);
+            event(&ops, &mut model, &mut random, is_tracked);
         }
         if random.random_bool(0.4) {
-            fault(&ops, &mut random);
+            fault(&ops, &mut random, reading);
             let outcome = sync(&ops).await;
             loads.fetch_add(1, Ordering::Relaxed);
             let told = ops.rows("t").await;
             if outcome.record.status == Failed {
-                assert_eq!(told, in_lake, "seed {seed}, load {load}: a failed load changes nothing: {outcome:?}");
+                assert_eq!(
+                    told, in_lake,
+                    "{method}, seed {seed}, load {load}: a failed load changes nothing: {outcome:?}"
+                );
             }
             ops.server.database().faults().clear();
         }
         let outcome = sync(&ops).await;
         loads.fetch_add(1, Ordering::Relaxed);
-        assert!(matches!(outcome.record.status, Committed | Unchanged), "seed {seed}, load {load}: {outcome:?}");
+        assert!(
+            matches!(outcome.record.status, Committed | Unchanged),
+            "{method}, seed {seed}, load {load}: {outcome:?}"
+        );
         let (told, expected) = (ops.rows("t").await, model.told());
         // Columns that no row has had a value in yet need not be there.
         let told = widened(&ops, told, model.columns.len()).await;
-        assert_eq!(told, expected, "seed {seed}, load {load}: {outcome:?}");
+        assert_eq!(told, expected, "{method}, seed {seed}, load {load}: {outcome:?}");
         in_lake = ops.rows("t").await;
     }
 }
@@ -225,14 +243,28 @@ async fn widened(ops: &Operations, rows: Vec<String>, columns: usize) -> Vec<Str
     rows
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_happens_to_a_table_the_lake_follows() {
+async fn lives(method: &str) {
     let loads = AtomicU64::new(0);
     let seeds: Vec<u64> = (0..SEEDS).collect();
     for seeds in seeds.chunks(AT_ONCE) {
         let started = std::time::Instant::now();
-        futures::future::join_all(seeds.iter().map(|seed| live(*seed, &loads))).await;
-        println!("seeds {seeds:?}: {:?}", started.elapsed());
+        futures::future::join_all(seeds.iter().map(|seed| live(method, *seed, &loads))).await;
+        println!("{method}, seeds {seeds:?}: {:?}", started.elapsed());
     }
     println!("{} loads", loads.into_inner());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_to_a_table_the_lake_follows() {
+    lives("change_tracking").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_to_a_table_with_row_versions_the_lake_follows() {
+    lives("rowversion").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_to_a_table_that_is_compared_the_lake_follows() {
+    lives("key_diff").await;
 }

@@ -21,7 +21,7 @@ async fn a_server_that_has_less_than_others_is_read_all_the_same() {
     ops.define("t", "");
     ops.add_numbers("t", 1, 100);
     let position = ops.sync(Committed).await.record.position.unwrap();
-    assert_eq!(position["method"], "reload");
+    assert_eq!(position["method"], "key_diff");
     assert!(position["because"].as_str().unwrap().contains("change tracking is off"), "{position}");
     ops.sync(Unchanged).await;
     ops.sql("DELETE FROM dbo.t WHERE id < 50");

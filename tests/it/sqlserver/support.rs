@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lakegate::etl::TableOutcome;
 use lakegate::journal::LoadStatus;
+use lakegate::model::Location;
 use mssql_fixture::engine::{DatabaseOptions, Gate};
 use mssql_fixture::value::Value;
 use mssql_fixture::{Server, ServerOptions};
@@ -98,7 +99,7 @@ impl Operations {
         let ids: Vec<i64> = (from..=to).collect();
         for ids in ids.chunks(500) {
             let values: Vec<String> = ids.iter().map(|id| format!("({id}, N'v{id}')")).collect();
-            self.sql(&format!("INSERT INTO dbo.{name} VALUES {}", values.join(", ")));
+            self.sql(&format!("INSERT INTO dbo.{name} (id, v) VALUES {}", values.join(", ")));
         }
     }
 
@@ -125,6 +126,12 @@ impl Operations {
         seen.into_iter().map(|statement| statement.text).filter(|text| text.contains("SELECT TOP (")).collect()
     }
 
+    /// The statements that read the keys of all rows, since the log was emptied last.
+    pub(crate) fn key_readings(&self) -> usize {
+        let seen = self.server.database().faults().statements();
+        seen.iter().filter(|seen| seen.text.starts_with("SELECT T.[id] FROM [dbo].[t] AS T OPTION")).count()
+    }
+
     /// The program with faults, each a point and what it does; small pieces and small chunks come along.
     pub(crate) fn program(&self, faults: &[(&str, &str)]) -> std::process::Command {
         let mut command = self.team.command(&["sync"]);
@@ -139,6 +146,20 @@ impl Operations {
         self.sql(&format!("CREATE TABLE dbo.{name} ({columns})"));
         self.sql(&format!("ALTER TABLE dbo.{name} ENABLE CHANGE_TRACKING"));
         self.define(name, "");
+    }
+
+    /// Makes a table of a number and a text that is kept in step by a method, and has what that needs and no more. Rows
+    /// are put in by the names of their columns.
+    pub(crate) fn kept_by(&self, method: &str, name: &str, rows: i64) {
+        let columns = "id int NOT NULL PRIMARY KEY, v nvarchar(40) NULL";
+        let more = if method == "rowversion" { ", rv rowversion" } else { "" };
+        self.sql(&format!("CREATE TABLE dbo.{name} ({columns}{more})"));
+        if method == "change_tracking" {
+            self.sql(&format!("ALTER TABLE dbo.{name} ENABLE CHANGE_TRACKING"));
+        }
+        let left_out = if method == "rowversion" { "leave_out = [\"rv\"]" } else { "" };
+        self.define(name, &format!("method = \"{method}\"\n{left_out}"));
+        self.add_numbers(name, 1, rows);
     }
 
     /// Defines a table in the lake, with lines of the test's own for its source.
@@ -168,6 +189,21 @@ impl Operations {
         let outcome = self.team.sync_one().await;
         assert_eq!(outcome.record.status, status, "{outcome:?}");
         outcome
+    }
+
+    /// How many data files were ever written for a table of the lake.
+    pub(crate) fn data_files(&self, name: &str) -> usize {
+        let Location::Local(lake) = self.team.settings().lake.location.clone() else { panic!("the lake is a folder") };
+        let mut folders = vec![lake.join("ops").join(name)];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                files += usize::from(path.extension().is_some_and(|ending| ending == "parquet"));
+                folders.extend(path.is_dir().then_some(path));
+            }
+        }
+        files
     }
 
     /// The rows of a table of the lake, sorted, columns joined by `|`.

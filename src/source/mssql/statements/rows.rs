@@ -115,34 +115,53 @@ pub fn chunk(
     ))
 }
 
+/// All rows of a range in no order, in the columns of `plans`.
+///
+/// # Errors
+/// When a text of the range is no value of its key column.
+pub fn range(
+    table: &SourceTable,
+    keys: &[KeyColumn],
+    plans: &[ColumnPlan],
+    range: KeyRange<'_>,
+) -> Result<String, KeyError> {
+    let filter = Filter::new(keys, range, "T")?;
+    let columns = column_list(plans).collect::<Vec<_>>().join(", ");
+    Ok(format!("{}SELECT {columns} FROM {table} AS T{}{END}", filter.declare(&[]), filter.clause(&[])))
+}
+
 /// All rows of a table in no order, in the columns of `plans`: for tables without a key.
 pub fn whole(table: &SourceTable, plans: &[ColumnPlan]) -> String {
     format!("SELECT {} FROM {table} AS T{END}", column_list(plans).collect::<Vec<_>>().join(", "))
 }
 
-/// Rows of a range whose row version lies in `from..below`, in the columns of `plans`.
-///
-/// # Errors
-/// When a text of the range is no value of its key column.
-pub fn rowversion_changes(
-    table: &SourceTable,
-    rowversion: &str,
-    versions: std::ops::Range<u64>,
-    plans: &[ColumnPlan],
-    keys: &[KeyColumn],
-    range: KeyRange<'_>,
-) -> Result<String, KeyError> {
-    let filter = Filter::new(keys, range, "T")?;
-    let column = quote(rowversion);
-    let declared =
-        [format!("@lo binary(8) = 0x{:016X}", versions.start), format!("@hi binary(8) = 0x{:016X}", versions.end)];
-    let within = [format!("T.{column} >= @lo"), format!("T.{column} < @hi")];
-    Ok(format!(
-        "{}SELECT {} FROM {table} AS T{}{END}",
-        filter.declare(&declared),
+/// The key of every row of a table in no order, by [`KeyColumn::plan`].
+pub fn keys(table: &SourceTable, keys: &[KeyColumn]) -> String {
+    format!("SELECT {} FROM {table} AS T{END}", key_list(keys, "T").collect::<Vec<_>>().join(", "))
+}
+
+/// Rows whose row version is `from` or above, in the columns of `plans`. There is no upper bound: under SNAPSHOT what is
+/// seen is one state of the table, and all of it that is new.
+pub fn newer_rows(table: &SourceTable, column: &str, from: u64, plans: &[ColumnPlan]) -> String {
+    format!(
+        "{} SELECT {} FROM {table} AS T WHERE T.{} >= @lo{END}",
+        low_mark(from),
         column_list(plans).collect::<Vec<_>>().join(", "),
-        filter.clause(&within),
-    ))
+        quote(column),
+    )
+}
+
+/// How many rows a table has, and how many of them have a row version of `from` or above: two results of one `bigint`.
+pub fn newer_count(table: &SourceTable, column: &str, from: u64) -> String {
+    format!(
+        "{} SELECT COUNT_BIG(*) FROM {table} AS T{END} SELECT COUNT_BIG(*) FROM {table} AS T WHERE T.{} >= @lo{END}",
+        low_mark(from),
+        quote(column),
+    )
+}
+
+fn low_mark(from: u64) -> String {
+    format!("DECLARE @lo binary(8) = 0x{from:016X};")
 }
 
 /// How many rows a range has: `bigint`.

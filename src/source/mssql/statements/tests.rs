@@ -115,6 +115,16 @@ fn the_first_chunk_and_the_next() {
         "DECLARE @a1 int = 10, @z1 int = 20; SELECT TOP (1) T.[id] FROM [dbo].[orders] AS T \
          WHERE T.[id] > @a1 AND T.[id] <= @z1 ORDER BY T.[id] OPTION (MAXDOP 1);"
     );
+    assert_eq!(
+        range(&orders(), &id(), &plans, KeyRange { after: &after, until: &until }).unwrap(),
+        "DECLARE @a1 int = 10, @z1 int = 20; SELECT T.[id] FROM [dbo].[orders] AS T WHERE T.[id] > @a1 AND T.[id] <= @z1 \
+         OPTION (MAXDOP 1);"
+    );
+    assert_eq!(
+        range(&orders(), &id(), &plans, KeyRange::default()).unwrap(),
+        whole(&orders(), &plans),
+        "open at both ends"
+    );
 }
 
 fn condition(columns: usize, after: &[i64], until: &[i64]) -> String {
@@ -218,18 +228,21 @@ fn text_keys_of_another_collation_are_compared_in_it() {
 fn whole_tables_and_row_versions() {
     let plans = [plan("id", SqlType::Int), plan("rv", SqlType::RowVersion)];
     assert_eq!(whole(&orders(), &plans), "SELECT T.[id], T.[rv] FROM [dbo].[orders] AS T OPTION (MAXDOP 1);");
+    assert_eq!(keys(&orders(), &id()), "SELECT T.[id] FROM [dbo].[orders] AS T OPTION (MAXDOP 1);");
+    let (table, strange, _) = strange();
     assert_eq!(
-        rowversion_changes(&orders(), "rv", 2001..u64::MAX, &plans, &[], KeyRange::default()).unwrap(),
-        "DECLARE @lo binary(8) = 0x00000000000007D1, @hi binary(8) = 0xFFFFFFFFFFFFFFFF; \
-         SELECT T.[id], T.[rv] FROM [dbo].[orders] AS T WHERE T.[rv] >= @lo AND T.[rv] < @hi OPTION (MAXDOP 1);"
+        keys(&table, &strange),
+        "SELECT CAST(T.[k ]]1] AS decimal(19,4)), T.[k'2] FROM [my schema].[a]]b [c]]'\" 🚀] AS T OPTION (MAXDOP 1);"
     );
-    let after = texts(&["3"]);
-    let range = KeyRange { after: &after, until: &[] };
     assert_eq!(
-        rowversion_changes(&orders(), "r]v", 0..1, &plans[..1], &id(), range).unwrap(),
-        "DECLARE @lo binary(8) = 0x0000000000000000, @hi binary(8) = 0x0000000000000001, @a1 int = 3; \
-         SELECT T.[id] FROM [dbo].[orders] AS T WHERE T.[r]]v] >= @lo AND T.[r]]v] < @hi AND T.[id] > @a1 \
-         OPTION (MAXDOP 1);"
+        newer_rows(&orders(), "rv", 2001, &plans),
+        "DECLARE @lo binary(8) = 0x00000000000007D1; \
+         SELECT T.[id], T.[rv] FROM [dbo].[orders] AS T WHERE T.[rv] >= @lo OPTION (MAXDOP 1);"
+    );
+    assert_eq!(
+        newer_count(&orders(), "r]v", u64::MAX),
+        "DECLARE @lo binary(8) = 0xFFFFFFFFFFFFFFFF; SELECT COUNT_BIG(*) FROM [dbo].[orders] AS T OPTION (MAXDOP 1); \
+         SELECT COUNT_BIG(*) FROM [dbo].[orders] AS T WHERE T.[r]]v] >= @lo OPTION (MAXDOP 1);"
     );
 }
 

@@ -188,6 +188,12 @@ impl Database {
     pub fn unseen_deletes(&self, on: bool) {
         self.0.set_unseen_deletes(on);
     }
+
+    /// Whether, from now on, a transaction is in progress that was given the next rowversion: others commit greater
+    /// ones meanwhile, which sessions of this stand-in cannot do to each other.
+    pub fn hold_row_versions(&self, held: bool) {
+        self.0.hold_row_versions(held);
+    }
 }
 
 /// Cuts a script at its `GO` lines.

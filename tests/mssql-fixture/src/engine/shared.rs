@@ -30,6 +30,9 @@ pub(crate) struct Backup {
     pub(crate) file: PathBuf,
 }
 
+/// A session that is none.
+const NOBODY: u16 = u16::MAX;
+
 #[derive(Default)]
 struct RowVersions {
     last: u64,
@@ -219,6 +222,18 @@ impl Shared {
     pub(crate) fn lowest_row_version(&self) -> u64 {
         let versions = lock(&self.row_versions);
         versions.active.values().min().copied().unwrap_or(versions.last + 1)
+    }
+
+    /// From now on, or no longer, a transaction is in progress that was given the next value.
+    pub(crate) fn hold_row_versions(&self, held: bool) {
+        let mut versions = lock(&self.row_versions);
+        if held {
+            versions.last += 1;
+            let given = versions.last;
+            versions.active.insert(NOBODY, given);
+        } else {
+            versions.active.remove(&NOBODY);
+        }
     }
 
     /// A session's transaction ended: its rowversions are no longer active.

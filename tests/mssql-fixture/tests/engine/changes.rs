@@ -229,4 +229,9 @@ fn rowversions_of_open_transactions_hold_the_lower_bound() {
         ),
         ["2"]
     );
+    database.hold_row_versions(true);
+    run(&mut writer, "INSERT t (id) VALUES (4)");
+    assert_eq!(one(&mut reader, lowest), "2004 2005");
+    database.hold_row_versions(false);
+    assert_eq!(one(&mut reader, lowest), "2006 2005");
 }

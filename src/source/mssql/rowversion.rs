@@ -1,0 +1,348 @@
+//! Changes by a column of type `rowversion`: the server gives a row a new, greater one with each change.
+//!
+//! A load reads the rows whose version is that of its low mark or above, in one snapshot and without an upper bound: that
+//! is all that is new in this state of the table. The next low mark is the least version that a transaction in progress
+//! may have given ([`statements::MIN_ACTIVE_ROWVERSION`]), noted before the snapshot: what commits after it is at or above
+//! it, and is read then, some of it once more.
+//!
+//! Of rows that are gone nothing tells but their number. Every row of the table is either among those read, or
+//! unchanged and so in the lake: the table's keys are some of the lake's and those read, and they are all of these
+//! exactly if they are as many. If they are not, all keys are read and compared.
+
+use std::sync::Arc;
+
+use arrow::array::{BinaryArray, RecordBatch, Scalar};
+use arrow::compute::filter_record_batch;
+use arrow::compute::kernels::cmp::gt_eq;
+use futures::TryStreamExt;
+
+use crate::error::ErrorKind;
+use crate::model::{ChangeBatch, ChangeKind, ContentHash, KeyFolding, KeyRange};
+use crate::source::mssql::change_tracking::{BATCH_BYTES, BATCH_ROWS, send};
+use crate::source::mssql::connect::Taken;
+use crate::source::mssql::decode::{Pushed, RowDecoder};
+use crate::source::mssql::discover::whole;
+use crate::source::mssql::output::Output;
+use crate::source::mssql::position::{self, Partial, Position};
+use crate::source::mssql::session::{RowSource, Session};
+use crate::source::mssql::shape::Shape;
+use crate::source::mssql::source::{Found, SqlServerTable, reading, spawn};
+use crate::source::mssql::statements;
+use crate::source::mssql::whole::{Reader, unmade};
+use crate::source::{Known, KnownRows, Reading, ReadingEnd, SourceError, SourceEvent, Whole};
+
+/// Most keys that are looked up in the lake one by one; to look for more costs about as much as to read all keys of the
+/// table, and takes memory for each.
+const LOOKED_UP: u64 = 500_000;
+
+/// The least row version that a transaction in progress may have given; above all that are in use where there is none.
+///
+/// # Errors
+/// What the server says.
+async fn lowest_active(session: &mut Session) -> Result<u64, SourceError> {
+    let lowest = session.number(statements::MIN_ACTIVE_ROWVERSION, "asking for the row versions in use").await?;
+    let unknown = || SourceError::new(ErrorKind::Unsupported, "the server does not tell which row versions are in use");
+    lowest.map(i64::cast_unsigned).ok_or_else(unknown)
+}
+
+/// Why a table has to be read whole that was read by its row versions before, where it has to.
+///
+/// # Errors
+/// What the server says.
+pub(super) async fn anew_because(session: &mut Session, before: &Position) -> Result<Option<String>, SourceError> {
+    let Some(low) = before.rowversion else {
+        return Ok(Some("it is not known up to which row version it was read".to_owned()));
+    };
+    let back = "the database went back to an older state: it was restored, or failed over with loss";
+    Ok((lowest_active(session).await? < low).then(|| back.to_owned()))
+}
+
+impl SqlServerTable {
+    /// What row versions tell since the table was read last; none where nothing happened.
+    pub(super) async fn newer(
+        &self,
+        mut session: Taken,
+        found: Found,
+        before: Position,
+        known: &Known,
+    ) -> Result<Option<Reading>, SourceError> {
+        let low = before.rowversion.unwrap_or_default();
+        let (lake, suspect) = (known.rows.clone(), known.suspect.is_some());
+        let reader = self.reader(&found);
+        let changes = Changes::begin(reader, &mut session, found.now, low).await?;
+        if changes.is_idle(&before) && !suspect {
+            session.end().await?;
+            return Ok(None);
+        }
+        let since = before.at;
+        let events = spawn(move |output| async move { changes.read(session, &before, lake, suspect, output).await });
+        Ok(Some(reading(&found.shape, None, Some(since), events)))
+    }
+
+    /// The whole table, by chunks of its key, with what row versions tell of the time meanwhile.
+    pub(super) async fn versioned_whole(
+        &self,
+        mut session: Taken,
+        found: Found,
+        known: &Known,
+    ) -> Result<Reading, SourceError> {
+        let lowest = lowest_active(&mut session).await?;
+        let partial = self.usable(known, &found, |then| then.rowversion.is_some_and(|low| low <= lowest));
+        let whole = if partial.is_some() { Whole::GoesOn } else { Whole::Anew };
+        let reader = self.reader(&found);
+        let partial = match partial {
+            Some(partial) => partial,
+            None => {
+                let (rows, rejected) = (Some(0), Some(0));
+                let from = Position { rowversion: Some(lowest), rows, rejected, ..found.now.clone() };
+                Partial { from, parts: reader.parts(&mut session).await? }
+            }
+        };
+        drop(session);
+        let (bytes, own, shape) = (found.shape.bytes, self.clone(), Arc::clone(&found.shape));
+        let events = spawn(move |mut output| async move {
+            let partial = reader.chunks(partial, true, &mut output).await?;
+            let mut session = reader.connections.take(&reader.settings).await?;
+            let (from, low) = (partial.from.clone(), partial.from.rowversion.unwrap_or_default());
+            let changes = Changes::begin(reader, &mut session, from.clone(), low).await?;
+            let partial = changes.catch_up(&mut session, partial, &mut output).await?;
+            own.finish_whole(&mut session, &shape, partial, &output).await
+        });
+        Ok(reading(&found.shape, Some(whole), None, events).of(bytes))
+    }
+}
+
+/// How many rows there are.
+#[derive(Clone, Copy, Debug)]
+struct Counts {
+    all: u64,
+    /// Those at the low mark or above.
+    newer: u64,
+}
+
+/// What is read of a table by its row versions, and from where on.
+struct Changes {
+    reader: Reader,
+    /// What the position will be, but for what is found.
+    now: Position,
+    /// The low mark of this load, and that of the next.
+    low: u64,
+    next: u64,
+    counts: Counts,
+    column: String,
+}
+
+/// Rows that were read.
+struct Newer {
+    /// Keys of all of them, where they are few enough to be looked up.
+    keys: Option<Vec<RecordBatch>>,
+    rows: u64,
+    /// Rows among them that were rejected.
+    rejected: u64,
+    /// A hash of those that the next load will read again.
+    again: Option<ContentHash>,
+}
+
+impl Changes {
+    /// Begins a snapshot and looks how many rows have a version of `low` or above.
+    ///
+    /// # Errors
+    /// What the server says.
+    async fn begin(reader: Reader, session: &mut Session, now: Position, low: u64) -> Result<Self, SourceError> {
+        const DOING: &str = "counting rows";
+        let column = reader.shape.row_version.clone();
+        let missing = || SourceError::new(ErrorKind::Internal, "a table without row versions is read by them");
+        let column = column.ok_or_else(missing)?;
+        let next = lowest_active(session).await?;
+        if next < low {
+            let text = format!("{}: the database went back to an older state; it is read anew", reader.shape.table);
+            return Err(SourceError::new(ErrorKind::Conflict, text));
+        }
+        reader.begin(session, true).await?;
+        let sql = statements::newer_count(&reader.shape.table, &column, low);
+        let rows = session.all(&sql, DOING).await?;
+        let count = |place: usize| rows.get(place).and_then(|row| whole(row, 0)).map(i64::cast_unsigned);
+        let uncounted = || SourceError::new(ErrorKind::Unavailable, "the server did not say how many rows there are");
+        let (all, newer) = count(0).zip(count(1)).ok_or_else(uncounted)?;
+        Ok(Self { reader, now, low, next, counts: Counts { all, newer }, column })
+    }
+
+    /// Whether nothing has happened since `before`.
+    fn is_idle(&self, before: &Position) -> bool {
+        self.counts.newer == 0 && before.rows == Some(self.counts.all)
+    }
+
+    /// Reads what happened since `before`, and ends the transaction.
+    ///
+    /// # Errors
+    /// What the server says; a value that cannot be kept; a lake that cannot be read.
+    async fn read(
+        self,
+        mut session: Taken,
+        before: &Position,
+        lake: Option<Arc<dyn KnownRows>>,
+        suspect: bool,
+        mut output: Output,
+    ) -> Result<(), SourceError> {
+        let count = lake.as_ref().and_then(|lake| lake.count());
+        let strange = suspect || count.is_some_and(|count| !is_as_left(before, count));
+        let newer = self.newer(&mut session, &mut output).await?;
+        let content = newer.again.as_ref().map(ContentHash::to_string);
+        let same = before.content.is_some() && before.content == content;
+        let same = same && newer.rejected == 0 && before.rows == Some(self.counts.all) && !strange;
+        let mut rejected = before.rejected.unwrap_or(0) + newer.rejected;
+        if !same {
+            let most = match (count, lake) {
+                (Some(count), Some(lake)) => {
+                    most_rows(before, count, &newer, (lake.as_ref(), &self.reader.shape.folding)).await?
+                }
+                _ => None,
+            };
+            if strange || most.is_some_and(|most| self.counts.all > most.rows) {
+                tracing::warn!(
+                    table = %self.reader.shape.table,
+                    "rows came or went that no row version tells of: all of the table is read and compared"
+                );
+                rejected = self.reader.at_once(&mut session, ChangeKind::Present, &mut output).await?.rejected;
+                output.send(SourceEvent::Complete(KeyRange::default())).await?;
+            } else if most.is_none_or(|most| self.counts.all < most.rows || !most.exact) {
+                keys(&mut session, &self.reader.shape, &mut output).await?;
+            }
+        }
+        session.end().await?;
+        let unchanged = same && self.next == self.low;
+        let now = Position { rejected: Some(rejected), ..self.position(content) };
+        let position = position::write(&now)?;
+        output.send(SourceEvent::End(ReadingEnd { position, unchanged, ..ReadingEnd::default() })).await
+    }
+
+    /// After all chunks of a whole load: reads what happened since its beginning, and gives where it ends.
+    ///
+    /// # Errors
+    /// What the server says; a value that cannot be kept.
+    async fn catch_up(
+        self,
+        session: &mut Session,
+        partial: Partial,
+        output: &mut Output,
+    ) -> Result<Partial, SourceError> {
+        let newer = self.newer(session, output).await?;
+        // Of rows without a new version each was there when its chunk was read: if they are as many, they are the same.
+        if self.counts.newer > 0 || partial.from.rows != Some(self.counts.all) {
+            keys(session, &self.reader.shape, output).await?;
+        }
+        session.end().await?;
+        let rejected = partial.from.rejected.unwrap_or(0) + newer.rejected;
+        let content = newer.again.as_ref().map(ContentHash::to_string);
+        Ok(Partial { from: Position { rejected: Some(rejected), ..self.position(content) }, ..partial })
+    }
+
+    fn position(&self, content: Option<String>) -> Position {
+        Position { rowversion: Some(self.next), rows: Some(self.counts.all), content, ..self.now.clone() }
+    }
+
+    /// Reads the rows at the low mark or above. What was rejected is no longer true in the lake.
+    async fn newer(&self, session: &mut Session, output: &mut Output) -> Result<Newer, SourceError> {
+        let shape = &self.reader.shape;
+        let again = ContentHash::new(&shape.schema).map_err(unmade)?;
+        let keys = (self.counts.newer <= LOOKED_UP).then(Vec::new);
+        let mut newer = Newer { keys, rows: 0, rejected: 0, again: Some(again) };
+        if self.counts.newer == 0 {
+            return Ok(newer);
+        }
+        let sql = statements::newer_rows(&shape.table, &self.column, self.low, &shape.plans);
+        let mut decoder = RowDecoder::new(&shape.plans);
+        let mut rows = session.rows(&sql, "reading rows with new versions");
+        while let Some(row) = rows.try_next().await? {
+            newer.rows += 1;
+            let pushed = decoder.push(row).map_err(|cause| shape.cell(cause))?;
+            if let Pushed::TooLarge { column, bytes } = pushed {
+                output.too_large(shape, &column, bytes)?;
+                newer.rejected += 1;
+            }
+            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+                self.take(&mut decoder, &mut newer, output).await?;
+            }
+        }
+        drop(rows);
+        self.take(&mut decoder, &mut newer, output).await?;
+        output.send_rejects().await?;
+        Ok(newer)
+    }
+
+    async fn take(&self, decoder: &mut RowDecoder, newer: &mut Newer, output: &mut Output) -> Result<(), SourceError> {
+        if decoder.is_empty() {
+            return Ok(());
+        }
+        let bytes = decoder.bytes() as u64;
+        let all = decoder.finish_all().map_err(unmade)?;
+        if let Some(keys) = &mut newer.keys {
+            keys.push(self.reader.shape.key_columns(all.batch())?);
+        }
+        let (rejected, rows) = all.split().map_err(unmade)?;
+        self.remember(&rows, newer)?;
+        let gone = self.reader.shape.key_columns(&rejected)?;
+        for (kind, rows) in [(ChangeKind::Upsert, rows), (ChangeKind::Delete, gone)] {
+            if rows.num_rows() > 0 {
+                output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
+            }
+        }
+        output.send(SourceEvent::Progress(bytes)).await
+    }
+
+    /// Adds rows that will be read again to their hash. Where the row version is not loaded it cannot be told which.
+    fn remember(&self, rows: &RecordBatch, newer: &mut Newer) -> Result<(), SourceError> {
+        let Some(hash) = &mut newer.again else { return Ok(()) };
+        let Some(versions) = rows.column_by_name(&self.column) else {
+            newer.again = None;
+            return Ok(());
+        };
+        let next = Scalar::new(BinaryArray::from_vec(vec![&self.next.to_be_bytes()]));
+        let again = gt_eq(versions, &next).and_then(|again| filter_record_batch(rows, &again)).map_err(unmade)?;
+        hash.add(&again).map_err(unmade)
+    }
+}
+
+/// Whether the lake has as many rows as the last load left in it.
+fn is_as_left(before: &Position, count: u64) -> bool {
+    let rejected = before.rejected.unwrap_or(0);
+    before.rows.is_none_or(|rows| (rows.saturating_sub(rejected)..=rows).contains(&count))
+}
+
+/// How many rows the table has if none was deleted.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    rows: u64,
+    /// Whether that is their number and not only a bound: rows that were rejected before may be among the new ones.
+    exact: bool,
+}
+
+/// As many rows as there were, and those read that the lake does not have. Unknown where these are too many to look for.
+async fn most_rows(
+    before: &Position,
+    count: u64,
+    newer: &Newer,
+    (lake, folding): (&dyn KnownRows, &[KeyFolding]),
+) -> Result<Option<Most>, SourceError> {
+    let (Some(keys), Some(rows)) = (&newer.keys, before.rows) else { return Ok(None) };
+    let present = if newer.rows == 0 { 0 } else { lake.present(keys, folding).await? };
+    let exact = newer.rows == 0 || count == rows;
+    Ok(Some(Most { rows: rows + newer.rows.saturating_sub(present), exact }))
+}
+
+/// Reads the keys of all rows, so that the lake finds those that are gone.
+async fn keys(session: &mut Session, shape: &Shape, output: &mut Output) -> Result<(), SourceError> {
+    let plans: Vec<_> = shape.keys.iter().map(|key| key.plan().clone()).collect();
+    let mut decoder = RowDecoder::new(&plans);
+    let sql = statements::keys(&shape.table, &shape.keys);
+    let mut rows = session.rows(&sql, "reading all keys");
+    while let Some(row) = rows.try_next().await? {
+        decoder.push(row).map_err(|cause| shape.cell(cause))?;
+        if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+            send(&mut decoder, ChangeKind::PresentKeys, output).await?;
+        }
+    }
+    drop(rows);
+    send(&mut decoder, ChangeKind::PresentKeys, output).await?;
+    output.send(SourceEvent::Complete(KeyRange::default())).await
+}

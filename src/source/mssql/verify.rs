@@ -1,0 +1,151 @@
+//! Whether the lake has the rows of a table, and reading anew what it has otherwise.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::ErrorKind;
+use crate::source::mssql::change_tracking;
+use crate::source::mssql::collation;
+use crate::source::mssql::connect::Taken;
+use crate::source::mssql::position::{self, Position};
+use crate::source::mssql::ranges::{self, Compared, Comparison, Range};
+use crate::source::mssql::source::{Found, SqlServerTable, reading, spawn};
+use crate::source::{Known, Reading, ReadingEnd, SourceError, SourceEvent};
+
+/// What a comparison of a table with its rows in the lake found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// How the table is kept in step.
+    pub method: &'static str,
+    /// Columns of its key.
+    pub key: Vec<String>,
+    /// The version of Change Tracking that the lake is at, where what changed since was left out.
+    pub since: Option<i64>,
+    /// How many ranges were compared.
+    pub ranges: u64,
+    /// Rows of the table that were compared.
+    pub rows: u64,
+    /// Keys that changed since the lake's version, and were left out.
+    pub left_out: u64,
+    /// Bytes that were read of the table.
+    pub bytes: u64,
+    /// Ranges that differ.
+    pub differing: Vec<Compared>,
+    /// What else should be known to read the result rightly.
+    pub notes: Vec<String>,
+}
+
+impl SqlServerTable {
+    /// Compares the table with its rows in the lake, or only `ranges` of it; `told` hears of each range.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the table is not what was loaded, so that there is nothing to compare; `Conflict` when
+    /// the changes since the lake's version went out of reach meanwhile; what the server and the lake say.
+    pub async fn verify(
+        &self,
+        known: &Known,
+        ranges: Option<&[Range]>,
+        told: &mut (dyn FnMut(&Compared) + Send),
+    ) -> Result<Verification, SourceError> {
+        let (Some(before), Some(lake)) = (&known.position, &known.rows) else {
+            let text = "it was not loaded yet, so there is nothing to compare; `lakegate sync TABLE` loads it";
+            return Err(SourceError::new(ErrorKind::NotFound, text));
+        };
+        let before: Position = position::read(before)?;
+        let mut session = self.connections.take(&self.source.connection).await?;
+        let found = self.look(&mut session, self.incomparable(Some(&before), known)).await?;
+        let lost = self.anew_because(&mut session, &found, &before, known).await?;
+        drop(session);
+        if let Some(reason) = lost.as_ref().filter(|_| !found.now.is_of_same_table(&before)) {
+            let text = format!(
+                "{} is not what was loaded, and will be read whole by the next load: {reason}; run `lakegate sync \
+                 TABLE` before it is compared",
+                found.shape.table
+            );
+            return Err(SourceError::new(ErrorKind::InvalidInput, text));
+        }
+        let since = before.version.filter(|_| lost.is_none());
+        let mut result = Verification {
+            method: found.now.method.as_str(),
+            key: found.shape.key_names(),
+            since,
+            notes: notes(&found, lost.as_deref(), since),
+            ..Verification::default()
+        };
+        let comparison = Comparison {
+            reader: self.reader(&found),
+            snapshots: found.database.allows_snapshots,
+            lake: Arc::clone(lake),
+            folding: folding(&found),
+            since,
+        };
+        let mut count = |compared: &Compared| {
+            result.ranges += 1;
+            result.rows += compared.source_rows;
+            result.left_out += compared.left_out;
+            result.bytes += compared.bytes;
+            told(compared);
+        };
+        let everything = [Range::default()];
+        result.differing = comparison.differing(ranges.unwrap_or(&everything), &mut count).await?;
+        Ok(result)
+    }
+
+    /// Changes since the lake's version, and with them, in the same snapshot, ranges that were found to differ.
+    pub(super) async fn mend(
+        &self,
+        mut session: Taken,
+        found: Found,
+        since: i64,
+        ranges: Vec<Range>,
+    ) -> Result<Reading, SourceError> {
+        let version = change_tracking::current_version(&mut session).await?;
+        let next = Position { version: Some(version), ..found.now.clone() };
+        let reader = self.reader(&found);
+        let (shape, snapshots) = (Arc::clone(&found.shape), found.database.allows_snapshots);
+        let events = spawn(move |mut output| async move {
+            let is_snapshot = reader.begin(&mut session, snapshots).await?;
+            change_tracking::read(&mut session, &shape, since, is_snapshot, &mut output).await?;
+            ranges::read_anew(&mut session, &shape, &ranges, &mut output).await?;
+            session.end().await?;
+            let end = ReadingEnd { position: position::write(&next)?, ..ReadingEnd::default() };
+            output.send(SourceEvent::End(end)).await
+        });
+        Ok(reading(&found.shape, None, None, events))
+    }
+}
+
+/// How the server compares each column of the key.
+fn folding(found: &Found) -> Vec<crate::model::KeyFolding> {
+    let columns = &found.table.columns;
+    let of = |name: &String| columns.iter().find(|column| column.name == *name).map(collation::folding);
+    found.shape.key_names().iter().filter_map(of).collect()
+}
+
+fn notes(found: &Found, lost: Option<&str>, since: Option<i64>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(reason) = lost {
+        notes.push(format!(
+            "what changed since the last load could not be left out and shows as differing ({reason}); `lakegate sync` \
+             loads the table whole, after which it can be compared exactly"
+        ));
+    } else if since.is_none() {
+        notes.push(
+            "the server does not tell what changed since the last load, so that shows as differing; load first, or \
+             compare while nobody writes"
+                .to_owned(),
+        );
+    }
+    if !found.database.allows_snapshots {
+        notes.push(
+            "the database allows no snapshots: rows that were changed while they were compared may show as differing"
+                .to_owned(),
+        );
+    }
+    if !ranges::can_be_cut(&found.shape) {
+        let why = if found.shape.keys.is_empty() { "it has no key" } else { "the lake sorts its key otherwise" };
+        notes.push(format!("the table was compared as one range, as {why}"));
+    }
+    notes
+}
