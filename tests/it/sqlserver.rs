@@ -9,6 +9,7 @@ mod key_diff;
 mod keys;
 mod methods;
 mod model;
+mod real;
 mod repair;
 mod resume;
 mod rowversion;

@@ -2,7 +2,7 @@
 
 >>> import lakegate
 >>> with lakegate.connect("grpc://127.0.0.1:8815") as client:  # doctest: +SKIP
-...     frame = client.sql("select * from nyc.airlines").to_pandas()
+...     frame = client.sql("select * from nyc.planes").to_pandas()
 """
 
 from lakegate._client import Client, Table, connect

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use lakegate::lake::WritePlan;
-use lakegate::model::{ChangeBatch, ChangeKind, KeyFolding, LoadMode};
+use lakegate::model::{ChangeBatch, ChangeKind, KeyFolding, KeyRange, LoadMode};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Fixture, change, plan, rows};
+use super::{Fixture, Told, change, plan, rows};
 
 /// Numbers keys are made of.
 const NUMBERS: std::ops::Range<i64> = 0..2000;
@@ -135,6 +135,36 @@ impl Run {
         self.fixture.load(self.kind.plan(LoadMode::Upsert), changes).await.unwrap();
     }
 
+    /// What is present is told, as rows or as keys alone, and all else goes; some keys are written as never before.
+    async fn compare_present(&mut self) {
+        let keys_alone = self.random.random_bool(0.4);
+        let mut present: Vec<(i64, String, i64)> = Vec::new();
+        for (number, (key, value)) in std::mem::take(&mut self.model) {
+            if self.random.random_bool(0.2) {
+                continue;
+            }
+            let told = match self.random.random_bool(0.5) {
+                true => self.kind.spell(number, &mut self.random),
+                false => key.clone(),
+            };
+            // Keys alone say that a row is there, and nothing of how its key is written.
+            let kept = if keys_alone { key } else { told.clone() };
+            self.model.insert(number, (kept, value));
+            present.push((number, told, value));
+        }
+        let snapshot = self.fixture.lake.table(&self.fixture.table).snapshot().await.unwrap().unwrap();
+        let rows = self.kind.batch(&present);
+        let keys = rows.project(&(0..self.kind.names().len()).collect::<Vec<_>>()).unwrap();
+        let found = snapshot.present(&self.fixture.environment, &[keys.clone()], &self.kind.folding()).await.unwrap();
+        assert_eq!(found, present.len() as u64, "{:?}", self.kind);
+        let told = match keys_alone {
+            true => change(ChangeKind::PresentKeys, keys),
+            false => change(ChangeKind::Present, rows),
+        };
+        let told = vec![Told::Change(told), Told::Complete(KeyRange::default())];
+        self.fixture.tell(self.kind.plan(LoadMode::Upsert), told, &[]).await.unwrap();
+    }
+
     /// Everything at once, sorted, as a whole load does.
     async fn lay_down(&mut self) {
         let mut entries = self.entries(500);
@@ -181,6 +211,10 @@ async fn keys_are_one_however_they_are_written() {
             for round in 0..5 {
                 run.change().await;
                 run.compare(&format!("{kind:?}, seed {seed}, round {round}")).await;
+                if run.random.random_bool(0.4) {
+                    run.compare_present().await;
+                    run.compare(&format!("{kind:?}, seed {seed}, round {round}, compared")).await;
+                }
             }
         }
     }

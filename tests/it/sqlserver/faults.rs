@@ -131,7 +131,7 @@ async fn packets_of_one_byte_carry_the_same_rows() {
 async fn a_server_that_is_restarted_while_a_chunk_is_read_is_found_again() {
     let ops = numbers().await;
     let gate = faults(&ops).hold(CHUNK);
-    let Operations { team, server } = ops;
+    let Operations { team, server, real } = ops;
     let restart = async {
         let gate = reached(gate).await;
         let (address, database) = (server.address(), server.database().clone());
@@ -144,7 +144,7 @@ async fn a_server_that_is_restarted_while_a_chunk_is_read_is_found_again() {
     };
     let (outcome, server) = tokio::join!(team.sync_one(), restart);
     assert_eq!(outcome.record.status, Committed, "{outcome:?}");
-    let ops = Operations { team, server };
+    let ops = Operations { team, server, real };
     ops.same("t", "id, v").await;
 }
 

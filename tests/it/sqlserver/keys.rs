@@ -215,7 +215,7 @@ async fn a_thousand_keys_however_they_are_written_follow_the_table() {
         let ops = Operations::start().await;
         ops.configure("chunk_time = \"1ms\"");
         let settings = std::fs::read_to_string(ops.team.file("lakegate.toml")).unwrap();
-        ops.team.write("lakegate.toml", settings + "target_file_size = \"4KiB\"\n");
+        ops.team.write("lakegate.toml", settings + "target_file_size = \"1KiB\"\n");
         ops.table("t", "k nvarchar(40) NOT NULL PRIMARY KEY, v int NULL");
         let mut there = BTreeSet::new();
         for round in 0..6 {

@@ -1,4 +1,5 @@
-//! A team with an operational database: the stand-in for SQL Server in this process.
+//! A team with an operational database: the stand-in for SQL Server in this process, or a database of a server that was
+//! named ([`Real`]).
 
 use std::time::Duration;
 
@@ -9,12 +10,16 @@ use mssql_fixture::engine::{DatabaseOptions, Gate};
 use mssql_fixture::value::Value;
 use mssql_fixture::{Server, ServerOptions};
 
+use super::real::Real;
 use crate::support::team::Team;
 
 /// A team and its database.
 pub(crate) struct Operations {
     pub(crate) team: Team,
+    /// The stand-in; nobody's where the test runs on a server that was named.
     pub(crate) server: Server,
+    /// The database on a server that was named.
+    pub(crate) real: Option<Real>,
 }
 
 /// Waits until a statement has come to a gate.
@@ -29,7 +34,9 @@ pub(crate) async fn reached(gate: Gate) -> Gate {
 impl Operations {
     /// A database with change tracking and snapshots allowed.
     pub(crate) async fn start() -> Self {
-        let operations = Self::bare().await;
+        let mut operations = Self::bare().await;
+        operations.real = Real::for_this_test().await;
+        operations.configure("");
         operations.sql("ALTER DATABASE ops SET CHANGE_TRACKING = ON (CHANGE_RETENTION = 2 DAYS, AUTO_CLEANUP = ON)");
         operations.sql("ALTER DATABASE ops SET ALLOW_SNAPSHOT_ISOLATION ON");
         operations
@@ -44,29 +51,38 @@ impl Operations {
     pub(crate) async fn with(options: DatabaseOptions) -> Self {
         let database = DatabaseOptions { name: "ops".to_owned(), ..options };
         let server = Server::start(ServerOptions { database, ..ServerOptions::default() }).await.unwrap();
-        let operations = Self { team: Team::local(), server };
+        let operations = Self { team: Team::local(), server, real: None };
         operations.configure("");
         operations
     }
 
     /// Writes `lakegate.toml`, with lines of the test's own for the connection.
     pub(crate) fn configure(&self, more: &str) {
-        self.configure_as("sa", "Stand-in-2022", more);
+        let (user, password) = self.real.as_ref().map_or(("sa", "Stand-in-2022"), Real::login);
+        self.configure_as(user, password, more);
     }
 
     /// The same for a login of the test's own.
     pub(crate) fn configure_as(&self, user: &str, password: &str, more: &str) {
-        let port = self.server.address().port();
         self.team.write("password", password);
         self.team.write("ca.pem", self.server.ca_pem());
+        let stand_in = || {
+            let port = self.server.address().port();
+            format!("host = \"127.0.0.1\"\nport = {port}\ndatabase = \"ops\"\nca_file = \"ca.pem\"")
+        };
+        let place = self.real.as_ref().map_or_else(stand_in, Real::connection);
         self.team.configure(&format!(
-            "[connections.ops]\ntype = \"sqlserver\"\nhost = \"127.0.0.1\"\nport = {port}\ndatabase = \"ops\"\n\
-             user = \"{user}\"\npassword = {{ file = \"password\" }}\nca_file = \"ca.pem\"\n{more}\n"
+            "[connections.ops]\ntype = \"sqlserver\"\n{place}\nuser = \"{user}\"\n\
+             password = {{ file = \"password\" }}\n{more}\n"
         ));
     }
 
     /// Runs statements as the database's own people do.
     pub(crate) fn sql(&self, sql: &str) {
+        if let Some(real) = &self.real {
+            real.run(sql);
+            return;
+        }
         if let Err(error) = self.server.database().execute(sql) {
             panic!("{sql}: {error:?}");
         }
@@ -74,6 +90,11 @@ impl Operations {
 
     /// What a query gives on the server, sorted, columns joined by `|` as [`Self::rows`] does.
     pub(crate) fn there(&self, query: &str) -> Vec<String> {
+        if let Some(real) = &self.real {
+            let mut rows: Vec<String> = real.run(query).iter().map(|row| row.join("|")).collect();
+            rows.sort();
+            return rows;
+        }
         let sets = self.server.database().execute(query).unwrap_or_else(|error| panic!("{query}: {error:?}"));
         let told = |value: &Value| match value {
             Value::Null => "∅".to_owned(),

@@ -241,12 +241,10 @@ async fn rows_that_went_and_came_back_are_there_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_whose_values_the_server_takes_for_equal_makes_every_load_read_the_whole_table() {
+async fn a_key_whose_values_only_the_server_can_compare_makes_every_load_read_the_whole_table() {
     let keys = [
-        ("nvarchar(20) COLLATE Latin1_General_BIN2", "N'a'", "N'ä'", "N'a '"),
-        ("nvarchar(20) COLLATE Latin1_General_CI_AS", "N'a'", "N'b'", "N'A '"),
+        ("nvarchar(20) COLLATE Latin1_General_CI_AI", "N'a'", "N'b'", "N'Á '"),
         ("nvarchar(20) COLLATE Turkish_CI_AI", "N'i'", "N'b'", "N'İ'"),
-        ("varbinary(4)", "0x01", "0x02", "0x0100"),
         ("float", "0.1", "0.2", "1e300"),
     ];
     for (sql_type, first, second, changed) in keys {
