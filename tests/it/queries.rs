@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use datafusion::common::ScalarValue;
 use futures::StreamExt;
 use lakegate::error::{Classify, ErrorKind};
-use lakegate::journal::{LoadRecord, LoadStatus};
+use lakegate::journal::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus};
 use lakegate::query::{QueryEngine, QueryError, Statement, StatementOptions};
 
 use house::{House, statement, text};
@@ -293,6 +293,31 @@ async fn system_tables_tell_what_happened() {
     let loads = "select table_name, status, rows_read, rows_rejected, version, position, error_kind, error \
                  from system.loads where table_schema = 't'";
     assert_eq!(house.rows(loads).await.unwrap(), ["v failed 3 2 NULL {\"file\":1} invalid_input too many"]);
+    house.journal.record_verification(VerificationRecord {
+        verification_id: uuid::Uuid::from_u128(8),
+        table: "t.v".parse().unwrap(),
+        started_at: now,
+        ended_at: now,
+        status: VerificationStatus::Differs,
+        version: Some(3),
+        method: Some("change_tracking".to_owned()),
+        since: Some(70),
+        ranges: 5,
+        rows: 2_400,
+        left_out: 1,
+        differences: vec![serde_json::json!({ "after": ["5"] })],
+        key: vec!["id".to_owned()],
+        notes: vec!["one".to_owned(), "two".to_owned()],
+        repaired_version: None,
+        error_kind: None,
+        error: None,
+    });
+    let verifications = "select table_name, status, version, method, since, ranges, rows_compared, keys_left_out, \
+                         ranges_differing, differences, repaired_version, notes, error from system.verifications";
+    assert_eq!(
+        house.rows(verifications).await.unwrap(),
+        ["v differs 3 change_tracking 70 5 2400 1 1 [{\"after\":[\"5\"]}] NULL one; two NULL"]
+    );
     let joined = "select count(*) from system.files f join system.tables t using (table_schema, table_name)";
     assert_eq!(house.rows(joined).await.unwrap(), ["2"]);
 }

@@ -16,3 +16,4 @@ mod rowversion;
 mod servers;
 mod support;
 mod values;
+mod verify;

@@ -21,15 +21,15 @@ pub(super) struct KeyForm {
 }
 
 impl KeyForm {
-    /// For the key of a table; `folding` says of each column how it is compared.
+    /// For the key of a table.
     ///
     /// # Errors
     /// When a column has a type that has no order.
-    pub(super) fn new(shape: &Shape, folding: &[KeyFolding]) -> Result<Self, SourceError> {
+    pub(super) fn new(shape: &Shape) -> Result<Self, SourceError> {
         let fields = shape.keys.iter().filter_map(|key| key.field());
         let fields = fields.map(|field| SortField::new(field.data_type().clone())).collect();
         let converter = RowConverter::new(fields).map_err(uncomparable)?;
-        Ok(Self { names: shape.key_names(), folding: folding.to_vec(), converter })
+        Ok(Self { names: shape.key_names(), folding: shape.folding.clone(), converter })
     }
 
     /// The keys of rows.

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BinaryArray, BooleanArray, RecordBatch, Scalar};
+use arrow::compute::kernels::cmp::gt_eq;
+use arrow::compute::{filter_record_batch, not};
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::row::Rows;
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Oversize;
 use crate::error::ErrorKind;
-use crate::model::{self, ChangeKind, ContentHash, KeyFolding};
+use crate::model::{self, ChangeKind, ContentHash};
 use crate::source::mssql::change_tracking::{self, BATCH_BYTES, BATCH_ROWS};
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::key::KeyError;
@@ -98,10 +100,30 @@ pub(super) struct Comparison {
     /// Whether transactions may see one state.
     pub(super) snapshots: bool,
     pub(super) lake: Arc<dyn KnownRows>,
-    /// How each column of the key is compared.
-    pub(super) folding: Vec<KeyFolding>,
     /// The version of Change Tracking that the lake is at, where what changed since can be left out.
     pub(super) since: Option<i64>,
+    /// Which rows are newer than the lake, where row versions tell.
+    pub(super) newer: Option<Newer>,
+}
+
+/// Rows whose row version is at a mark or above it.
+#[derive(Clone, Debug)]
+pub(super) struct Newer {
+    /// The column.
+    pub(super) column: String,
+    /// The mark.
+    pub(super) mark: u64,
+}
+
+impl Newer {
+    /// Which of these rows are newer.
+    fn among(&self, rows: &RecordBatch) -> Result<BooleanArray, SourceError> {
+        let versions = rows
+            .column_by_name(&self.column)
+            .ok_or_else(|| SourceError::new(ErrorKind::Internal, format!("column `{}` was not read", self.column)))?;
+        let mark = Scalar::new(BinaryArray::from_vec(vec![&self.mark.to_be_bytes()]));
+        gt_eq(versions, &mark).map_err(unmade)
+    }
 }
 
 impl Comparison {
@@ -154,17 +176,18 @@ impl Comparison {
         let sql = statements::chunk(&shape.table, &shape.keys, &shape.plans, range.of_server(), wanted);
         let sql = sql.map_err(not_asked)?;
         self.reader.begin(session, self.snapshots).await?;
-        let mut read = Read::new(shape, self.form()?)?;
+        let mut read = Read::new(self)?;
         read.all(session, &sql, None).await?;
         let is_last = read.rows < wanted;
         let until = if is_last { range.until.clone() } else { read.last_key.clone() };
         let range = Range { after: range.after.clone(), until };
         // Keys after rows: what changes between the two, where there are no snapshots, is left out.
-        let left_out = self.changed(session, &range).await?;
+        let mut left_out = self.changed(session, &range).await?;
         session.end().await?;
+        read.give_newer(&mut left_out)?;
         let (rows, bytes) = (read.rows, read.bytes);
         let content = read.without(&left_out);
-        let lake = self.lake.content(&shape.schema, &range.of_lake(shape)?, &left_out.batches, &self.folding).await?;
+        let lake = self.lake.content(&shape.schema, &range.of_lake(shape)?, &left_out.batches, &shape.folding).await?;
         Ok((rows, compared(range, &content, &lake, &left_out, bytes)))
     }
 
@@ -173,18 +196,19 @@ impl Comparison {
         let shape = &self.reader.shape;
         let sql = statements::whole(&shape.table, &shape.plans);
         self.reader.begin(session, self.snapshots).await?;
-        let left_out = self.changed(session, &Range::default()).await?;
-        let mut read = Read::new(shape, self.form()?)?;
+        let mut left_out = self.changed(session, &Range::default()).await?;
+        let mut read = Read::new(self)?;
         read.all(session, &sql, Some(&left_out)).await?;
         session.end().await?;
+        read.give_newer(&mut left_out)?;
         let lake =
-            self.lake.content(&shape.schema, &model::KeyRange::default(), &left_out.batches, &self.folding).await?;
+            self.lake.content(&shape.schema, &model::KeyRange::default(), &left_out.batches, &shape.folding).await?;
         Ok(compared(Range::default(), &read.content, &lake, &left_out, read.bytes))
     }
 
     /// How keys are made comparable, where some are left out.
     fn form(&self) -> Result<Option<KeyForm>, SourceError> {
-        self.since.map(|_| KeyForm::new(&self.reader.shape, &self.folding)).transpose()
+        self.since.map(|_| KeyForm::new(&self.reader.shape)).transpose()
     }
 
     /// The keys in a range that changed since the lake's version. To be called in a transaction.
@@ -226,6 +250,9 @@ fn compared(range: Range, source: &ContentHash, lake: &ContentHash, left_out: &L
 struct Read<'a> {
     shape: &'a Shape,
     form: Option<KeyForm>,
+    newer: Option<&'a Newer>,
+    /// Keys of rows that are newer than the lake; the rows themselves are left out already.
+    newer_keys: Vec<RecordBatch>,
     content: ContentHash,
     waiting: Vec<(Rows, Vec<u128>)>,
     /// Rows, those above the limit of size included.
@@ -235,9 +262,19 @@ struct Read<'a> {
 }
 
 impl<'a> Read<'a> {
-    fn new(shape: &'a Shape, form: Option<KeyForm>) -> Result<Self, SourceError> {
-        let content = ContentHash::new(&shape.schema).map_err(unmade)?;
-        Ok(Self { shape, form, content, waiting: Vec::new(), rows: 0, bytes: 0, last_key: Vec::new() })
+    fn new(comparison: &'a Comparison) -> Result<Self, SourceError> {
+        let shape = comparison.reader.shape.as_ref();
+        Ok(Self {
+            shape,
+            form: comparison.form()?,
+            newer: comparison.newer.as_ref(),
+            newer_keys: Vec::new(),
+            content: ContentHash::new(&shape.schema).map_err(unmade)?,
+            waiting: Vec::new(),
+            rows: 0,
+            bytes: 0,
+            last_key: Vec::new(),
+        })
     }
 
     /// Reads all rows of a statement.
@@ -276,7 +313,15 @@ impl<'a> Read<'a> {
         self.bytes += decoder.bytes() as u64;
         let rows = decoder.finish_all().map_err(unmade)?;
         self.last_key = self.shape.key_texts(rows.batch(), rows.batch().num_rows() - 1)?;
-        let rows = rows.kept().map_err(unmade)?;
+        if let Some(newer) = self.newer {
+            // Of rows above the limit of size too: the lake may have what they were before.
+            let keys = self.shape.key_columns(rows.batch())?;
+            self.newer_keys.push(filter_record_batch(&keys, &newer.among(rows.batch())?).map_err(unmade)?);
+        }
+        let mut rows = rows.kept().map_err(unmade)?;
+        if let Some(newer) = self.newer {
+            rows = filter_record_batch(&rows, &not(&newer.among(&rows)?).map_err(unmade)?).map_err(unmade)?;
+        }
         let Some(form) = &self.form else { return self.content.add(&rows).map_err(unmade) };
         let (keys, hashes) = (form.of(&rows)?, self.content.hashes(&rows).map_err(unmade)?);
         match left_out {
@@ -284,6 +329,16 @@ impl<'a> Read<'a> {
             None => self.waiting.push((keys, hashes)),
         }
         Ok(())
+    }
+
+    /// Adds the keys of rows that are newer than the lake to those that are left out there.
+    fn give_newer(&mut self, left_out: &mut LeftOut) -> Result<(), SourceError> {
+        let keys = std::mem::take(&mut self.newer_keys);
+        let form = self.newer.map(|_| KeyForm::new(self.shape)).transpose()?;
+        match form {
+            Some(form) => keys.into_iter().try_for_each(|keys| left_out.add(&form, keys)),
+            None => Ok(()),
+        }
     }
 
     /// What was read, but for rows with these keys.

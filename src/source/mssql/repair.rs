@@ -60,8 +60,7 @@ impl SqlServerTable {
         drop(session);
         let (own, shape, now) = (self.clone(), Arc::clone(&found.shape), found.now.clone());
         let reader = self.reader(&found);
-        let folding = shape.folding.clone();
-        let comparison = Comparison { reader, snapshots: true, lake, folding, since: None };
+        let comparison = Comparison { reader, snapshots: true, lake, since: None, newer: None };
         let events = spawn(move |mut output| async move {
             let differing = own.differing(&comparison, &output).await?;
             tracing::info!(

@@ -6,10 +6,9 @@ use serde::Serialize;
 
 use crate::error::ErrorKind;
 use crate::source::mssql::change_tracking;
-use crate::source::mssql::collation;
 use crate::source::mssql::connect::Taken;
 use crate::source::mssql::position::{self, Position};
-use crate::source::mssql::ranges::{self, Compared, Comparison, Range};
+use crate::source::mssql::ranges::{self, Compared, Comparison, Newer, Range};
 use crate::source::mssql::source::{Found, SqlServerTable, reading, spawn};
 use crate::source::{Known, Reading, ReadingEnd, SourceError, SourceEvent};
 
@@ -66,19 +65,20 @@ impl SqlServerTable {
             return Err(SourceError::new(ErrorKind::InvalidInput, text));
         }
         let since = before.version.filter(|_| lost.is_none());
+        let newer = before.rowversion.filter(|_| lost.is_none()).and_then(|mark| newer(&found, mark));
         let mut result = Verification {
             method: found.now.method.as_str(),
             key: found.shape.key_names(),
             since,
-            notes: notes(&found, lost.as_deref(), since),
+            notes: notes(&found, lost.as_deref(), since.is_some(), newer.is_some()),
             ..Verification::default()
         };
         let comparison = Comparison {
             reader: self.reader(&found),
             snapshots: found.database.allows_snapshots,
             lake: Arc::clone(lake),
-            folding: folding(&found),
             since,
+            newer,
         };
         let mut count = |compared: &Compared| {
             result.ranges += 1;
@@ -116,21 +116,24 @@ impl SqlServerTable {
     }
 }
 
-/// How the server compares each column of the key.
-fn folding(found: &Found) -> Vec<crate::model::KeyFolding> {
-    let columns = &found.table.columns;
-    let of = |name: &String| columns.iter().find(|column| column.name == *name).map(collation::folding);
-    found.shape.key_names().iter().filter_map(of).collect()
+/// Rows newer than the lake, where their versions are among the columns that are read.
+fn newer(found: &Found, mark: u64) -> Option<Newer> {
+    let column = found.shape.row_version.clone()?;
+    found.shape.schema.field_with_name(&column).is_ok().then_some(Newer { column, mark })
 }
 
-fn notes(found: &Found, lost: Option<&str>, since: Option<i64>) -> Vec<String> {
+fn notes(found: &Found, lost: Option<&str>, tracked: bool, versioned: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(reason) = lost {
         notes.push(format!(
             "what changed since the last load could not be left out and shows as differing ({reason}); `lakegate sync` \
              loads the table whole, after which it can be compared exactly"
         ));
-    } else if since.is_none() {
+    } else if versioned {
+        notes.push(
+            "rows that were deleted since the last load show as differing: no row version tells of them".to_owned(),
+        );
+    } else if !tracked {
         notes.push(
             "the server does not tell what changed since the last load, so that shows as differing; load first, or \
              compare while nobody writes"
