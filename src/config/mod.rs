@@ -5,6 +5,7 @@
 //! one go. This is the only room that reads environment variables.
 
 mod folder;
+mod groups;
 mod lakegate_file;
 mod low;
 mod machine;
@@ -20,7 +21,7 @@ mod table_file;
 pub mod units;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ pub use table::{
 
 use lakegate_file::{Connections, Surroundings};
 use low::{LowLakegate, LowTable};
-use reader::SourceFile;
+use reader::{Place, SourceFile};
 
 use crate::model::TableName;
 
@@ -83,13 +84,15 @@ fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&s
     let (mut settings, connections) = lakegate_file(config_file, &mut around);
     let files = folder::table_files(&folder, &mut around.problems);
     let count = files.len();
-    let mut tables = BTreeMap::new();
+    let (mut tables, mut groups) = (BTreeMap::new(), HashMap::new());
     for (name, path) in files {
-        if let Some(definition) = table_definition(name.clone(), path, &connections, &mut around) {
+        if let Some((definition, group)) = table_definition(name.clone(), path, &connections, &mut around) {
+            groups.extend(group.map(|group| (name.clone(), group)));
             tables.insert(name, definition);
         }
     }
     let mut problems = around.problems;
+    groups::check(&tables, &groups, &mut problems);
     problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
     problems.dedup();
     if Problems::of(&problems).is_some() {
@@ -114,16 +117,18 @@ fn lakegate_file(config_file: Option<&Path>, around: &mut Surroundings<'_>) -> (
     }
 }
 
+/// A definition, and where its group is written.
 fn table_definition(
     name: TableName,
     path: PathBuf,
     connections: &Connections,
     around: &mut Surroundings<'_>,
-) -> Option<TableDefinition> {
+) -> Option<(TableDefinition, Option<Place>)> {
     let file = folder::read_text(&path, around.folder, &mut around.problems)?;
     let hash = blake3::hash(file.text.as_bytes()).to_hex().to_string();
     let low = reader::read_file::<LowTable>(&file, &mut around.problems)?;
-    table_file::definition(name, path, hash, &low, connections, around)
+    let group = low.value.load.value().and_then(|load| load.group.given()).map(|group| group.place.clone());
+    Some((table_file::definition(name, path, hash, &low, connections, around)?, group))
 }
 
 #[cfg(test)]

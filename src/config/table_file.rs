@@ -39,7 +39,6 @@ pub(super) fn definition(
         }
         Origin::SqlServer => {
             check_left_out(blocks, key.as_deref().unwrap_or_default(), around);
-            refuse_group(&low.value, around);
             no_columns(&low.value, around)
         }
     };
@@ -54,14 +53,6 @@ pub(super) fn definition(
         columns: columns?,
         description: optional(&low.value.description)?,
     })
-}
-
-/// The tables of a group have to be read at one moment, which is not done for those of SQL Server yet.
-fn refuse_group(low: &LowTable, around: &mut Surroundings<'_>) {
-    if let Some(group) = low.load.value().and_then(|load| load.group.given()) {
-        let message = "groups of SQL Server tables are not built yet: each would be read at a moment of its own";
-        around.problems.push(group.place.problem(message).expected("no group"));
-    }
 }
 
 /// What kind of source a table has; many keys mean something for one of them only.

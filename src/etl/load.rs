@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,6 +23,7 @@ use crate::model::{CarriedFile, FileStatus, LoadMode};
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
 use crate::runtime::shutdown::Shutdown;
+use crate::source::mssql::group::Seat;
 use crate::source::{Known, KnownRows, Reading, ReadingEnd, SourceError, SourceEvent};
 
 /// Events read ahead of the writer, so that reading and writing overlap: batches are big, two are enough.
@@ -44,6 +46,16 @@ pub(super) struct Load {
     pub(super) asked: Instant,
     pub(super) stop: Shutdown,
     pub(super) progress: Arc<dyn Progress>,
+    /// Where the table is read at one moment with others, what it shares with them.
+    pub(super) member: Option<Member>,
+}
+
+/// What a load shares with those of the other tables of its group.
+pub(super) struct Member {
+    /// Its place where they are read.
+    pub(super) seat: Arc<Seat>,
+    /// As many changes are written into the lake at the same time.
+    pub(super) writers: Arc<Semaphore>,
 }
 
 /// What a load did, or had done when it failed.
@@ -66,12 +78,23 @@ pub(super) struct Figures {
 impl Load {
     /// Runs the load once. When it fails nothing was changed, and it may be run again.
     pub(super) async fn run(&self, figures: &mut Figures) -> Result<LoadStatus, EtlError> {
+        let lease = self.lease().await?;
+        self.run_with(lease, figures).await
+    }
+
+    /// Checks the definition and takes the table's lease.
+    pub(super) async fn lease(&self) -> Result<Lease, EtlError> {
         definition::check(&self.definition)?;
         let table = self.lake.table(&self.definition.name);
-        let lease = tokio::select! {
-            lease = table.lease("load", self.lease_wait) => lease?,
-            () = self.stop.requested() => return Err(EtlError::Stopped),
-        };
+        tokio::select! {
+            lease = table.lease("load", self.lease_wait) => Ok(lease?),
+            () = self.stop.requested() => Err(EtlError::Stopped),
+        }
+    }
+
+    /// Runs the load once under a lease, and gives that back.
+    pub(super) async fn run_with(&self, lease: Lease, figures: &mut Figures) -> Result<LoadStatus, EtlError> {
+        let table = self.lake.table(&self.definition.name);
         let result = self.run_under(&table, &lease, figures).await;
         lease.release().await;
         result
@@ -85,9 +108,14 @@ impl Load {
             definition::check_change(&self.definition, DefinitionMark::on(attempt.chain()).as_ref(), &mark)?;
         }
         let source = (self.open_source)(&self.definition, Arc::clone(&self.clock))?;
-        let Some(reading) = source.open(&self.known(&attempt).await?).await? else {
-            return Ok(LoadStatus::Unchanged);
+        let known = self.known(&attempt).await?;
+        // Where others have to come first, that takes long.
+        let reading = tokio::select! {
+            reading = source.open(&known) => reading?,
+            () = self.stop.requested() => return Err(EtlError::Stopped),
         };
+        drop(known);
+        let Some(reading) = reading else { return Ok(LoadStatus::Unchanged) };
         fault::point("etl.reading.opened")?;
         definition::check_key(&self.definition, &reading.schema)?;
         definition::check_own_key(&self.definition, reading.key.as_deref().unwrap_or_default())?;
@@ -98,8 +126,19 @@ impl Load {
         }
         let mut writer = attempt.writer(self.plan(&reading))?;
         let oldest_change = reading.oldest_change;
-        let prepared = self.fill(&mut attempt, &mut writer, reading.events, figures).await;
-        let (end, estimate) = match prepared {
+        let prepared = async {
+            let end = self.fill(&mut attempt, &mut writer, reading.events, figures).await?;
+            if end.unchanged {
+                return Ok((end, None, RewriteEstimate::default()));
+            }
+            // Of a group all have been read by now, or are read without this one.
+            let turn = self.turn_to_write().await?;
+            self.progress.writing(&self.definition.name);
+            let estimate = writer.prepare().await?;
+            fault::point("etl.prepared")?;
+            Ok((end, turn, estimate))
+        };
+        let (end, _turn, estimate) = match prepared.await {
             Ok(prepared) => prepared,
             Err(error) => {
                 writer.abort().await;
@@ -118,6 +157,15 @@ impl Load {
         self.commit(attempt, writer, end, &mark, figures).await
     }
 
+    async fn turn_to_write(&self) -> Result<Option<OwnedSemaphorePermit>, EtlError> {
+        let Some(member) = &self.member else { return Ok(None) };
+        tokio::select! {
+            // The semaphore is never closed.
+            turn = Arc::clone(&member.writers).acquire_owned() => Ok(turn.ok()),
+            () = self.stop.requested() => Err(EtlError::Stopped),
+        }
+    }
+
     async fn known(&self, attempt: &Attempt) -> Result<Known, EtlError> {
         let partial = match self.definition.source {
             TableSource::Files(_) => None,
@@ -126,8 +174,9 @@ impl Load {
                 None => None,
             },
         };
+        let seat = self.member.as_ref().map(|member| Arc::clone(&member.seat));
         if self.reload {
-            return Ok(Known { partial, asked: Some(self.asked), ..Known::default() });
+            return Ok(Known { partial, asked: Some(self.asked), seat, ..Known::default() });
         }
         Ok(Known {
             position: attempt.chain().position().cloned(),
@@ -137,6 +186,7 @@ impl Load {
             asked: Some(self.asked),
             rows: self.rows(attempt),
             suspect: self.suspect.clone(),
+            seat,
         })
     }
 
@@ -163,24 +213,18 @@ impl Load {
         if own.is_empty() { reading.key.clone().unwrap_or_default() } else { own.clone() }
     }
 
-    /// Reads to the end into the writer, checks the rejects, and asks what the change would cost.
+    /// Reads to the end into the writer, and checks the rejects.
     async fn fill(
         &self,
         attempt: &mut Attempt,
         writer: &mut TableWriter,
         events: BoxStream<'static, Result<SourceEvent, SourceError>>,
         figures: &mut Figures,
-    ) -> Result<(ReadingEnd, RewriteEstimate), EtlError> {
+    ) -> Result<ReadingEnd, EtlError> {
         let end = self.read(attempt, writer, events, figures).await?;
         fault::point("etl.events.end")?;
         figures.rejects.check(&self.definition, figures.rows_read)?;
-        if end.unchanged {
-            return Ok((end, RewriteEstimate::default()));
-        }
-        self.progress.writing(&self.definition.name);
-        let estimate = writer.prepare().await?;
-        fault::point("etl.prepared")?;
-        Ok((end, estimate))
+        Ok(end)
     }
 
     async fn read(

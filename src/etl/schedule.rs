@@ -1,7 +1,7 @@
 //! Loading tables when they are due.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::task::JoinSet;
@@ -17,6 +17,9 @@ use crate::runtime::shutdown::Shutdown;
 /// How often what happened is written into the journal: `system.loads` of another process is that much
 /// behind, and two hundred tables loaded every half minute do not make two hundred small objects.
 const JOURNAL_EVERY: Duration = Duration::from_secs(5);
+/// Tables whose loads begin within this time share one question whether anything happened to their database; within half
+/// of their period, where that is shorter. A change may be found that much later.
+const SHARED_AT_MOST: Duration = Duration::from_secs(1);
 /// Longest sleep in one piece: the time of day may be set while one sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -51,12 +54,13 @@ impl Loads {
     }
 
     async fn run_unit_when_due(&self, unit: &Unit, shutdown: &Shutdown, progress: &Arc<dyn Progress>) {
-        let options = SyncOptions { stop: shutdown.clone(), ..SyncOptions::default() };
         let mut last_end = None;
         while let Some(due) = self.due(unit, last_end) {
             if !self.sleep_until(due, shutdown).await {
                 return;
             }
+            let asked = Instant::now().checked_sub(self.shared_for(unit));
+            let options = SyncOptions { asked, stop: shutdown.clone(), ..SyncOptions::default() };
             tell(&self.run_unit(unit, &options, progress).await);
             last_end = Some(self.0.clock.now());
         }
@@ -68,6 +72,17 @@ impl Loads {
         let schedules =
             unit.members.iter().filter_map(|table| self.0.settings.tables.get(table)?.load.schedule.as_ref());
         schedules.filter_map(|schedule| next_due(schedule, now, last_end)).min()
+    }
+
+    /// How old an answer that another table got from their database may be.
+    fn shared_for(&self, unit: &Unit) -> Duration {
+        let schedules =
+            unit.members.iter().filter_map(|table| self.0.settings.tables.get(table)?.load.schedule.as_ref());
+        let halves = schedules.filter_map(|schedule| match schedule {
+            Schedule::Every(period) => Some(*period / 2),
+            Schedule::Cron(_) => None,
+        });
+        halves.min().unwrap_or(SHARED_AT_MOST).min(SHARED_AT_MOST)
     }
 
     /// False when the shutdown came first.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use crate::config::{Settings, SqlServerSource, TableDefinition, TableSource};
@@ -163,6 +163,9 @@ impl Loads {
         options: &SyncOptions,
         progress: &Arc<dyn Progress>,
     ) -> SyncReport {
+        if unit.at_one_moment {
+            return self.run_at_one_moment(unit, options, progress).await;
+        }
         let mut members = JoinSet::new();
         for table in &unit.members {
             let Some(definition) = self.0.settings.tables.get(table).cloned() else { continue };
@@ -176,13 +179,18 @@ impl Loads {
                 Err(error) => report.problems.push(format!("a load broke off: {error}")),
             }
         }
-        if let Some(group) = &unit.group
-            && report.is_success()
-            && let Err(error) = group::publish(&self.0.lake, group, &report.tables).await
-        {
-            report.problems.push(format!("the group {group} was loaded but not published: {}", chain_text(&error)));
+        if report.is_success() {
+            let problem = self.publish(unit, &report.tables).await;
+            report.problems.extend(problem);
         }
         report
+    }
+
+    /// Publishes what a unit's loads came to; tells what went wrong.
+    pub(super) async fn publish(&self, unit: &Unit, outcomes: &[TableOutcome]) -> Option<String> {
+        let group = unit.group.as_ref()?;
+        let error = group::publish(&self.0.lake, group, outcomes).await.err()?;
+        Some(format!("the group {group} was loaded but not published: {}", chain_text(&error)))
     }
 
     /// Loads one table, anew where what it met passes by itself, and notes how that went.
@@ -197,8 +205,25 @@ impl Loads {
         let table = definition.name.clone();
         let started_at = self.0.clock.now();
         progress.started(&table);
-        let suspect = options.suspect.get(&table).cloned();
-        let load = Load {
+        let load = self.load(definition, options, &progress);
+        // In a task of its own, so that a defect in it is a failed load and not a lost one.
+        let done = tokio::spawn(run_again(Arc::new(load))).await;
+        let (figures, result) = done.unwrap_or_else(|error| broken_off(&table, &error));
+        let outcome = self.outcome(table, started_at, figures, result);
+        self.note(&outcome);
+        progress.finished(&outcome);
+        outcome
+    }
+
+    /// The load of a table.
+    pub(super) fn load(
+        &self,
+        definition: TableDefinition,
+        options: &SyncOptions,
+        progress: &Arc<dyn Progress>,
+    ) -> Load {
+        let suspect = options.suspect.get(&definition.name).cloned();
+        Load {
             lake: self.0.lake.clone(),
             clock: Arc::clone(&self.0.clock),
             open_source: Arc::clone(&self.0.open_source),
@@ -209,25 +234,21 @@ impl Loads {
             suspect,
             asked: options.asked.unwrap_or_else(Instant::now),
             stop: options.stop.clone(),
-            progress: Arc::clone(&progress),
-        };
-        // In a task of its own, so that a defect in it is a failed load and not a lost one.
-        let done = tokio::spawn(run_again(Arc::new(load))).await;
-        let (figures, result) = done.unwrap_or_else(|error| {
-            let error = EtlError::Broken { table: table.clone(), reason: error.to_string() };
-            (Figures::default(), Err(error))
-        });
-        let outcome = self.outcome(table, started_at, figures, result);
+            progress: Arc::clone(progress),
+            member: None,
+        }
+    }
+
+    /// Notes in the journal how a load went.
+    pub(super) fn note(&self, outcome: &TableOutcome) {
         if let Err(fault) = fault::point("etl.journal.before") {
             tracing::warn!(error = %fault, "a load was not noted in the journal");
         } else {
             self.0.journal.record_load(outcome.record.clone());
         }
-        progress.finished(&outcome);
-        outcome
     }
 
-    fn outcome(
+    pub(super) fn outcome(
         &self,
         table: TableName,
         started_at: chrono::DateTime<chrono::Utc>,
@@ -280,9 +301,20 @@ impl Loads {
     }
 }
 
+/// How a load ended whose task did not come to its end.
+pub(super) fn broken_off(table: &TableName, error: &JoinError) -> (Figures, Result<LoadStatus, EtlError>) {
+    let error = EtlError::Broken { table: table.clone(), reason: error.to_string() };
+    (Figures::default(), Err(error))
+}
+
+/// How often and how patiently a load is tried again.
+pub(super) fn patience() -> RetryPolicy {
+    RetryPolicy { attempts: 3, ..RetryPolicy::default() }
+}
+
 /// Runs a load until it ends for good. What comes back with the result are the last run's figures.
 async fn run_again(load: Arc<Load>) -> (Figures, Result<LoadStatus, EtlError>) {
-    let policy = RetryPolicy { attempts: 3, ..RetryPolicy::default() };
+    let policy = patience();
     let last = Arc::new(Mutex::new(Figures::default()));
     let kept = Arc::clone(&last);
     let result = retry(policy, move || {

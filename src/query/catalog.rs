@@ -10,7 +10,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use futures::future::try_join_all;
 
-use crate::config::{Settings, TableDefinition};
+use crate::config::{Settings, TableDefinition, TableSource};
 use crate::error::ErrorKind;
 use crate::lake::{At, Lake, Snapshot};
 use crate::model::TableName;
@@ -240,10 +240,14 @@ impl Catalog {
                 Ok((key, Some(version.provider), None))
             }
             Meant::Defined(name, None) => {
-                let group = self.settings.tables.get(&name).and_then(|table| table.load.group.as_ref());
+                let definition = self.settings.tables.get(&name);
+                let group = definition.and_then(|table| table.load.group.as_ref());
                 let published = group.and_then(|group| groups.get(group)).and_then(|tables| tables.get(&name));
+                let at_one_moment = definition.is_some_and(|own| matches!(own.source, TableSource::SqlServer(_)));
                 let version = match pins.get(&name).or(published) {
                     Some(pin) => self.pinned_version(&name, *pin).await?,
+                    // Its newest version need not be of the moment of the others.
+                    None if at_one_moment && group.is_some() => return Err(not_published(&name, group)),
                     None => self.versions.newest(&name).await?.ok_or_else(|| not_loaded(&name))?,
                 };
                 Ok((key, Some(version.provider), Some((name, version.number))))
@@ -275,6 +279,15 @@ impl Catalog {
 
 /// A name's key, what reads it (none for `information_schema`), and the version it is pinned to.
 type Opened = ((String, String), Option<Arc<dyn TableProvider>>, Option<(TableName, u64)>);
+
+fn not_published(name: &TableName, group: Option<&String>) -> QueryError {
+    let group = group.map_or("", String::as_str);
+    let text = format!(
+        "table {name} is of the group {group}, which is shown as soon as all its tables were loaded from one state of \
+         their database; run `lakegate sync {name}`, which loads all of them, or see `lakegate loads`"
+    );
+    QueryError::new(ErrorKind::NotFound, text)
+}
 
 fn not_loaded(name: &TableName) -> QueryError {
     QueryError::new(ErrorKind::NotFound, format!("table {name} has not been loaded yet; run `lakegate sync {name}`"))

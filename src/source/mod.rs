@@ -30,6 +30,8 @@ pub struct Known {
     pub rows: Option<Arc<dyn KnownRows>>,
     /// Ranges of keys that are to be read anew besides what changed, in the source's own words.
     pub suspect: Option<serde_json::Value>,
+    /// The table's place among those of its group that are read at one moment.
+    pub seat: Option<Arc<mssql::group::Seat>>,
 }
 
 /// The rows of a table in the lake, at the version the rest of [`Known`] tells of.

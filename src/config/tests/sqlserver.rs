@@ -355,10 +355,6 @@ fn a_lake_is_not_kept_in_sql_server() {
 
 /// `(definition, what is said)`: each definition has this one problem.
 const WRONG_TABLES: &[(&str, &str)] = &[
-    (
-        "[source]\nconnection = \"ops\"\ntable = \"dbo.orders\"\n[load]\ngroup = \"shop\"",
-        ":5:9: load.group: groups of SQL Server tables are not built yet",
-    ),
     ("[source]\nconnection = \"ops\"", ":1:1: source: the source has no `table`; expected table = \"dbo.orders\""),
     (
         "[source]\ntable = \"dbo.orders\"",
@@ -447,6 +443,26 @@ fn each_mistake_in_a_table_of_sql_server_is_named_at_its_place() {
         assert_eq!(said.len(), 1, "{text}\n{said:#?}");
         assert!(said[0].starts_with(wanted), "{text}\n   is: {}\nnot: {wanted}", said[0]);
     }
+}
+
+#[test]
+fn tables_of_a_group_come_from_one_connection() {
+    let two = format!("{OPS}{}", OPS.replace("connections.ops", "connections.hr"));
+    let table = |connection| format!("[source]\nconnection = \"{connection}\"\ntable = \"a\"\n[load]\ngroup = \"g\"");
+    let files = "[source]\nfiles = \"in/*.csv\"\n[load]\ngroup = \"g\"".to_owned();
+    let said = |first: &str, second: &str| {
+        problems(&[("lakegate.toml", &two), ("tables/a/one.toml", first), ("tables/a/two.toml", second)])
+    };
+    assert_eq!(said(&table("ops"), &table("ops")), [] as [String; 0]);
+    assert_eq!(said(&files, &files), [] as [String; 0]);
+    assert_eq!(
+        said(&table("ops"), &table("hr")),
+        ["tables/a/two.toml:5:9: load.group: the tables of a group are read at one moment, and so come from one \
+          connection: a.one is from [connections.ops], a.two from [connections.hr]; expected a group of its own for \
+          the tables of each connection"]
+    );
+    let mixed = said(&files, &table("ops"));
+    assert!(mixed.len() == 1 && mixed[0].contains("a.one is from files, a.two from [connections.ops]"), "{mixed:#?}");
 }
 
 #[test]

@@ -10,9 +10,10 @@ use crate::model::{ChangeBatch, ChangeKind};
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::discover::whole;
 use crate::source::mssql::output::Output;
+use crate::source::mssql::position::Since;
 use crate::source::mssql::session::{RowSource, Session};
 use crate::source::mssql::shape::Shape;
-use crate::source::mssql::statements::{self, KeyRange};
+use crate::source::mssql::statements::{self, KeyRange, SourceTable};
 use crate::source::{SourceError, SourceEvent};
 
 /// Rows of a batch, and bytes of one, whichever comes first.
@@ -68,38 +69,56 @@ pub(super) async fn check_kept(session: &mut Session, shape: &Shape, since: i64)
     Ok(())
 }
 
-/// Whether a table changed after a version.
+/// Which of many tables changed. A table whose changes are no longer kept has changed.
 ///
 /// # Errors
 /// What the server says.
-pub(super) async fn has_changed(session: &mut Session, shape: &Shape, since: i64) -> Result<bool, SourceError> {
-    let sql = statements::idle(&[(shape.table.clone(), since)]);
-    let rows = session.all(&sql, "asking whether the table changed").await?;
-    Ok(rows.first().is_none_or(|row| whole(row, 1) != Some(0)))
+pub(super) async fn changed(session: &mut Session, tables: &[(SourceTable, Since)]) -> Result<Vec<bool>, SourceError> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked = tables.iter().flat_map(|(table, since)| since.versions().map(|version| (table.clone(), version)));
+    let rows = session.all(&statements::idle(&asked.collect::<Vec<_>>()), "asking whether tables changed").await?;
+    let mut place = 0;
+    let changed = |(_, since): &(SourceTable, Since)| {
+        since.versions().fold(false, |changed, version| {
+            let row = rows.iter().find(|row| whole(row, 0) == Some(place));
+            place += 1;
+            let kept = row.and_then(|row| whole(row, 2)).is_some_and(|oldest| oldest <= version);
+            changed || !kept || row.and_then(|row| whole(row, 1)) != Some(0)
+        })
+    };
+    Ok(tables.iter().map(changed).collect())
 }
 
-/// Gives all that changed after `since`, as one state of the database. To be called in a transaction.
+/// Gives all that changed, as one state of the database, and tells the newest change. To be called in a transaction.
 ///
 /// # Errors
-/// `Conflict` where changes after `since` are no longer kept; what the server says; a value that cannot be kept.
+/// `Conflict` where changes since then are no longer kept; what the server says; a value that cannot be kept.
 pub(super) async fn read(
     session: &mut Session,
     shape: &Arc<Shape>,
-    since: i64,
+    since: Since,
     is_snapshot: bool,
     output: &mut Output,
-) -> Result<(), SourceError> {
-    check_kept(session, shape, since).await?;
-    let sql = statements::changes(&shape.table, &shape.keys, &shape.plans, since, KeyRange::default())
-        .map_err(|cause| SourceError::because(ErrorKind::Internal, "the changes cannot be asked for", cause))?;
-    let mut changes = Changes::new(shape);
-    let mut rows = session.rows(&sql, "reading changes");
-    while let Some(row) = rows.try_next().await? {
-        changes.take(shape, row, is_snapshot, output)?;
-        changes.send_full(output).await?;
+) -> Result<Option<i64>, SourceError> {
+    check_kept(session, shape, since.version).await?;
+    let (mut changes, mut newest) = (Changes::new(shape), None);
+    for version in since.versions() {
+        let sql = statements::changes(&shape.table, &shape.keys, &shape.plans, version, KeyRange::default())
+            .map_err(|cause| SourceError::because(ErrorKind::Internal, "the changes cannot be asked for", cause))?;
+        let mut rows = session.rows(&sql, "reading changes");
+        while let Some(row) = rows.try_next().await? {
+            newest = newest.max(whole(&row, 0));
+            // The second time all but the end of rows is known.
+            if version == since.version || !changes.is_present(&row) {
+                changes.take(shape, row, is_snapshot, output)?;
+                changes.send_full(output).await?;
+            }
+        }
     }
-    drop(rows);
-    changes.send_all(output).await
+    changes.send_all(output).await?;
+    Ok(newest)
 }
 
 /// Changes that are being gathered into batches. Of one key there is one change, so their order does not matter.
@@ -119,6 +138,10 @@ impl Changes {
         }
     }
 
+    fn is_present(&self, row: &tiberius::Row) -> bool {
+        whole(row, 2 + self.key_cells) == Some(1)
+    }
+
     /// A row has: version, operation, the key, whether the row is there, the row.
     fn take(
         &mut self,
@@ -127,7 +150,7 @@ impl Changes {
         is_snapshot: bool,
         output: &mut Output,
     ) -> Result<(), SourceError> {
-        let present = whole(&row, 2 + self.key_cells) == Some(1);
+        let present = self.is_present(&row);
         let deleted = matches!(row.get_column_data(1), Ok(tiberius::ColumnData::String(Some(text))) if text == "D");
         let mut cells = row.into_iter().skip(2);
         let key: Vec<_> = cells.by_ref().take(self.key_cells).collect();

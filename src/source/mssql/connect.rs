@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
 use tokio::net::TcpStream;
@@ -42,6 +43,17 @@ struct Pool {
     incomparable: Mutex<HashMap<SourceTable, (Instant, Incomparable)>>,
     /// Tables of which too little is as it was to be repaired.
     beyond_repair: Mutex<HashSet<SourceTable>>,
+    /// Tables that were looked at and had not changed.
+    unchanged: Mutex<HashMap<SourceTable, Idle>>,
+}
+
+/// That a table did not change between two versions of its database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle {
+    pub(super) since: i64,
+    pub(super) newest: i64,
+    /// When its position should move on all the same.
+    pub(super) until: DateTime<Utc>,
 }
 
 impl Connections {
@@ -122,6 +134,16 @@ impl Connections {
         pool.beyond_repair.lock().unwrap_or_else(PoisonError::into_inner).remove(table)
     }
 
+    /// Takes note that a table did not change.
+    pub(super) fn note_idle(&self, settings: &SqlServerConnection, table: &SourceTable, idle: Idle) {
+        self.pool(settings).unchanged.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone(), idle);
+    }
+
+    /// What was noted of a table last.
+    pub(super) fn idle(&self, settings: &SqlServerConnection, table: &SourceTable) -> Option<Idle> {
+        self.pool(settings).unchanged.lock().unwrap_or_else(PoisonError::into_inner).get(table).copied()
+    }
+
     fn pool(&self, settings: &SqlServerConnection) -> Arc<Pool> {
         let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pool = pools.entry(settings.name.clone()).or_insert_with(|| {
@@ -131,6 +153,7 @@ impl Connections {
                 states: tokio::sync::Mutex::default(),
                 incomparable: Mutex::default(),
                 beyond_repair: Mutex::default(),
+                unchanged: Mutex::default(),
             })
         });
         Arc::clone(pool)
@@ -175,7 +198,9 @@ impl Drop for Taken {
 async fn open(settings: &SqlServerConnection) -> Result<Session, SqlServerError> {
     let (mut host, mut port) = (settings.host.clone(), settings.port);
     for _ in 0..=REDIRECTS {
-        if let Err(cause) = tokio::net::lookup_host((host.as_str(), port)).await {
+        let found =
+            tokio::time::timeout(settings.connect_timeout, tokio::net::lookup_host((host.as_str(), port))).await;
+        if let Err(cause) = found.unwrap_or_else(|late| Err(late.into())).map(drop) {
             let message = format!("the name of the host is not known here ({cause}); check `host`");
             return Err(SqlServerError::line(doing(settings, &host, port), ErrorKind::Unavailable, message));
         }

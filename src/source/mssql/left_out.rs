@@ -7,11 +7,16 @@ use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
+use futures::TryStreamExt;
 
 use crate::error::ErrorKind;
 use crate::model::KeyFolding;
 use crate::source::SourceError;
+use crate::source::mssql::change_tracking::BATCH_ROWS;
+use crate::source::mssql::decode::RowDecoder;
+use crate::source::mssql::session::{RowSource, Session};
 use crate::source::mssql::shape::Shape;
+use crate::source::mssql::statements::{self, KeyRange};
 
 /// Makes keys of rows comparable: two rows have the same form where the server takes their keys for one.
 pub(super) struct KeyForm {
@@ -76,6 +81,42 @@ impl LeftOut {
     /// No keys.
     pub(super) fn nothing() -> Self {
         Self { keys: HashSet::new(), batches: Vec::new() }
+    }
+
+    /// The keys in a range that changed after a version. To be called in a transaction.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub(super) async fn changed(
+        session: &mut Session,
+        shape: &Shape,
+        since: i64,
+        range: KeyRange<'_>,
+        form: &KeyForm,
+    ) -> Result<Self, SourceError> {
+        let mut left_out = Self::nothing();
+        let unasked =
+            |cause| SourceError::because(ErrorKind::InvalidInput, "a range of keys cannot be asked for", cause);
+        let sql = statements::changed_keys(&shape.table, &shape.keys, since, range).map_err(unasked)?;
+        let plans: Vec<_> = shape.keys.iter().map(|key| key.plan().clone()).collect();
+        let mut decoder = RowDecoder::new(&plans);
+        let mut rows = session.rows(&sql, "reading the keys that changed");
+        while let Some(row) = rows.try_next().await? {
+            decoder.push(row).map_err(|cause| shape.cell(cause))?;
+            if decoder.rows() >= BATCH_ROWS {
+                left_out.add(form, decoder.finish().map_err(uncomparable)?)?;
+            }
+        }
+        if decoder.rows() > 0 {
+            left_out.add(form, decoder.finish().map_err(uncomparable)?)?;
+        }
+        Ok(left_out)
+    }
+
+    /// Adds the keys of others.
+    pub(super) fn join(&mut self, other: Self) {
+        self.keys.extend(other.keys);
+        self.batches.extend(other.batches);
     }
 
     /// Adds keys.

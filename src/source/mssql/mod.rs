@@ -10,6 +10,7 @@ pub mod discover;
 pub mod doctor;
 pub mod drift;
 pub mod error;
+pub mod group;
 pub mod key;
 pub mod key_diff;
 pub mod left_out;

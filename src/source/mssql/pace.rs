@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::SqlServerConnection;
+use crate::config::{DailyHours, SqlServerConnection};
 use crate::error::ErrorKind;
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
@@ -26,7 +26,7 @@ pub struct Pace {
     pause: Duration,
     /// Bytes a second, where there is a limit.
     rate: Option<f64>,
-    hours: Option<crate::config::DailyHours>,
+    hours: Option<DailyHours>,
     clock: Arc<dyn Clock>,
 }
 
@@ -70,17 +70,25 @@ impl Pace {
     /// # Errors
     /// `DeadlineExceeded` outside the connection's hours: to try again at once would not help.
     pub fn check_hours(&self) -> Result<(), SourceError> {
-        match &self.hours {
-            Some(hours) if !hours.contains(self.clock.now().time()) => Err(SourceError::new(
-                ErrorKind::DeadlineExceeded,
-                format!(
-                    "outside the hours of the connection ({} to {} UTC); what was read is kept, and the load goes on then",
-                    hours.from.format("%H:%M"),
-                    hours.to.format("%H:%M")
-                ),
-            )),
-            _ => Ok(()),
-        }
+        check_hours(self.hours.as_ref(), self.clock.as_ref())
+    }
+}
+
+/// Checks that reading is allowed at this time of day.
+///
+/// # Errors
+/// `DeadlineExceeded` outside the hours: to try again at once would not help.
+pub(super) fn check_hours(hours: Option<&DailyHours>, clock: &dyn Clock) -> Result<(), SourceError> {
+    match hours {
+        Some(hours) if !hours.contains(clock.now().time()) => Err(SourceError::new(
+            ErrorKind::DeadlineExceeded,
+            format!(
+                "outside the hours of the connection ({} to {} UTC); what was read is kept, and the load goes on then",
+                hours.from.format("%H:%M"),
+                hours.to.format("%H:%M")
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

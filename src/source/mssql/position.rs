@@ -54,6 +54,10 @@ pub struct Position {
     /// The version of Change Tracking up to which all is in the lake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
+    /// The newest change that was read after `version`: between asking for the version and reading something was
+    /// committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<i64>,
     /// The row version from which on rows are to be read: all below it are in the lake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rowversion: Option<u64>,
@@ -77,7 +81,38 @@ pub struct Position {
     pub at: DateTime<Utc>,
 }
 
+/// Since when changes count.
+///
+/// A row that came after the version the changes are asked for since, and went again, may not be reported at all; what
+/// SQL Server does is not documented. Where such a row is in the lake, because it was read ahead of the version, its end
+/// is reported since the newest change that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// The version up to which all is in the lake.
+    pub version: i64,
+    /// The newest change in the lake, where it is newer.
+    pub ahead: Option<i64>,
+}
+
+impl Since {
+    /// The versions that have to be asked for.
+    pub fn versions(self) -> impl Iterator<Item = i64> {
+        std::iter::once(self.version).chain(self.ahead)
+    }
+}
+
 impl Position {
+    /// Since when changes count; none where they are not tracked.
+    pub fn since(&self) -> Option<Since> {
+        let version = self.version?;
+        Some(Since { version, ahead: self.ahead.filter(|ahead| *ahead > version) })
+    }
+
+    /// The position after changes were read, of which `newest` was the newest.
+    pub fn after(self, version: Option<i64>, newest: Option<i64>) -> Self {
+        Self { version, ahead: newest.filter(|newest| version.is_some_and(|version| *newest > version)), ..self }
+    }
+
     /// Whether the table is what it was, as far as reading it goes.
     pub fn is_of_same_table(&self, now: &Self) -> bool {
         self.method == now.method

@@ -26,6 +26,7 @@ use crate::source::mssql::key::KeyError;
 use crate::source::mssql::left_out::{KeyForm, LeftOut};
 use crate::source::mssql::output::Output;
 use crate::source::mssql::pace::Pace;
+use crate::source::mssql::position::Since;
 use crate::source::mssql::session::{RowSource, Session};
 use crate::source::mssql::shape::Shape;
 use crate::source::mssql::statements::{self, KeyRange};
@@ -100,8 +101,8 @@ pub(super) struct Comparison {
     /// Whether transactions may see one state.
     pub(super) snapshots: bool,
     pub(super) lake: Arc<dyn KnownRows>,
-    /// The version of Change Tracking that the lake is at, where what changed since can be left out.
-    pub(super) since: Option<i64>,
+    /// Where the lake is by Change Tracking, where what changed since can be left out.
+    pub(super) since: Option<Since>,
     /// Which rows are newer than the lake, where row versions tell.
     pub(super) newer: Option<Newer>,
 }
@@ -216,19 +217,9 @@ impl Comparison {
         let mut left_out = LeftOut::nothing();
         let (Some(since), Some(form)) = (self.since, self.form()?) else { return Ok(left_out) };
         let shape = &self.reader.shape;
-        change_tracking::check_kept(session, shape, since).await?;
-        let sql = statements::changed_keys(&shape.table, &shape.keys, since, range.of_server()).map_err(not_asked)?;
-        let plans: Vec<_> = shape.keys.iter().map(|key| key.plan().clone()).collect();
-        let mut decoder = RowDecoder::new(&plans);
-        let mut rows = session.rows(&sql, "reading the keys that changed");
-        while let Some(row) = rows.try_next().await? {
-            decoder.push(row).map_err(|cause| shape.cell(cause))?;
-            if decoder.rows() >= BATCH_ROWS {
-                left_out.add(&form, decoder.finish().map_err(unmade)?)?;
-            }
-        }
-        if decoder.rows() > 0 {
-            left_out.add(&form, decoder.finish().map_err(unmade)?)?;
+        change_tracking::check_kept(session, shape, since.version).await?;
+        for version in since.versions() {
+            left_out.join(LeftOut::changed(session, shape, version, range.of_server(), &form).await?);
         }
         Ok(left_out)
     }

@@ -14,8 +14,9 @@ use crate::error::ErrorKind;
 use crate::runtime::fault;
 use crate::source::mssql::change_tracking;
 use crate::source::mssql::connect::Taken;
+use crate::source::mssql::group::{Ask, Entry, Seat};
 use crate::source::mssql::output::Output;
-use crate::source::mssql::position::{self, Position, Way};
+use crate::source::mssql::position::{self, Position, Since, Way};
 use crate::source::mssql::ranges::{self, Comparison, Range};
 use crate::source::mssql::shape::Shape;
 use crate::source::mssql::source::{Found, SqlServerTable, reading, spawn};
@@ -55,8 +56,9 @@ impl SqlServerTable {
         mut session: Taken,
         found: Found,
         lake: Arc<dyn KnownRows>,
+        seat: Option<Arc<Seat>>,
     ) -> Result<Reading, SourceError> {
-        let since = change_tracking::current_version(&mut session).await?;
+        let since = Since { version: change_tracking::current_version(&mut session).await?, ahead: None };
         drop(session);
         let (own, shape, now) = (self.clone(), Arc::clone(&found.shape), found.now.clone());
         let reader = self.reader(&found);
@@ -71,16 +73,17 @@ impl SqlServerTable {
             fault::point("source.repair.compared")
                 .map_err(|cause| SourceError::because(ErrorKind::Unavailable, "a table was compared", cause))?;
             let reader = &comparison.reader;
-            let mut session = reader.connections.take(&reader.settings).await?;
-            let version = change_tracking::current_version(&mut session).await?;
-            let is_snapshot = reader.begin(&mut session, true).await?;
-            change_tracking::read(&mut session, &shape, since, is_snapshot, &mut output).await?;
+            let ask = Ask { table: shape.table.clone(), since: Some(since), at: None };
+            let entry = Entry::come(reader, None, seat, ask, true).await?;
+            let version = entry.version;
+            let mut transaction = entry.begin(reader, true).await?;
+            let newest = change_tracking::read(transaction.session(), &shape, since, true, &mut output).await?;
             if !differing.is_empty() {
-                ranges::read_anew(&mut session, &shape, &differing, &mut output).await?;
+                ranges::read_anew(transaction.session(), &shape, &differing, &mut output).await?;
             }
-            session.end().await?;
+            let mut session = transaction.end_and_take(reader).await?;
             own.check_unaltered(&mut session, &shape, &now).await?;
-            let position = position::write(&Position { version: Some(version), ..now })?;
+            let position = position::write(&now.after(version, newest))?;
             output.send(SourceEvent::End(ReadingEnd { position, ..ReadingEnd::default() })).await
         });
         // It is not put off for what it rewrites: it would have to be compared again.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arrow::array::{BinaryArray, RecordBatch, Scalar};
 use arrow::compute::filter_record_batch;
 use arrow::compute::kernels::cmp::gt_eq;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 
 use crate::error::ErrorKind;
@@ -22,6 +23,7 @@ use crate::source::mssql::change_tracking::{BATCH_BYTES, BATCH_ROWS, send};
 use crate::source::mssql::connect::Taken;
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::discover::whole;
+use crate::source::mssql::group::{Ask, Entry, Seat, Transaction, seat_to_read_whole};
 use crate::source::mssql::output::Output;
 use crate::source::mssql::position::{self, Partial, Position};
 use crate::source::mssql::session::{RowSource, Session};
@@ -58,25 +60,28 @@ pub(super) async fn anew_because(session: &mut Session, before: &Position) -> Re
 }
 
 impl SqlServerTable {
-    /// What row versions tell since the table was read last; none where nothing happened.
+    /// What row versions tell since the table was read last.
     pub(super) async fn newer(
         &self,
         mut session: Taken,
         found: Found,
         before: Position,
         known: &Known,
-    ) -> Result<Option<Reading>, SourceError> {
-        let low = before.rowversion.unwrap_or_default();
+    ) -> Result<Reading, SourceError> {
         let (lake, suspect) = (known.rows.clone(), known.suspect.is_some());
-        let reader = self.reader(&found);
-        let changes = Changes::begin(reader, &mut session, found.now, low).await?;
-        if changes.is_idle(&before) && !suspect {
-            session.end().await?;
-            return Ok(None);
-        }
-        let since = before.at;
-        let events = spawn(move |output| async move { changes.read(session, &before, lake, suspect, output).await });
-        Ok(Some(reading(&found.shape, None, Some(since), events)))
+        let (reader, seat, at) = (self.reader(&found), known.seat.clone(), before.at);
+        let low = LowMark::note(&mut session, &found.shape, before.rowversion.unwrap_or_default()).await?;
+        let now = found.now;
+        let events = spawn(move |output| async move {
+            let (changes, transaction) = Changes::begin(reader, Some(session), seat, (now, Some(at)), low).await?;
+            if changes.is_idle(&before) && !suspect {
+                transaction.end().await?;
+                let end = ReadingEnd { unchanged: true, ..ReadingEnd::default() };
+                return output.send(SourceEvent::End(end)).await;
+            }
+            changes.read(transaction, &before, lake, suspect, output).await
+        });
+        Ok(reading(&found.shape, None, Some(at), events))
     }
 
     /// The whole table, by chunks of its key, with what row versions tell of the time meanwhile.
@@ -100,15 +105,43 @@ impl SqlServerTable {
         };
         drop(session);
         let (bytes, own, shape) = (found.shape.bytes, self.clone(), Arc::clone(&found.shape));
+        let seat = known.seat.clone();
         let events = spawn(move |mut output| async move {
-            let partial = reader.chunks(partial, true, &mut output).await?;
+            let partial = {
+                let _place = seat_to_read_whole(seat.as_ref()).await;
+                reader.chunks(partial, true, &mut output).await?
+            };
             let mut session = reader.connections.take(&reader.settings).await?;
-            let (from, low) = (partial.from.clone(), partial.from.rowversion.unwrap_or_default());
-            let changes = Changes::begin(reader, &mut session, from.clone(), low).await?;
-            let partial = changes.catch_up(&mut session, partial, &mut output).await?;
+            let low = LowMark::note(&mut session, &shape, partial.from.rowversion.unwrap_or_default()).await?;
+            let from = (partial.from.clone(), None);
+            let (changes, mut transaction) = Changes::begin(reader.clone(), Some(session), seat, from, low).await?;
+            let partial = changes.catch_up(transaction.session(), partial, &mut output).await?;
+            let mut session = transaction.end_and_take(&reader).await?;
             own.finish_whole(&mut session, &shape, partial, &output).await
         });
         Ok(reading(&found.shape, Some(whole), None, events).of(bytes))
+    }
+}
+
+/// From which row version on a load reads, and from which the next one will.
+#[derive(Clone, Copy, Debug)]
+struct LowMark {
+    low: u64,
+    next: u64,
+}
+
+impl LowMark {
+    /// Asks for the next one. To be called before the transaction that reads.
+    ///
+    /// # Errors
+    /// `Conflict` when the database went back; what the server says.
+    async fn note(session: &mut Session, shape: &Shape, low: u64) -> Result<Self, SourceError> {
+        let next = lowest_active(session).await?;
+        if next < low {
+            let text = format!("{}: the database went back to an older state; it is read anew", shape.table);
+            return Err(SourceError::new(ErrorKind::Conflict, text));
+        }
+        Ok(Self { low, next })
     }
 }
 
@@ -144,27 +177,31 @@ struct Newer {
 }
 
 impl Changes {
-    /// Begins a snapshot and looks how many rows have a version of `low` or above.
+    /// Begins a snapshot and looks how many rows are at the low mark or above. `now` is what the position will be, and
+    /// when the table was read last.
     ///
     /// # Errors
     /// What the server says.
-    async fn begin(reader: Reader, session: &mut Session, now: Position, low: u64) -> Result<Self, SourceError> {
+    async fn begin(
+        reader: Reader,
+        session: Option<Taken>,
+        seat: Option<Arc<Seat>>,
+        (now, at): (Position, Option<DateTime<Utc>>),
+        mark: LowMark,
+    ) -> Result<(Self, Transaction), SourceError> {
         const DOING: &str = "counting rows";
         let column = reader.shape.row_version.clone();
         let missing = || SourceError::new(ErrorKind::Internal, "a table without row versions is read by them");
         let column = column.ok_or_else(missing)?;
-        let next = lowest_active(session).await?;
-        if next < low {
-            let text = format!("{}: the database went back to an older state; it is read anew", reader.shape.table);
-            return Err(SourceError::new(ErrorKind::Conflict, text));
-        }
-        reader.begin(session, true).await?;
-        let sql = statements::newer_count(&reader.shape.table, &column, low);
-        let rows = session.all(&sql, DOING).await?;
+        let ask = Ask { table: reader.shape.table.clone(), since: None, at };
+        let entry = Entry::come(&reader, session, seat, ask, true).await?;
+        let mut transaction = entry.begin(&reader, true).await?;
+        let sql = statements::newer_count(&reader.shape.table, &column, mark.low);
+        let rows = transaction.session().all(&sql, DOING).await?;
         let count = |place: usize| rows.get(place).and_then(|row| whole(row, 0)).map(i64::cast_unsigned);
         let uncounted = || SourceError::new(ErrorKind::Unavailable, "the server did not say how many rows there are");
         let (all, newer) = count(0).zip(count(1)).ok_or_else(uncounted)?;
-        Ok(Self { reader, now, low, next, counts: Counts { all, newer }, column })
+        Ok((Self { reader, now, low: mark.low, next: mark.next, counts: Counts { all, newer }, column }, transaction))
     }
 
     /// Whether nothing has happened since `before`.
@@ -178,7 +215,7 @@ impl Changes {
     /// What the server says; a value that cannot be kept; a lake that cannot be read.
     async fn read(
         self,
-        mut session: Taken,
+        mut transaction: Transaction,
         before: &Position,
         lake: Option<Arc<dyn KnownRows>>,
         suspect: bool,
@@ -186,7 +223,8 @@ impl Changes {
     ) -> Result<(), SourceError> {
         let count = lake.as_ref().and_then(|lake| lake.count());
         let strange = suspect || count.is_some_and(|count| !is_as_left(before, count));
-        let newer = self.newer(&mut session, &mut output).await?;
+        let session = transaction.session();
+        let newer = self.newer(session, &mut output).await?;
         let content = newer.again.as_ref().map(ContentHash::to_string);
         let same = before.content.is_some() && before.content == content;
         let same = same && newer.rejected == 0 && before.rows == Some(self.counts.all) && !strange;
@@ -203,20 +241,21 @@ impl Changes {
                     table = %self.reader.shape.table,
                     "rows came or went that no row version tells of: all of the table is read and compared"
                 );
-                rejected = self.reader.at_once(&mut session, ChangeKind::Present, &mut output).await?.rejected;
+                rejected = self.reader.at_once(session, ChangeKind::Present, &mut output).await?.rejected;
                 output.send(SourceEvent::Complete(KeyRange::default())).await?;
             } else if most.is_none_or(|most| self.counts.all < most.rows || !most.exact) {
-                keys(&mut session, &self.reader.shape, &mut output).await?;
+                keys(session, &self.reader.shape, &mut output).await?;
             }
         }
-        session.end().await?;
+        transaction.end().await?;
         let unchanged = same && self.next == self.low;
         let now = Position { rejected: Some(rejected), ..self.position(content) };
         let position = position::write(&now)?;
         output.send(SourceEvent::End(ReadingEnd { position, unchanged, ..ReadingEnd::default() })).await
     }
 
-    /// After all chunks of a whole load: reads what happened since its beginning, and gives where it ends.
+    /// After all chunks of a whole load, in the transaction: reads what happened since its beginning, and gives where it
+    /// ends.
     ///
     /// # Errors
     /// What the server says; a value that cannot be kept.
@@ -231,7 +270,6 @@ impl Changes {
         if self.counts.newer > 0 || partial.from.rows != Some(self.counts.all) {
             keys(session, &self.reader.shape, output).await?;
         }
-        session.end().await?;
         let rejected = partial.from.rejected.unwrap_or(0) + newer.rejected;
         let content = newer.again.as_ref().map(ContentHash::to_string);
         Ok(Partial { from: Position { rejected: Some(rejected), ..self.position(content) }, ..partial })

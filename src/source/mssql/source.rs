@@ -16,12 +16,13 @@ use crate::error::ErrorKind;
 use crate::model::ChangeKind;
 use crate::runtime::clock::Clock;
 use crate::source::mssql::collation::Incomparable;
-use crate::source::mssql::connect::{Connections, Taken};
+use crate::source::mssql::connect::{Connections, Idle, Taken};
 use crate::source::mssql::discover::{self, Database, Table};
 use crate::source::mssql::drift::{self, Now, Verdict};
+use crate::source::mssql::group::{Ask, Entry, Seat, seat_to_read_whole};
 use crate::source::mssql::method::{self, Choice};
 use crate::source::mssql::output::Output;
-use crate::source::mssql::position::{self, Epoch, Partial, Position, Way};
+use crate::source::mssql::position::{self, Epoch, Partial, Position, Since, Way};
 use crate::source::mssql::ranges::Range;
 use crate::source::mssql::shape::Shape;
 use crate::source::mssql::statements::SourceTable;
@@ -77,6 +78,7 @@ impl SqlServerTable {
             choices: Some(position::choices(&self.source.columns)),
             altered: Some(table.altered.clone()),
             version: None,
+            ahead: None,
             rowversion: None,
             rows: None,
             rejected: None,
@@ -101,35 +103,47 @@ impl SqlServerTable {
     /// Changes since the table was read last; none where there are none, and its position need not move.
     async fn changes(
         &self,
-        mut session: Taken,
+        session: Taken,
         found: Found,
         before: &Position,
-        since: i64,
+        since: Since,
+        seat: Option<Arc<Seat>>,
     ) -> Result<Option<Reading>, SourceError> {
-        // Before the transaction: what is committed between the two is read now and once more the next time.
-        let version = change_tracking::current_version(&mut session).await?;
-        let next = Position { version: Some(version), ..found.now.clone() };
-        if !change_tracking::has_changed(&mut session, &found.shape, since).await? {
+        let (reader, snapshots) = (self.reader(&found), found.database.allows_snapshots);
+        let ask = Ask { table: found.shape.table.clone(), since: Some(since), at: Some(before.at) };
+        let entry = Entry::come(&reader, Some(session), seat, ask, snapshots).await?;
+        let version = entry.version;
+        let next = found.now.clone();
+        if !entry.changed {
+            entry.leave();
             let retention = found.database.tracking.map(|tracking| tracking.retention).unwrap_or_default();
             let retention = TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX);
-            if self.clock.now() - before.at < retention / PART_OF_RETENTION {
+            let until = before.at + retention / PART_OF_RETENTION;
+            if self.clock.now() < until {
+                if let Some(newest) = version {
+                    let idle = Idle { since: since.version, newest, until };
+                    self.connections.note_idle(&reader.settings, &found.shape.table, idle);
+                }
                 return Ok(None);
             }
-            let end = ReadingEnd { position: position::write(&next)?, ..ReadingEnd::default() };
+            let position = position::write(&next.after(version, None))?;
+            let end = ReadingEnd { position, ..ReadingEnd::default() };
             let events = futures::stream::iter([Ok(SourceEvent::End(end))]).boxed();
             return Ok(Some(reading(&found.shape, None, None, events)));
         }
-        let reader = self.reader(&found);
-        let (shape, snapshots) = (Arc::clone(&found.shape), found.database.allows_snapshots);
+        let shape = Arc::clone(&found.shape);
+        // The change may have waited since the last load; when it came about only the server's log knows.
+        let oldest_change = entry.waiting_since;
         let events = spawn(move |mut output| async move {
-            let is_snapshot = reader.begin(&mut session, snapshots).await?;
-            change_tracking::read(&mut session, &shape, since, is_snapshot, &mut output).await?;
-            session.end().await?;
-            let end = ReadingEnd { position: position::write(&next)?, ..ReadingEnd::default() };
+            let mut transaction = entry.begin(&reader, snapshots).await?;
+            let is_snapshot = transaction.is_snapshot();
+            let newest = change_tracking::read(transaction.session(), &shape, since, is_snapshot, &mut output).await?;
+            transaction.end().await?;
+            let position = position::write(&next.after(version, newest))?;
+            let end = ReadingEnd { position, ..ReadingEnd::default() };
             output.send(SourceEvent::End(end)).await
         });
-        // The change may have waited since the last load; when it came about only the server's log knows.
-        Ok(Some(reading(&found.shape, None, Some(before.at), events)))
+        Ok(Some(reading(&found.shape, None, oldest_change, events)))
     }
 
     /// The whole table, by chunks of its key, with what changed meanwhile.
@@ -150,15 +164,21 @@ impl SqlServerTable {
         drop(session);
         let (shape, snapshots) = (Arc::clone(&found.shape), found.database.allows_snapshots);
         let (bytes, own) = (found.shape.bytes, self.clone());
+        let seat = known.seat.clone();
         let events = spawn(move |mut output| async move {
-            let partial = reader.chunks(partial, snapshots, &mut output).await?;
-            let since = partial.from.version.unwrap_or_default();
-            let mut session = reader.connections.take(&reader.settings).await?;
-            let version = change_tracking::current_version(&mut session).await?;
-            let is_snapshot = reader.begin(&mut session, snapshots).await?;
-            change_tracking::read(&mut session, &shape, since, is_snapshot, &mut output).await?;
-            session.end().await?;
-            let from = Position { version: Some(version), ..partial.from };
+            let partial = {
+                let _place = seat_to_read_whole(seat.as_ref()).await;
+                reader.chunks(partial, snapshots, &mut output).await?
+            };
+            let since = partial.from.since().unwrap_or(Since { version: 0, ahead: None });
+            let ask = Ask { table: shape.table.clone(), since: Some(since), at: None };
+            let entry = Entry::come(&reader, None, seat, ask, snapshots).await?;
+            let version = entry.version;
+            let mut transaction = entry.begin(&reader, snapshots).await?;
+            let is_snapshot = transaction.is_snapshot();
+            let newest = change_tracking::read(transaction.session(), &shape, since, is_snapshot, &mut output).await?;
+            let mut session = transaction.end_and_take(&reader).await?;
+            let from = partial.from.after(version, newest);
             own.finish_whole(&mut session, &shape, Partial { from, parts: partial.parts }, &output).await
         });
         Ok(reading(&found.shape, Some(whole), None, events).of(bytes))
@@ -195,15 +215,18 @@ impl SqlServerTable {
     }
 
     /// The whole table in one statement; nothing where it is what it was.
-    fn reload(&self, mut session: Taken, found: Found, before: Option<String>) -> Reading {
+    fn reload(&self, session: Taken, found: Found, before: Option<String>, seat: Option<Arc<Seat>>) -> Reading {
         let reader = self.reader(&found);
         let snapshots = found.database.allows_snapshots;
         let bytes = found.shape.bytes;
         let now = found.now.clone();
         let events = spawn(move |mut output| async move {
-            reader.begin(&mut session, snapshots).await?;
-            let content = reader.at_once(&mut session, ChangeKind::Append, &mut output).await?.content.to_string();
-            session.end().await?;
+            let ask = Ask { table: reader.shape.table.clone(), since: None, at: None };
+            let entry = Entry::come(&reader, Some(session), seat, ask, snapshots).await?;
+            let mut transaction = entry.begin(&reader, snapshots).await?;
+            let read = reader.at_once(transaction.session(), ChangeKind::Append, &mut output).await?;
+            transaction.end().await?;
+            let content = read.content.to_string();
             let unchanged = before.as_ref() == Some(&content);
             let position = position::write(&Position { content: Some(content), ..now })?;
             output.send(SourceEvent::End(ReadingEnd { position, unchanged, ..ReadingEnd::default() })).await
@@ -223,11 +246,19 @@ impl SqlServerTable {
     async fn read(&self, known: &Known) -> Result<Option<Reading>, SourceError> {
         let before = known.position.as_ref().map(position::read::<Position>).transpose()?;
         let connection = &self.source.connection;
-        let since = before.as_ref().and_then(|before| before.version);
+        let since = before.as_ref().and_then(Position::since);
         let suspect: Option<Vec<Range>> = known.suspect.as_ref().map(position::read).transpose()?;
-        if let Some(before) = before.as_ref().filter(|before| before.version.is_some() && suspect.is_none())
-            && self.is_untouched(before, known).await?
-        {
+        let newest = match &before {
+            Some(before) if before.version.is_some() && suspect.is_none() => {
+                self.untouched_up_to(before, known).await?
+            }
+            _ => None,
+        };
+        let nothing_happened = match &known.seat {
+            Some(seat) => seat.nothing_happened(newest).await,
+            None => newest.is_some(),
+        };
+        if nothing_happened {
             return Ok(None);
         }
         let mut session = self.connections.take(connection).await?;
@@ -242,14 +273,16 @@ impl SqlServerTable {
         }
         match (found.now.method, before, since) {
             (Way::ChangeTracking, Some(before), Some(since)) if reason.is_none() => match suspect {
-                Some(ranges) => self.mend(session, found, since, ranges).await.map(Some),
-                None => self.changes(session, found, &before, since).await,
+                Some(ranges) => Ok(Some(self.mend(session, found, since, ranges, known.seat.clone()))),
+                None => self.changes(session, found, &before, since, known.seat.clone()).await,
             },
             (Way::ChangeTracking, before, _) => match self.repairable(&found, before.as_ref(), known) {
-                Some(lake) => self.repair(session, found, lake).await.map(Some),
+                Some(lake) => self.repair(session, found, lake, known.seat.clone()).await.map(Some),
                 None => self.tracked_whole(session, found, known).await.map(Some),
             },
-            (Way::RowVersion, Some(before), _) if reason.is_none() => self.newer(session, found, before, known).await,
+            (Way::RowVersion, Some(before), _) if reason.is_none() => {
+                self.newer(session, found, before, known).await.map(Some)
+            }
             (Way::RowVersion, ..) => self.versioned_whole(session, found, known).await.map(Some),
             (Way::KeyDiff, Some(before), _) if reason.is_none() => {
                 Ok(Some(self.key_diff(session, found, &before, known)))
@@ -257,7 +290,7 @@ impl SqlServerTable {
             (Way::KeyDiff | Way::Reload, before, _) => {
                 let same = reason.is_none() && suspect.is_none();
                 let content = before.filter(|_| same).and_then(|before| before.content);
-                Ok(Some(self.reload(session, found, content)))
+                Ok(Some(self.reload(session, found, content, known.seat.clone())))
             }
         }
     }
@@ -306,16 +339,23 @@ impl SqlServerTable {
         SourceError::new(ErrorKind::Conflict, format!("{what}; the whole table is read instead of its changes"))
     }
 
-    /// Whether nothing was committed in the whole database, and the table is what it was.
-    async fn is_untouched(&self, before: &Position, known: &Known) -> Result<bool, SourceError> {
-        let states = self.connections.states(&self.source.connection, known.asked).await?;
-        let state = states.get(&SourceTable::new(&self.source.schema, &self.source.table));
-        Ok(state.is_some_and(|state| {
+    /// The newest version of the database, where nothing happened to the table up to it.
+    async fn untouched_up_to(&self, before: &Position, known: &Known) -> Result<Option<i64>, SourceError> {
+        let connection = &self.source.connection;
+        let table = SourceTable::new(&self.source.schema, &self.source.table);
+        let states = self.connections.states(connection, known.asked).await?;
+        let seen = self.connections.idle(connection, &table).filter(|seen| {
+            // Its position has to move on before its changes are forgotten.
+            before.version == Some(seen.since) && self.clock.now() < seen.until
+        });
+        let up_to = seen.map(|seen| seen.newest).or(before.version);
+        let untouched = states.get(&table).filter(|state| {
             before.choices.as_ref() == Some(&position::choices(&self.source.columns))
-                && Some(state.newest) == before.version
+                && Some(state.newest) == up_to
                 && Some(state.oldest) <= before.version
                 && before.altered.as_ref() == Some(&state.altered)
-        }))
+        });
+        Ok(untouched.map(|state| state.newest))
     }
 
     /// Why the whole table has to be read though it was before, where it has to.

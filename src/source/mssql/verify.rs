@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::error::ErrorKind;
 use crate::source::mssql::change_tracking;
 use crate::source::mssql::connect::Taken;
-use crate::source::mssql::position::{self, Position};
+use crate::source::mssql::group::{Ask, Entry, Seat};
+use crate::source::mssql::position::{self, Position, Since};
 use crate::source::mssql::ranges::{self, Compared, Comparison, Newer, Range};
 use crate::source::mssql::source::{Found, SqlServerTable, reading, spawn};
 use crate::source::{Known, Reading, ReadingEnd, SourceError, SourceEvent};
@@ -64,12 +65,12 @@ impl SqlServerTable {
             );
             return Err(SourceError::new(ErrorKind::InvalidInput, text));
         }
-        let since = before.version.filter(|_| lost.is_none());
+        let since = before.since().filter(|_| lost.is_none());
         let newer = before.rowversion.filter(|_| lost.is_none()).and_then(|mark| newer(&found, mark));
         let mut result = Verification {
             method: found.now.method.as_str(),
             key: found.shape.key_names(),
-            since,
+            since: since.map(|since| since.version),
             notes: notes(&found, lost.as_deref(), since.is_some(), newer.is_some()),
             ..Verification::default()
         };
@@ -93,26 +94,29 @@ impl SqlServerTable {
     }
 
     /// Changes since the lake's version, and with them, in the same snapshot, ranges that were found to differ.
-    pub(super) async fn mend(
+    pub(super) fn mend(
         &self,
-        mut session: Taken,
+        session: Taken,
         found: Found,
-        since: i64,
+        since: Since,
         ranges: Vec<Range>,
-    ) -> Result<Reading, SourceError> {
-        let version = change_tracking::current_version(&mut session).await?;
-        let next = Position { version: Some(version), ..found.now.clone() };
-        let reader = self.reader(&found);
+        seat: Option<Arc<Seat>>,
+    ) -> Reading {
+        let (reader, now) = (self.reader(&found), found.now.clone());
         let (shape, snapshots) = (Arc::clone(&found.shape), found.database.allows_snapshots);
+        let ask = Ask { table: shape.table.clone(), since: Some(since), at: None };
         let events = spawn(move |mut output| async move {
-            let is_snapshot = reader.begin(&mut session, snapshots).await?;
-            change_tracking::read(&mut session, &shape, since, is_snapshot, &mut output).await?;
-            ranges::read_anew(&mut session, &shape, &ranges, &mut output).await?;
-            session.end().await?;
-            let end = ReadingEnd { position: position::write(&next)?, ..ReadingEnd::default() };
-            output.send(SourceEvent::End(end)).await
+            let entry = Entry::come(&reader, Some(session), seat, ask, snapshots).await?;
+            let version = entry.version;
+            let mut transaction = entry.begin(&reader, snapshots).await?;
+            let is_snapshot = transaction.is_snapshot();
+            let newest = change_tracking::read(transaction.session(), &shape, since, is_snapshot, &mut output).await?;
+            ranges::read_anew(transaction.session(), &shape, &ranges, &mut output).await?;
+            transaction.end().await?;
+            let position = position::write(&now.after(version, newest))?;
+            output.send(SourceEvent::End(ReadingEnd { position, ..ReadingEnd::default() })).await
         });
-        Ok(reading(&found.shape, None, None, events))
+        reading(&found.shape, None, None, events)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::error::ArrowError;
 use futures::TryStreamExt;
 use tokio::sync::mpsc;
@@ -18,8 +19,10 @@ use crate::source::mssql::change_tracking::{BATCH_BYTES, BATCH_ROWS};
 use crate::source::mssql::connect::Connections;
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::discover::text;
+use crate::source::mssql::key::KeyError;
+use crate::source::mssql::left_out::{KeyForm, LeftOut};
 use crate::source::mssql::output::Output;
-use crate::source::mssql::pace::{CHUNK_BYTES, Pace};
+use crate::source::mssql::pace::{CHUNK_BYTES, Pace, check_hours};
 use crate::source::mssql::position::{self, Part, Partial, Position};
 use crate::source::mssql::session::{RowSource, Session};
 use crate::source::mssql::shape::Shape;
@@ -40,6 +43,14 @@ pub(super) struct Reader {
     pub(super) settings: SqlServerConnection,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) shape: Arc<Shape>,
+}
+
+/// How chunks are read.
+#[derive(Clone, Copy)]
+struct Manner {
+    snapshots: bool,
+    /// Rows that changed after this version are left out, where changes are tracked.
+    since: Option<i64>,
 }
 
 /// A chunk that was read: rows after one key and up to another.
@@ -68,6 +79,7 @@ enum End {
 impl Reader {
     /// Begins a transaction as the connection's settings allow; true when it sees one state.
     pub(super) async fn begin(&self, session: &mut Session, snapshots: bool) -> Result<bool, SourceError> {
+        check_hours(self.settings.hours.as_ref(), self.clock.as_ref())?;
         if snapshots {
             session.begin_snapshot().await?;
             return Ok(true);
@@ -118,11 +130,12 @@ impl Reader {
         let open: Vec<usize> = (0..partial.parts.len()).filter(|part| !partial.parts[*part].done).collect();
         let (sender, mut chunks) = mpsc::channel(WAITING_CHUNKS);
         let mut readers = JoinSet::new();
+        let manner = Manner { snapshots, since: partial.from.version };
         for part in &open {
             let (reader, sender, from) = (self.clone(), sender.clone(), partial.parts[*part].clone());
             let (output, count, part) = (output.clone(), open.len(), *part);
             readers.spawn(async move {
-                let failed = reader.part(part, from, count, snapshots, &output, &sender).await;
+                let failed = reader.part(part, from, count, manner, &output, &sender).await;
                 if let Err(error) = failed {
                     // Nobody takes it when another reader has failed before.
                     let _ = sender.send(Err(error)).await;
@@ -158,7 +171,7 @@ impl Reader {
         part: usize,
         from: Part,
         readers: usize,
-        snapshots: bool,
+        manner: Manner,
         output: &Output,
         chunks: &mpsc::Sender<Result<Chunk, SourceError>>,
     ) -> Result<(), SourceError> {
@@ -169,8 +182,16 @@ impl Reader {
             pace.check_hours()?;
             let started = Instant::now();
             let range = KeyRange { after: &after, until: &from.until };
-            let chunk = self.chunk(&mut session, part, range, pace.rows(), snapshots, output).await?;
+            let chunk = self.chunk(&mut session, part, range, pace.rows(), manner, output).await?;
             let (rows, bytes, end, last) = (chunk.rows, chunk.bytes, chunk.end, chunk.after.clone());
+            if end == End::Cut && manner.since.is_some() {
+                // Which of its rows have changed cannot be asked for on this connection any more: it is read again,
+                // with as many rows as fit.
+                drop((session, chunk));
+                session = self.connections.take(&self.settings).await?;
+                pace.after_chunk(started, rows, bytes).await;
+                continue;
+            }
             if chunks.send(Ok(chunk)).await.is_err() || end == End::OfPart {
                 return Ok(());
             }
@@ -191,13 +212,12 @@ impl Reader {
         part: usize,
         range: KeyRange<'_>,
         wanted: u64,
-        snapshots: bool,
+        manner: Manner,
         output: &Output,
     ) -> Result<Chunk, SourceError> {
-        let unasked = |cause| SourceError::because(ErrorKind::InvalidInput, "a chunk cannot be asked for", cause);
         let sql = statements::chunk(&self.shape.table, &self.shape.keys, &self.shape.plans, range, wanted)
             .map_err(unasked)?;
-        self.begin(session, snapshots).await?;
+        self.begin(session, manner.snapshots).await?;
         let (end, output) = (End::Whole, output.clone());
         let mut chunk = Chunk { part, batches: Vec::new(), rows: 0, bytes: 0, after: Vec::new(), end, output };
         let mut decoder = RowDecoder::new(&self.shape.plans);
@@ -210,18 +230,22 @@ impl Reader {
             }
             if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
                 self.take(&mut chunk, &mut decoder)?;
-                if chunk.bytes >= CHUNK_BYTES {
+                if chunk.bytes >= CHUNK_BYTES && chunk.rows < wanted {
                     chunk.end = End::Cut;
                     return Ok(chunk);
                 }
             }
         }
         drop(rows);
-        session.end().await?;
         self.take(&mut chunk, &mut decoder)?;
         if chunk.rows < wanted {
             chunk.end = End::OfPart;
         }
+        if let Some(since) = manner.since.filter(|_| !chunk.batches.is_empty()) {
+            let until = if chunk.end == End::OfPart { range.until.to_vec() } else { chunk.after.clone() };
+            self.leave_changed_out(session, &mut chunk, KeyRange { after: range.after, until: &until }, since).await?;
+        }
+        session.end().await?;
         Ok(chunk)
     }
 
@@ -241,7 +265,30 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads everything in one statement.
+    /// Takes rows out of a chunk that changed since the load began: those that stay come with the changes at its end,
+    /// and of those that came and go before it that end may not be told.
+    async fn leave_changed_out(
+        &self,
+        session: &mut Session,
+        chunk: &mut Chunk,
+        range: KeyRange<'_>,
+        since: i64,
+    ) -> Result<(), SourceError> {
+        let form = KeyForm::new(&self.shape)?;
+        let left_out = LeftOut::changed(session, &self.shape, since, range, &form).await?;
+        if left_out.len() == 0 {
+            return Ok(());
+        }
+        for rows in &mut chunk.batches {
+            let keys = form.of(rows)?;
+            let kept: BooleanArray = keys.iter().map(|key| Some(!left_out.contains(key.as_ref()))).collect();
+            *rows = filter_record_batch(rows, &kept).map_err(unmade)?;
+        }
+        chunk.batches.retain(|rows| rows.num_rows() > 0);
+        Ok(())
+    }
+
+    /// Reads everything in one statement. To be called in a transaction.
     pub(super) async fn at_once(
         &self,
         session: &mut Session,
@@ -305,6 +352,10 @@ async fn hashed(
 
 fn finish(decoder: &mut RowDecoder) -> Result<RecordBatch, SourceError> {
     decoder.finish().map_err(unmade)
+}
+
+fn unasked(cause: KeyError) -> SourceError {
+    SourceError::because(ErrorKind::InvalidInput, "a chunk cannot be asked for", cause)
 }
 
 pub(super) fn unmade(cause: ArrowError) -> SourceError {

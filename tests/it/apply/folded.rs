@@ -155,7 +155,10 @@ impl Run {
         let snapshot = self.fixture.lake.table(&self.fixture.table).snapshot().await.unwrap().unwrap();
         let rows = self.kind.batch(&present);
         let keys = rows.project(&(0..self.kind.names().len()).collect::<Vec<_>>()).unwrap();
-        let found = snapshot.present(&self.fixture.environment, &[keys.clone()], &self.kind.folding()).await.unwrap();
+        let found = snapshot
+            .present(&self.fixture.environment, std::slice::from_ref(&keys), &self.kind.folding())
+            .await
+            .unwrap();
         assert_eq!(found, present.len() as u64, "{:?}", self.kind);
         let told = match keys_alone {
             true => change(ChangeKind::PresentKeys, keys),

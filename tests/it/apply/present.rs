@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use lakegate::error::{Classify, ErrorKind};
-use lakegate::model::{ChangeKind, KeyRange, LoadMode};
+use lakegate::model::{ChangeKind, ContentHash, KeyFolding, KeyRange, LoadMode};
 
 use super::reading::every_type;
 use super::{Fixture, Told, change, plan, rows};
@@ -188,19 +188,19 @@ async fn columns_that_come_grow_or_are_missing_write_nothing_forever() {
 async fn what_does_not_fit_in_memory_is_compared_all_the_same() {
     let fixture = Fixture::with_memory(1 << 20, 48 << 20).await;
     let wide = |ids: std::ops::Range<i64>| {
-        let texts = StringArray::from_iter_values(ids.clone().map(|id| format!("{:01600x}", id * 1_000_003)));
+        let texts = StringArray::from_iter_values(ids.clone().map(|id| format!("{:0400x}", id * 1_000_003)));
         rows(vec![("id", Arc::new(Int64Array::from_iter_values(ids)) as ArrayRef), ("text", Arc::new(texts))])
     };
-    let parts = |from: i64| (0..30).map(move |part| from + (part * 17 % 30) * 1000).map(move |at| wide(at..at + 1000));
+    let parts = |from: i64| (0..30).map(move |part| from + (part * 17 % 30) * 4000).map(move |at| wide(at..at + 4000));
     fixture.load(upsert(), parts(0).map(|rows| change(ChangeKind::Upsert, rows)).collect()).await.unwrap();
     let told = parts(0).map(present).chain([everything()]).collect();
     let same = fixture.tell(upsert(), told, &[]).await.unwrap();
     assert_eq!((same.rows_written, same.files_added), (0, 0));
-    let told = parts(15_000).map(present).chain([everything()]).collect();
+    let told = parts(60_000).map(present).chain([everything()]).collect();
     let half = fixture.tell(upsert(), told, &[]).await.unwrap();
-    assert_eq!(half.rows_written, 15_000);
-    assert_eq!(fixture.number("select count(*) from t").await, 30_000);
-    assert_eq!(fixture.number("select min(id) from t").await, 15_000);
+    assert_eq!(half.rows_written, 60_000);
+    assert_eq!(fixture.number("select count(*) from t").await, 120_000);
+    assert_eq!(fixture.number("select min(id) from t").await, 60_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -227,4 +227,45 @@ async fn a_table_without_keys_and_keys_without_values_are_refused() {
         assert_eq!(fixture.tell(upsert(), told, &[]).await.err().unwrap().kind(), ErrorKind::Internal);
     }
     assert_eq!(fixture.number("select count(*) from t").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_are_written_otherwise_are_the_same_keys() {
+    let fixture = Fixture::new(2 << 10).await;
+    let texts = |keys: &[String], value: &str| {
+        let values = StringArray::from_iter_values(keys.iter().map(|_| value));
+        rows(vec![("id", Arc::new(StringArray::from_iter_values(keys)) as ArrayRef), ("v", Arc::new(values))])
+    };
+    let folding = vec![KeyFolding::LettersWithoutCase];
+    let upsert = || lakegate::lake::WritePlan {
+        folding: folding.clone(),
+        ..plan(texts(&[], "").schema(), &["id"], LoadMode::Upsert)
+    };
+    let lower: Vec<String> = (0..500).map(|number| format!("key-{number:03}")).collect();
+    let upper: Vec<String> = lower.iter().map(|key| format!("{}  ", key.to_uppercase())).collect();
+    fixture.load(upsert(), vec![change(ChangeKind::Upsert, texts(&lower, "v"))]).await.unwrap();
+    // By their keys alone they are there.
+    let keys = texts(&upper, "").project(&[0]).unwrap();
+    let told = vec![Told::Change(change(ChangeKind::PresentKeys, keys.clone())), everything()];
+    let same = fixture.tell(upsert(), told, &[]).await.unwrap();
+    assert_eq!((same.rows_written, same.files_added, same.files_removed), (0, 0, 0));
+    let snapshot = fixture.lake.table(&fixture.table).snapshot().await.unwrap().unwrap();
+    let found = snapshot.present(&fixture.environment, &[keys.slice(10, 7), keys.slice(12, 8)], &folding).await;
+    assert_eq!(found.unwrap(), 10);
+    let range = KeyRange { after: Some(keys.slice(99, 1)), until: Some(keys.slice(199, 1)) };
+    let left_out = [keys.slice(150, 300)];
+    let found = snapshot.content(&fixture.environment, &snapshot.schema(), &range, &left_out, &folding).await.unwrap();
+    let mut expected = ContentHash::new(&snapshot.schema()).unwrap();
+    expected.add(&texts(&lower[100..150], "v")).unwrap();
+    assert_eq!(found.to_string(), expected.to_string());
+    // As rows they differ from the table's, and take their place.
+    let told = vec![present(texts(&upper[100..200], "v")), Told::Complete(range)];
+    let loaded = fixture.tell(upsert(), told, &[]).await.unwrap();
+    assert_eq!(loaded.rows_written, 100);
+    assert_eq!(fixture.number("select count(*) from t").await, 500);
+    assert_eq!(fixture.number("select count(*) from t where id like 'KEY-1__  '").await, 100);
+    let rest = KeyRange { after: Some(keys.slice(199, 1)), until: None };
+    let told = vec![present(texts(&lower[300..], "v")), Told::Complete(rest)];
+    let loaded = fixture.tell(upsert(), told, &[]).await.unwrap();
+    assert_eq!((loaded.rows_written, fixture.number("select count(*) from t").await), (0, 400));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lakegate::etl::{Silent, SyncOptions};
 use lakegate::journal::LoadStatus::{Committed, Failed, Unchanged};
 
-use super::support::Operations;
+use super::support::{Operations, reached};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_loaded_whole_and_then_kept_in_step_by_its_changes() {
@@ -71,4 +71,38 @@ async fn a_table_that_comes_from_elsewhere_than_before_is_loaded_anew_or_not_at_
     assert!(refused.contains("from SQL Server and comes from files"), "{refused}");
     assert!(ops.team.sync_with(&reload).await.is_success());
     assert_eq!(ops.rows("t").await, ["7"]);
+}
+
+/// Does something when a statement has come, before it runs.
+async fn before(ops: &Operations, statement: &str, act: impl FnOnce()) {
+    let gate = reached(ops.server.database().faults().hold(statement)).await;
+    act();
+    gate.release();
+}
+
+/// Whether the server reports the end of a row that came after the version is not documented.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_come_and_go_while_they_are_read_do_not_stay() {
+    for reported in [false, true] {
+        let ops = Operations::start().await;
+        ops.server.database().unseen_deletes(reported);
+        ops.numbers("t", 10);
+        // It comes after the version was noted, is read, and goes before the changes are read.
+        let meanwhile = async {
+            before(&ops, "SELECT TOP (", || ops.sql("INSERT INTO dbo.t VALUES (100, N'x'), (101, N'stays')")).await;
+            before(&ops, "@v0 bigint", || ops.sql("DELETE FROM dbo.t WHERE id = 100")).await;
+        };
+        let (_, ()) = tokio::join!(ops.sync(Committed), meanwhile);
+        ops.same("t", "id, v").await;
+
+        // It comes after the version was noted and before the snapshot, and goes after that.
+        ops.sql("UPDATE dbo.t SET v = N'y' WHERE id = 1");
+        let meanwhile = before(&ops, "@v0 bigint", || ops.sql("INSERT INTO dbo.t VALUES (200, N'x')"));
+        let (_, ()) = tokio::join!(ops.sync(Committed), meanwhile);
+        ops.same("t", "id, v").await;
+        ops.sql("DELETE FROM dbo.t WHERE id = 200");
+        ops.sync(Committed).await;
+        ops.same("t", "id, v").await;
+        ops.sync(Unchanged).await;
+    }
 }

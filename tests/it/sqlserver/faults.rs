@@ -231,6 +231,16 @@ async fn outside_the_hours_nothing_is_read_and_it_is_not_tried_again_at_once() {
     assert!(logins <= 2, "{logins} connections in {:?}", started.elapsed());
     ops.configure(&format!("hours = \"{}-{}\"", hour(-2), hour(4)));
     ops.reads(2_000).await;
+
+    // Changes as well; that there are none may be asked at any time.
+    ops.configure(&format!("hours = \"{}-{}\"", hour(2), hour(4)));
+    ops.sync(Unchanged).await;
+    change(&ops, 1);
+    let (message, _) = fails(&ops).await;
+    assert!(message.contains("outside the hours"), "{message}");
+    ops.configure(&format!("hours = \"{}-{}\"", hour(-2), hour(4)));
+    ops.sync(Committed).await;
+    ops.same("t", "id, v").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,6 @@ const ON_ANY_SERVER: &[&str] = &[
     "a_column_of_quite_another_type_is_loaded_anew",
     "a_definition_that_reads_columns_otherwise_is_followed_for_old_rows_too",
     "a_key_that_the_lake_would_cut_is_refused",
-    "a_key_whose_values_the_server_takes_for_equal_makes_every_load_read_the_whole_table",
     "a_table_is_loaded_whole_and_then_kept_in_step_by_its_changes",
     "a_table_that_comes_from_elsewhere_than_before_is_loaded_anew_or_not_at_all",
     "a_table_without_a_key_is_read_whole_and_written_where_it_changed",

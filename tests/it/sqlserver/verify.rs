@@ -233,10 +233,8 @@ async fn a_repair_rewrites_only_files_of_what_differs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_sorted_otherwise_on_the_server_are_compared_as_one_range() {
     let guid = |number: u32| format!("{:08x}-0000-4000-8000-{:012x}", number.wrapping_mul(0x9e37_79b9), 4_000 - number);
-    let texts_of: [(&str, Box<dyn Fn(u32) -> String>); 2] = [
-        ("nvarchar(40)", Box::new(|number| format!("{} key {}", ["a", "B", "á", "Z"][number as usize % 4], number))),
-        ("uniqueidentifier", Box::new(guid)),
-    ];
+    let text = |number: u32| format!("{} key {}", ["a", "B", "á", "Z"][number as usize % 4], number);
+    let texts_of: [(&str, &dyn Fn(u32) -> String); 2] = [("nvarchar(40)", &text), ("uniqueidentifier", &guid)];
     for (key, text) in texts_of {
         let ops = Operations::start().await;
         ops.table("t", &format!("k {key} NOT NULL PRIMARY KEY, v nvarchar(40) NULL"));

@@ -69,7 +69,8 @@ pub fn changed_keys(
 }
 
 /// Which of many tables changed after a version each, in one round trip. A row has: the table's place in `tables`
-/// (`int`), and 1 if it changed, else 0 (`int`). `tables` must not be empty.
+/// (`int`), 1 if it changed, else 0 (`int`), and the oldest version from which its changes can be asked for (`bigint`,
+/// NULL where the server does not tell). `tables` must not be empty.
 pub fn idle(tables: &[(SourceTable, i64)]) -> String {
     let declared: Vec<_> =
         tables.iter().enumerate().map(|(place, (_, since))| format!("@v{place} bigint = {since}")).collect();
@@ -79,7 +80,8 @@ pub fn idle(tables: &[(SourceTable, i64)]) -> String {
         .map(|(place, (table, _))| {
             format!(
                 "SELECT {place}, CASE WHEN EXISTS (SELECT 1 FROM CHANGETABLE(CHANGES {table}, @v{place}) AS c) \
-                 THEN 1 ELSE 0 END"
+                 THEN 1 ELSE 0 END, CHANGE_TRACKING_MIN_VALID_VERSION(OBJECT_ID({}))",
+                text_literal(&table.to_string())
             )
         })
         .collect();

@@ -86,9 +86,9 @@ fn idle_tables_in_one_round_trip() {
         idle(&[(orders(), 5), (SourceTable::new("dbo", "order lines"), 0)]),
         "DECLARE @v0 bigint = 5, @v1 bigint = 0; \
          SELECT 0, CASE WHEN EXISTS (SELECT 1 FROM CHANGETABLE(CHANGES [dbo].[orders], @v0) AS c) \
-         THEN 1 ELSE 0 END UNION ALL \
+         THEN 1 ELSE 0 END, CHANGE_TRACKING_MIN_VALID_VERSION(OBJECT_ID(N'[dbo].[orders]')) UNION ALL \
          SELECT 1, CASE WHEN EXISTS (SELECT 1 FROM CHANGETABLE(CHANGES [dbo].[order lines], @v1) AS c) \
-         THEN 1 ELSE 0 END OPTION (MAXDOP 1);"
+         THEN 1 ELSE 0 END, CHANGE_TRACKING_MIN_VALID_VERSION(OBJECT_ID(N'[dbo].[order lines]')) OPTION (MAXDOP 1);"
     );
 }
 
