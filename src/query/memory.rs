@@ -1,10 +1,14 @@
 //! What queries and loads compute in: one bounded memory pool, and a bounded folder to spill to.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, TrackConsumersPool,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 use crate::config::Limits;
@@ -13,6 +17,9 @@ use crate::query::QueryError;
 
 /// Consumers named in the error when memory runs out: enough to see the one that took it.
 const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
+
+/// The part of the pool that is kept from operators that can spill, one of so many.
+const HEADROOM_PART: usize = 8;
 
 /// The one environment of the program: operators that can spill share [`Limits::memory`] evenly, and
 /// spill at most [`Limits::spill`] bytes into [`Limits::spill_folder`].
@@ -30,11 +37,100 @@ pub fn environment(limits: &Limits) -> Result<Arc<RuntimeEnv>, QueryError> {
         }
         None => DiskManagerMode::OsTmpDirectory,
     };
-    let pool = TrackConsumersPool::new(FairSpillPool::new(limits.memory), NAMED_CONSUMERS);
     let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(limits.spill);
     RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(pool))
+        .with_memory_pool(pool(limits.memory))
         .with_disk_manager_builder(disk)
         .build_arc()
         .map_err(QueryError::from)
+}
+
+/// A pool of so many bytes: operators that can spill share it evenly, and leave an eighth of it to those that cannot.
+pub fn pool(bytes: usize) -> Arc<dyn MemoryPool> {
+    let fair = FairSpillPool::new(bytes);
+    Arc::new(TrackConsumersPool::new(
+        WithHeadroom { fair, for_spillable: bytes - bytes / HEADROOM_PART },
+        NAMED_CONSUMERS,
+    ))
+}
+
+/// A fair pool in which whoever holds memory that can be spilled spills it before all is taken.
+///
+/// A sort that spills first merges what it holds, for which it needs memory that cannot be spilled; and what it has merged
+/// it gathers as long as it is given memory. A fair pool gives it all there is, as it looks at each reservation alone, and
+/// then the merge fails.
+#[derive(Debug)]
+struct WithHeadroom {
+    fair: FairSpillPool,
+    for_spillable: usize,
+}
+
+impl MemoryPool for WithHeadroom {
+    fn name(&self) -> &str {
+        "fair with headroom"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.fair.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.fair.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.fair.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.fair.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<(), DataFusionError> {
+        let has_to_spill = reservation.consumer().can_spill() && reservation.size() > 0;
+        if has_to_spill && self.fair.reserved() + additional > self.for_spillable {
+            let text = format!(
+                "{} holds {} bytes and is to spill them rather than take {additional} more",
+                reservation.consumer().name(),
+                reservation.size()
+            );
+            return Err(DataFusionError::ResourcesExhausted(text));
+        }
+        self.fair.try_grow(reservation, additional)
+    }
+
+    fn reserved(&self) -> usize {
+        self.fair.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.fair.memory_limit()
+    }
+}
+
+impl fmt::Display for WithHeadroom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with headroom", self.fair)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_spilled_leaves_room_for_what_cannot() {
+        let pool = pool(8_000);
+        let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&pool);
+        let merge = MemoryConsumer::new("merge").register(&pool);
+        sort.try_grow(6_000).unwrap();
+        let rows = sort.split(6_000);
+        // Something is always given: who holds nothing has nothing to spill.
+        sort.try_grow(1_500).unwrap();
+        sort.try_grow(1).unwrap_err();
+        merge.try_grow(400).unwrap();
+        drop(rows);
+        sort.try_grow(4_000).unwrap();
+        merge.try_grow(2_000).unwrap();
+    }
 }

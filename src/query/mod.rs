@@ -23,4 +23,4 @@ mod system;
 pub use embedded::LakeEngine;
 pub use engine::{Planned, QueryEngine, Statement, StatementOptions, TablePins, TableSummary};
 pub use error::QueryError;
-pub use memory::environment;
+pub use memory::{environment, pool};

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakegate::config::LakeSettings;
@@ -56,7 +55,7 @@ impl Fixture {
 
     async fn with_memory(target_file_size: u64, bytes: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let pool = Arc::new(FairSpillPool::new(bytes));
+        let pool = lakegate::query::pool(bytes);
         let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().unwrap();
         let settings = LakeSettings {
             location: Location::Local(folder.path().to_owned()),
