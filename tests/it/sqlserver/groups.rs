@@ -154,9 +154,27 @@ fn transfers(database: &Database, seed: u64, stop: &AtomicBool) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_goes_from_one_table_to_another_in_one_transaction_is_never_seen_twice_or_not_at_all() {
+    sums_stay(books().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tables_that_are_read_by_other_methods_are_of_one_moment_too() {
+    let ops = Operations::start().await;
+    ops.sql("CREATE TABLE dbo.a (id int NOT NULL PRIMARY KEY, n bigint NOT NULL, rv rowversion)");
+    ops.sql("CREATE TABLE dbo.b (id int NOT NULL PRIMARY KEY, n bigint NOT NULL)");
+    for (name, method) in [("a", "rowversion"), ("b", "key_diff")] {
+        let table = format!("[source]\nconnection = \"ops\"\ntable = \"dbo.{name}\"\nmethod = \"{method}\"\n");
+        ops.team.define(&format!("ops.{name}"), &format!("{table}[load]\ngroup = \"books\"\n"));
+    }
+    let rows: Vec<String> = (0..ROWS).map(|id| format!("({id}, {EACH})")).collect();
+    ops.sql(&format!("INSERT INTO dbo.a (id, n) VALUES {}", rows.join(", ")));
+    sums_stay(ops).await;
+}
+
+/// Transfers between `a` and `b` while they are loaded: every state that is published has all rows and the whole sum.
+async fn sums_stay(ops: Operations) {
     let seed = rand::rng().random();
     println!("seed {seed}");
-    let ops = books().await;
     let (stop, database) = (Arc::new(AtomicBool::new(false)), ops.server.database().clone());
     let expected = format!("{ROWS} {}", ROWS * EACH);
     let loads = ops.team.loads().await;
