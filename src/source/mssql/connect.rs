@@ -1,6 +1,6 @@
 //! Opening connections to a SQL Server: encryption, login, routing, and no more of them at a time than allowed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,12 +39,18 @@ struct Pool {
     idle: Mutex<Vec<Session>>,
     /// How its tables stand, and when that was asked for.
     states: tokio::sync::Mutex<Option<(Instant, Arc<TableStates>)>>,
-    /// Of tables that cannot be kept in step by their key the value that was met, and when.
-    incomparable: Mutex<HashMap<SourceTable, (Instant, Incomparable)>>,
-    /// Tables of which too little is as it was to be repaired.
-    beyond_repair: Mutex<HashSet<SourceTable>>,
-    /// Tables that were looked at and had not changed.
-    unchanged: Mutex<HashMap<SourceTable, Idle>>,
+    learned: Mutex<HashMap<SourceTable, Learned>>,
+}
+
+/// What loads of a table have learned for the next ones of this process.
+#[derive(Default)]
+struct Learned {
+    /// A value of its key that only the server can compare, and when it was met.
+    incomparable: Option<(Instant, Incomparable)>,
+    /// Whether too little of it is as it was to be repaired.
+    beyond_repair: bool,
+    /// That it was looked at and had not changed.
+    idle: Option<Idle>,
 }
 
 /// That a table did not change between two versions of its database.
@@ -105,9 +111,7 @@ impl Connections {
 
     /// Takes note of a value of a table's key that only the server can compare: the next try reads the table otherwise.
     pub fn note_incomparable(&self, settings: &SqlServerConnection, table: &SourceTable, value: Incomparable) {
-        let pool = self.pool(settings);
-        let mut known = pool.incomparable.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(table.clone(), (Instant::now(), value));
+        self.learned(settings, table, |learned| learned.incomparable = Some((Instant::now(), value)));
     }
 
     /// Such a value, where one was met at `since` or later.
@@ -117,31 +121,39 @@ impl Connections {
         table: &SourceTable,
         since: Option<Instant>,
     ) -> Option<Incomparable> {
-        let pool = self.pool(settings);
-        let known = pool.incomparable.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(table).filter(|(at, _)| since.is_none_or(|since| *at >= since)).map(|(_, value)| value.clone())
+        let known = self.learned(settings, table, |learned| learned.incomparable.clone());
+        known.filter(|(at, _)| since.is_none_or(|since| *at >= since)).map(|(_, value)| value)
     }
 
     /// Takes note that too little of a table is as it was: the next try reads it whole.
     pub fn note_beyond_repair(&self, settings: &SqlServerConnection, table: &SourceTable) {
-        let pool = self.pool(settings);
-        pool.beyond_repair.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone());
+        self.learned(settings, table, |learned| learned.beyond_repair = true);
     }
 
     /// Whether that was noted. It holds for one try: what the next finds is another matter.
     pub fn was_beyond_repair(&self, settings: &SqlServerConnection, table: &SourceTable) -> bool {
-        let pool = self.pool(settings);
-        pool.beyond_repair.lock().unwrap_or_else(PoisonError::into_inner).remove(table)
+        self.learned(settings, table, |learned| std::mem::take(&mut learned.beyond_repair))
     }
 
     /// Takes note that a table did not change.
     pub(super) fn note_idle(&self, settings: &SqlServerConnection, table: &SourceTable, idle: Idle) {
-        self.pool(settings).unchanged.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone(), idle);
+        self.learned(settings, table, |learned| learned.idle = Some(idle));
     }
 
     /// What was noted of a table last.
     pub(super) fn idle(&self, settings: &SqlServerConnection, table: &SourceTable) -> Option<Idle> {
-        self.pool(settings).unchanged.lock().unwrap_or_else(PoisonError::into_inner).get(table).copied()
+        self.learned(settings, table, |learned| learned.idle)
+    }
+
+    fn learned<T>(
+        &self,
+        settings: &SqlServerConnection,
+        table: &SourceTable,
+        look: impl FnOnce(&mut Learned) -> T,
+    ) -> T {
+        let pool = self.pool(settings);
+        let mut learned = pool.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        look(learned.entry(table.clone()).or_default())
     }
 
     fn pool(&self, settings: &SqlServerConnection) -> Arc<Pool> {
@@ -151,9 +163,7 @@ impl Connections {
                 permits: Arc::new(Semaphore::new(settings.max_connections.get())),
                 idle: Mutex::default(),
                 states: tokio::sync::Mutex::default(),
-                incomparable: Mutex::default(),
-                beyond_repair: Mutex::default(),
-                unchanged: Mutex::default(),
+                learned: Mutex::default(),
             })
         });
         Arc::clone(pool)

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use chrono::{TimeDelta, Utc};
-use lakegate::etl::{Loads, Silent, SyncOptions, TableOutcome};
+use lakegate::etl::{Loads, Progress, Silent, SyncOptions, TableOutcome};
 use lakegate::journal::LoadStatus::{Committed, Deferred, Unchanged};
+use lakegate::journal::VerificationRecord;
+use lakegate::model::TableName;
 use lakegate::runtime::clock::{Clock, ManualClock};
+use lakegate::runtime::shutdown::Shutdown;
 
 use super::support::Operations;
 
@@ -28,6 +31,45 @@ async fn a_poll_of_a_database_where_nothing_happened_is_one_statement() {
         ops.server.database().faults().statements().into_iter().map(|statement| statement.text).collect();
     // The connection's settings are the other.
     assert!(statements.len() <= 2, "{statements:#?}");
+}
+
+/// Counts loads that ended.
+struct Ended(tokio::sync::watch::Sender<usize>);
+
+impl Progress for Ended {
+    fn started(&self, _table: &TableName) {}
+    fn reading(&self, _table: &TableName, _total_bytes: Option<u64>) {}
+    fn advanced(&self, _table: &TableName, _rows: u64, _bytes: u64) {}
+    fn writing(&self, _table: &TableName) {}
+    fn verified(&self, _record: &VerificationRecord) {}
+    fn finished(&self, outcome: &TableOutcome) {
+        assert_eq!(outcome.record.status, Unchanged, "{outcome:?}");
+        self.0.send_modify(|ended| *ended += 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_are_due_at_about_the_same_time_share_one_question() {
+    const TABLES: usize = 12;
+    let ops = Operations::start().await;
+    for table in 0..TABLES {
+        let name = format!("t{table}");
+        ops.numbers(&name, 3);
+        let source = format!("[source]\nconnection = \"ops\"\ntable = \"dbo.{name}\"\n");
+        ops.team.define(&format!("ops.{name}"), &format!("{source}[load]\nevery = \"1h\"\n"));
+    }
+    assert!(ops.team.sync().await.is_success());
+    ops.server.database().faults().forget_statements();
+    let (stop, loads) = (Shutdown::default(), ops.team.loads().await);
+    let (ended, mut all) = tokio::sync::watch::channel(0);
+    let until_all = async {
+        all.wait_for(|ended| *ended == TABLES).await.unwrap();
+        stop.request();
+    };
+    tokio::join!(loads.run_schedule(&stop, Arc::new(Ended(ended))), until_all);
+    let statements = ops.server.database().faults().statements();
+    let questions = statements.iter().filter(|statement| statement.text.contains("CHANGE_TRACKING")).count();
+    assert_eq!(questions, 1, "{statements:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
