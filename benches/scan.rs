@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightDescriptor, Ticket};
 use futures::StreamExt;
+use lakegate::access::{Access, Principal};
 use lakegate::config::Settings;
 use lakegate::flight::ServiceParts;
 use lakegate::journal::Journal;
@@ -114,7 +115,7 @@ async fn in_process(engine: &dyn QueryEngine, sql: &str) -> Run {
     let started = Instant::now();
     let options = StatementOptions::default();
     let statement = Statement { sql: sql.to_owned(), parameters: Vec::new(), pins: TablePins::new(), options };
-    let planned = engine.plan(statement).await.unwrap();
+    let planned = engine.plan(statement, &Access::unrestricted(Principal::operator())).await.unwrap();
     let mut batches = engine.execute(&planned, PATIENCE).await.unwrap();
     let (mut rows, mut bytes) = (0, 0);
     while let Some(batch) = batches.next().await {

@@ -3,6 +3,7 @@
 //! Each room (module) stands on a floor and may use only rooms on floors below its own. The table
 //! is [`FLOORS`]; `tests/it/tidy.rs` reads it from here and holds every `use crate::` line to it.
 
+pub mod access;
 pub mod cli;
 pub mod config;
 pub mod delivery;
@@ -24,7 +25,7 @@ pub const FLOORS: &[(u8, &[&str])] = &[
     (6, &["etl", "delivery"]),
     (5, &["query"]),
     (4, &["journal"]),
-    (3, &["lake", "source"]),
+    (3, &["lake", "source", "access"]),
     (2, &["runtime", "telemetry"]),
     (1, &["config"]),
     (0, &["model", "error"]),

@@ -6,6 +6,7 @@ use datafusion::common::ScalarValue;
 use futures::TryStreamExt;
 use indicatif::MultiProgress;
 
+use crate::access::{Access, Principal};
 use crate::cli::CliError;
 use crate::cli::arguments::{Common, LoadsShown, RejectsShown, Shown};
 use crate::cli::output::{self, Destination};
@@ -65,8 +66,9 @@ fn show(settings: Arc<Settings>, shown: &Shown, sql: String, parameters: Vec<Sca
     let rows = runtime.block_on(async {
         let timeout = settings.limits.query_timeout;
         let engine = Program::open(settings).await?.engine()?;
+        let access = Access::unrestricted(Principal::operator());
         let statement = Statement { sql, parameters, pins: TablePins::new(), options: StatementOptions::default() };
-        let planned = engine.plan(statement).await.map_err(|error| CliError::failed(&error))?;
+        let planned = engine.plan(statement, &access).await.map_err(|error| CliError::failed(&error))?;
         let mut batches = engine.execute(&planned, timeout).await.map_err(|error| CliError::failed(&error))?;
         let mut writer = destination.begin(&batches.schema())?;
         while let Some(batch) = batches.try_next().await.map_err(|error| CliError::failed(&error))? {

@@ -9,6 +9,7 @@ use prost::Message;
 use tonic::Status;
 
 use crate::error::ErrorKind;
+use crate::flight::caller::Caller;
 use crate::flight::gate::Gate;
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
@@ -33,18 +34,24 @@ pub(crate) fn list() -> impl Iterator<Item = ActionType> {
 }
 
 /// Runs an action. The answer has at most one message.
-pub(crate) async fn run(service: &Service, gate: &Gate, name: &str, body: &[u8]) -> Result<Option<Bytes>, Status> {
+pub(crate) async fn run(
+    service: &Service,
+    caller: &Caller,
+    gate: &Gate,
+    name: &str,
+    body: &[u8],
+) -> Result<Option<Bytes>, Status> {
     match name {
         "CreatePreparedStatement" => {
             let _pass = gate.enter()?;
-            prepared::create(service, unwrap(body)?).await.map(Some)
+            prepared::create(service, caller, unwrap(body)?).await.map(Some)
         }
-        "ClosePreparedStatement" => prepared::close(service, &unwrap(body)?).map(|()| None),
+        "ClosePreparedStatement" => prepared::close(service, caller, &unwrap(body)?).map(|()| None),
         "CancelQuery" => {
-            let result = ActionCancelQueryResult { result: cancel::query(service, &unwrap(body)?)? as i32 };
+            let result = ActionCancelQueryResult { result: cancel::query(service, caller, &unwrap(body)?)? as i32 };
             Ok(Some(result.as_any().encode_to_vec().into()))
         }
-        "CancelFlightInfo" => cancel::flight_info(service, body).map(Some),
+        "CancelFlightInfo" => cancel::flight_info(service, caller, body).map(Some),
         "GetSessionOptions" => Ok(Some(session::get())),
         "SetSessionOptions" => session::set(body).map(Some),
         "CloseSession" => Ok(Some(session::close())),

@@ -8,25 +8,30 @@ use tonic::Status;
 
 use crate::delivery::Ticket;
 use crate::error::ErrorKind;
+use crate::flight::caller::Caller;
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
 
 /// The answer to `CancelFlightInfo`, whose request is not wrapped in an `Any`.
-pub(crate) fn flight_info(service: &Service, body: &[u8]) -> Result<Bytes, Status> {
+pub(crate) fn flight_info(service: &Service, caller: &Caller, body: &[u8]) -> Result<Bytes, Status> {
     let request = CancelFlightInfoRequest::decode(body).map_err(|error| unreadable(&error))?;
     let info = request.info.ok_or_else(|| refuse(ErrorKind::InvalidInput, "the request names no FlightInfo"))?;
-    Ok(CancelFlightInfoResult::new(cancel(service, &info)).encode_to_vec().into())
+    Ok(CancelFlightInfoResult::new(cancel(service, caller, &info)).encode_to_vec().into())
 }
 
 /// What came of `CancelQuery`; the numbers are those of `CancelStatus`.
-pub(crate) fn query(service: &Service, request: &ActionCancelQueryRequest) -> Result<CancelStatus, Status> {
+pub(crate) fn query(
+    service: &Service,
+    caller: &Caller,
+    request: &ActionCancelQueryRequest,
+) -> Result<CancelStatus, Status> {
     let info = FlightInfo::decode(request.info.clone()).map_err(|error| unreadable(&error))?;
-    Ok(cancel(service, &info))
+    Ok(cancel(service, caller, &info))
 }
 
 /// Stops the results of each ticket of a description. They end when they are next looked at, so the
 /// answer is "cancelling"; where nothing runs there is nothing to cancel, and a ticket stays good.
-fn cancel(service: &Service, info: &FlightInfo) -> CancelStatus {
+fn cancel(service: &Service, caller: &Caller, info: &FlightInfo) -> CancelStatus {
     let tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref());
     let tickets = tickets.filter_map(|ticket| Any::decode(&*ticket.ticket).ok()).filter_map(|any| any.try_into().ok());
     let sealed = tickets.filter_map(|command| match command {
@@ -35,7 +40,7 @@ fn cancel(service: &Service, info: &FlightInfo) -> CancelStatus {
     });
     let now = service.clock.now();
     let opened = sealed.filter_map(|sealed| Ticket::open(&sealed, &service.sealer, now).ok());
-    let own = opened.filter(|ticket| ticket.principal == service.principal());
+    let own = opened.filter(|ticket| ticket.principal == caller.name());
     match own.map(|ticket| service.running.cancel(ticket.id)).sum::<usize>() {
         0 => CancelStatus::NotCancellable,
         _ => CancelStatus::Cancelling,

@@ -12,9 +12,6 @@ use crate::error::ErrorKind;
 use crate::flight::service::Boxed;
 use crate::flight::status::refuse;
 
-/// Who everybody is without configured users.
-pub(crate) const ANONYMOUS: &str = "anonymous";
-
 /// Base64 with or without padding: Go clients send none, others do.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -36,7 +33,7 @@ pub(crate) enum Credentials {
 /// token goes into the header `authorization`, which clients send back with each call.
 pub(crate) fn answer(headers: &MetadataMap) -> Result<Response<Boxed<HandshakeResponse>>, Status> {
     credentials(headers)?;
-    let message = HandshakeResponse { protocol_version: 0, payload: ANONYMOUS.into() };
+    let message = HandshakeResponse { protocol_version: 0, payload: "anonymous".into() };
     let mut response: Response<Boxed<HandshakeResponse>> =
         Response::new(Box::pin(futures::stream::iter([Ok(message)])));
     response.metadata_mut().insert("authorization", MetadataValue::from_static("Bearer anonymous"));

@@ -23,13 +23,14 @@ use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use tonic::body::Body;
 use tonic::codec::{DecodeBuf, Decoder};
-use tonic::metadata::GRPC_CONTENT_TYPE;
+use tonic::metadata::{GRPC_CONTENT_TYPE, MetadataMap};
 use tonic::server::NamedService;
 use tonic::{Code, Status, Streaming};
 use tower_service::Service;
 
 use crate::delivery::WireMessage;
 use crate::error::ErrorKind;
+use crate::flight::caller::Caller;
 use crate::flight::results::ResultStream;
 use crate::flight::server::LARGEST_REQUEST;
 use crate::flight::service::FlightCalls;
@@ -82,11 +83,13 @@ impl Service<Request<Body>> for Line {
 }
 
 async fn do_get(calls: &FlightCalls, request: Request<Body>) -> Result<Response<Body>, Status> {
+    let headers = MetadataMap::from_headers(request.headers().clone());
+    let caller = Caller::read(&headers, request.extensions())?;
     let pass = calls.gate.enter()?;
     let mut tickets = Streaming::new_request(TicketDecoder, request.into_body(), None, Some(LARGEST_REQUEST));
     let ticket = tickets.message().await?;
     let ticket = ticket.ok_or_else(|| refuse(ErrorKind::InvalidInput, "the request holds no ticket"))?;
-    let rows = Arc::clone(&calls.service).rows(&ticket, pass).await?;
+    let rows = Arc::clone(&calls.service).rows(&caller, &ticket, pass).await?;
     let mut response = Response::new(Body::new(Rows::new(rows)));
     response.headers_mut().insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
     Ok(response)

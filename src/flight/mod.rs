@@ -6,6 +6,7 @@
 
 mod actions;
 mod bindings;
+mod caller;
 mod cancel;
 pub mod client;
 mod command;

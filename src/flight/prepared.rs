@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::delivery::{Purpose, wire_schema};
 use crate::error::ErrorKind;
+use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
 use crate::flight::results::encapsulated;
 use crate::flight::service::Service;
@@ -44,13 +45,17 @@ struct Handle {
 
 /// Makes a prepared statement: its handle, the columns of its result and its parameters, as the
 /// message the action answers with.
-pub(crate) async fn create(service: &Service, request: ActionCreatePreparedStatementRequest) -> Result<Bytes, Status> {
+pub(crate) async fn create(
+    service: &Service,
+    caller: &Caller,
+    request: ActionCreatePreparedStatementRequest,
+) -> Result<Bytes, Status> {
     refuse_transaction(request.transaction_id.as_deref())?;
-    let planned = service.engine.plan(statement::statement(&request.query, Vec::new())).await?;
+    let planned = service.engine.plan(statement::statement(&request.query, Vec::new()), &caller.access).await?;
     let handle = Handle {
         id: Uuid::new_v4(),
         sql: request.query,
-        principal: service.principal().to_owned(),
+        principal: caller.name().to_owned(),
         parameters: planned.parameters.len(),
     };
     let content = serde_json::to_vec(&handle).map_err(|error| malformed(&error))?;
@@ -73,10 +78,11 @@ pub(crate) async fn create(service: &Service, request: ActionCreatePreparedState
 /// clients use the answer's, some their own.
 pub(crate) async fn bind(
     service: &Service,
+    caller: &Caller,
     command: CommandPreparedStatementQuery,
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<DoPutPreparedStatementResult, Status> {
-    let handle = open(service, &command.prepared_statement_handle)?;
+    let handle = open(service, caller, &command.prepared_statement_handle)?;
     let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
     let batches: Result<Vec<RecordBatch>, FlightError> =
         FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await;
@@ -89,8 +95,8 @@ pub(crate) async fn bind(
 }
 
 /// The statement as it would run now, with the values bound to it.
-pub(crate) fn bound_statement(service: &Service, handle: &[u8]) -> Result<Statement, Status> {
-    let handle = open(service, handle)?;
+pub(crate) fn bound_statement(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Statement, Status> {
+    let handle = open(service, caller, handle)?;
     let values: Vec<ScalarValue> = match service.bindings.values(handle.id) {
         Some(values) => values.to_vec(),
         None if handle.parameters == 0 => Vec::new(),
@@ -107,8 +113,8 @@ pub(crate) fn bound_statement(service: &Service, handle: &[u8]) -> Result<Statem
 }
 
 /// The text as it was prepared, whether it has values or not.
-pub(crate) fn unbound_statement(service: &Service, handle: &[u8]) -> Result<Statement, Status> {
-    let handle = open(service, handle)?;
+pub(crate) fn unbound_statement(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Statement, Status> {
+    let handle = open(service, caller, handle)?;
     let values = service.bindings.values(handle.id);
     Ok(statement::statement(&handle.sql, values.map_or_else(Vec::new, |values| values.to_vec())))
 }
@@ -116,24 +122,29 @@ pub(crate) fn unbound_statement(service: &Service, handle: &[u8]) -> Result<Stat
 /// The description of its result.
 pub(crate) async fn flight_info(
     service: &Service,
+    caller: &Caller,
     handle: &[u8],
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo, Status> {
-    statement::flight_info(service, bound_statement(service, handle)?, descriptor).await
+    statement::flight_info(service, caller, bound_statement(service, caller, handle)?, descriptor).await
 }
 
 /// Frees what the server keeps for a handle.
-pub(crate) fn close(service: &Service, request: &ActionClosePreparedStatementRequest) -> Result<(), Status> {
-    service.bindings.forget(open(service, &request.prepared_statement_handle)?.id);
+pub(crate) fn close(
+    service: &Service,
+    caller: &Caller,
+    request: &ActionClosePreparedStatementRequest,
+) -> Result<(), Status> {
+    service.bindings.forget(open(service, caller, &request.prepared_statement_handle)?.id);
     Ok(())
 }
 
-fn open(service: &Service, handle: &[u8]) -> Result<Handle, Status> {
+fn open(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Handle, Status> {
     let content = service.sealer.open(Purpose::PreparedStatement, handle)?;
     let handle: Handle = serde_json::from_slice(&content).map_err(|_| {
         refuse(ErrorKind::NotFound, "the statement was prepared by another version of lakegate; prepare it again")
     })?;
-    if handle.principal != service.principal() {
+    if handle.principal != caller.name() {
         return Err(refuse(ErrorKind::PermissionDenied, "the statement was prepared by somebody else"));
     }
     Ok(handle)

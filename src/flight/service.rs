@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::delivery::{Sealer, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::bindings::Bindings;
+use crate::flight::caller::Caller;
 use crate::flight::command::{Asked, Redeemed};
 use crate::flight::gate::{Gate, Pass};
 use crate::flight::metadata::MetadataCommand;
@@ -52,58 +53,53 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Who asks. There are no users yet.
-    pub(crate) fn principal(&self) -> &'static str {
-        handshake::ANONYMOUS
+    /// The tables there are for a caller.
+    pub(crate) async fn tables(&self, caller: &Caller) -> Result<Vec<TableSummary>, QueryError> {
+        self.engine.tables(&caller.access).await
     }
 
-    /// The tables there are.
-    pub(crate) async fn tables(&self) -> Result<Vec<TableSummary>, QueryError> {
-        self.engine.tables().await
-    }
-
-    async fn flight_info(&self, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+    async fn flight_info(&self, caller: &Caller, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
         match Asked::try_from(&descriptor)? {
             Asked::Statement(sql) => {
-                statement::flight_info(self, statement::statement(&sql, Vec::new()), descriptor).await
+                statement::flight_info(self, caller, statement::statement(&sql, Vec::new()), descriptor).await
             }
-            Asked::Prepared(handle) => prepared::flight_info(self, &handle, descriptor).await,
+            Asked::Prepared(handle) => prepared::flight_info(self, caller, &handle, descriptor).await,
             Asked::Metadata(command) => flight_info(&command.schema(), descriptor.cmd.clone(), None, descriptor),
         }
     }
 
-    async fn schema(&self, descriptor: &FlightDescriptor) -> Result<SchemaResult, Status> {
+    async fn schema(&self, caller: &Caller, descriptor: &FlightDescriptor) -> Result<SchemaResult, Status> {
         let statement = match Asked::try_from(descriptor)? {
             Asked::Metadata(command) => return Ok(SchemaResult { schema: encapsulated(&command.schema())? }),
             Asked::Statement(sql) => statement::statement(&sql, Vec::new()),
-            Asked::Prepared(handle) => prepared::unbound_statement(self, &handle)?,
+            Asked::Prepared(handle) => prepared::unbound_statement(self, caller, &handle)?,
         };
-        let planned = self.engine.plan(statement).await?;
+        let planned = self.engine.plan(statement, &caller.access).await?;
         Ok(SchemaResult { schema: encapsulated(&wire_schema(&planned.schema))? })
     }
 
     /// The rows a ticket stands for.
-    pub(crate) async fn rows(&self, ticket: &Ticket, pass: Pass) -> Result<ResultStream, Status> {
+    pub(crate) async fn rows(&self, caller: &Caller, ticket: &Ticket, pass: Pass) -> Result<ResultStream, Status> {
         match Redeemed::try_from(ticket)? {
-            Redeemed::Sealed(sealed) => statement::redeem(self, &sealed, pass).await,
+            Redeemed::Sealed(sealed) => statement::redeem(self, caller, &sealed, pass).await,
             Redeemed::Asked(Asked::Statement(sql)) => {
-                statement::run_now(self, statement::statement(&sql, Vec::new()), pass).await
+                statement::run_now(self, caller, statement::statement(&sql, Vec::new()), pass).await
             }
             Redeemed::Asked(Asked::Prepared(handle)) => {
-                statement::run_now(self, prepared::bound_statement(self, &handle)?, pass).await
+                statement::run_now(self, caller, prepared::bound_statement(self, caller, &handle)?, pass).await
             }
-            Redeemed::Asked(Asked::Metadata(command)) => self.metadata(&command, pass).await,
+            Redeemed::Asked(Asked::Metadata(command)) => self.metadata(caller, &command, pass).await,
         }
     }
 
-    async fn metadata(&self, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
-        let rows: SendableRecordBatchStream = single_batch(command.answer(self).await?);
+    async fn metadata(&self, caller: &Caller, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
+        let rows: SendableRecordBatchStream = single_batch(command.answer(self, caller).await?);
         let patience = Patience::new(self.query_timeout);
         ResultStream::new(command.schema(), rows, Uuid::new_v4(), &self.running, (patience, pass))
     }
 
     /// The tables as things that can be flown: each with the command that reads it.
-    async fn flights(&self) -> Result<Vec<FlightInfo>, Status> {
+    async fn flights(&self, caller: &Caller) -> Result<Vec<FlightInfo>, Status> {
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let info = |table: &TableSummary| {
             let sql = format!("select * from {}.{}", quoted(&table.schema), quoted(&table.table));
@@ -111,11 +107,11 @@ impl Service {
             let info = info.map_err(|error| super::status::malformed(&error))?;
             Ok(info.with_descriptor(FlightDescriptor::new_cmd(sql)))
         };
-        self.tables().await?.iter().map(info).collect()
+        self.tables(caller).await?.iter().map(info).collect()
     }
 
     /// Takes what a client sends. The first message says what for, and may hold data already.
-    async fn put(&self, mut messages: Streaming<FlightData>) -> Result<PutResult, Status> {
+    async fn put(&self, caller: &Caller, mut messages: Streaming<FlightData>) -> Result<PutResult, Status> {
         let nothing = || refuse(ErrorKind::InvalidInput, "nothing says what the data is for: no descriptor was sent");
         let first = messages.message().await?.ok_or_else(nothing)?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(nothing)?;
@@ -126,7 +122,7 @@ impl Service {
         match Command::try_from(any).map_err(|error| unreadable(&error))? {
             Command::CommandPreparedStatementQuery(command) => {
                 let messages = futures::stream::iter([Ok(first)]).chain(messages);
-                let result = prepared::bind(self, command, messages).await?;
+                let result = prepared::bind(self, caller, command, messages).await?;
                 Ok(PutResult { app_metadata: result.encode_to_vec().into() })
             }
             Command::CommandStatementUpdate(_) | Command::CommandPreparedStatementUpdate(_) => {
@@ -163,37 +159,43 @@ impl FlightService for FlightCalls {
         handshake::answer(request.metadata())
     }
 
-    async fn list_flights(&self, _request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+    async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
+        let caller = caller(&request)?;
         let _pass = self.gate.enter()?;
-        Ok(Response::new(many(self.service.flights().await?)))
+        Ok(Response::new(many(self.service.flights(&caller).await?)))
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+        let caller = caller(&request)?;
         let _pass = self.gate.enter()?;
-        self.service.flight_info(request.into_inner()).await.map(Response::new)
+        self.service.flight_info(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+        let caller = caller(&request)?;
         let _pass = self.gate.enter()?;
         // Planning is all there is to wait for; without a descriptor in the answer nobody polls again.
-        let info = self.service.flight_info(request.into_inner()).await?;
+        let info = self.service.flight_info(&caller, request.into_inner()).await?;
         Ok(Response::new(PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() }))
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+        let caller = caller(&request)?;
         let _pass = self.gate.enter()?;
-        self.service.schema(request.get_ref()).await.map(Response::new)
+        self.service.schema(&caller, request.get_ref()).await.map(Response::new)
     }
 
     /// What `line.rs` answers on a connection, in the shape the generated service wants it.
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let rows = self.service.rows(request.get_ref(), self.gate.enter()?).await?;
+        let caller = caller(&request)?;
+        let rows = self.service.rows(&caller, request.get_ref(), self.gate.enter()?).await?;
         Ok(Response::new(rows.map(|message| message.map(|message| flight_data(&message))).boxed()))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
+        let caller = caller(&request)?;
         let _pass = self.gate.enter()?;
-        Ok(Response::new(many([self.service.put(request.into_inner()).await?])))
+        Ok(Response::new(many([self.service.put(&caller, request.into_inner()).await?])))
     }
 
     async fn do_exchange(
@@ -204,14 +206,20 @@ impl FlightService for FlightCalls {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let caller = caller(&request)?;
         let action = request.into_inner();
-        let answer = actions::run(&self.service, &self.gate, &action.r#type, &action.body).await?;
+        let answer = actions::run(&self.service, &caller, &self.gate, &action.r#type, &action.body).await?;
         Ok(Response::new(many(answer.map(|body| arrow_flight::Result { body }))))
     }
 
     async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         Ok(Response::new(many(actions::list())))
     }
+}
+
+/// Who makes a call.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    Caller::read(request.metadata(), request.extensions())
 }
 
 fn many<T: Send + 'static, I: IntoIterator<Item = T>>(items: I) -> Boxed<T>

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::delivery::{Ticket, wire_schema};
 use crate::error::ErrorKind;
+use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
 use crate::flight::patience::{LONGEST_DOWNLOAD, Patience};
 use crate::flight::results::{self, ResultStream};
@@ -23,9 +24,9 @@ pub(crate) fn statement(sql: &str, parameters: Vec<ScalarValue>) -> Statement {
 }
 
 /// Plans a statement that is to be run: all its parameters need values.
-pub(crate) async fn plan(service: &Service, statement: Statement) -> Result<Planned, Status> {
+pub(crate) async fn plan(service: &Service, caller: &Caller, statement: Statement) -> Result<Planned, Status> {
     let given = statement.parameters.len();
-    let planned = service.engine.plan(statement).await?;
+    let planned = service.engine.plan(statement, &caller.access).await?;
     let needed = planned.parameters.len();
     if given < needed {
         let message = format!(
@@ -39,32 +40,43 @@ pub(crate) async fn plan(service: &Service, statement: Statement) -> Result<Plan
 /// The description of a statement's result, with a ticket that holds all it depends on.
 pub(crate) async fn flight_info(
     service: &Service,
+    caller: &Caller,
     statement: Statement,
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo, Status> {
-    let planned = plan(service, statement).await?;
+    let planned = plan(service, caller, statement).await?;
     let schema = wire_schema(&planned.schema);
     let profile = WireProfile::default();
     let now = service.clock.now();
-    let ticket = Ticket::new(planned.statement, service.principal(), profile, now, service.ticket_lifetime);
+    let ticket = Ticket::new(planned.statement, caller.name(), profile, now, service.ticket_lifetime);
     let handle = TicketStatementQuery { statement_handle: ticket.seal(&service.sealer)?.into() };
     let bytes = handle.as_any().encode_to_vec();
     results::flight_info(&schema, bytes, Some(ticket.expires_at), descriptor)
 }
 
 /// The rows a sealed ticket stands for.
-pub(crate) async fn redeem(service: &Service, sealed: &[u8], pass: Pass) -> Result<ResultStream, Status> {
+pub(crate) async fn redeem(
+    service: &Service,
+    caller: &Caller,
+    sealed: &[u8],
+    pass: Pass,
+) -> Result<ResultStream, Status> {
     let ticket = Ticket::open(sealed, &service.sealer, service.clock.now())?;
-    if ticket.principal != service.principal() {
+    if ticket.principal != caller.name() {
         return Err(refuse(ErrorKind::PermissionDenied, "the ticket was issued to somebody else; run the query again"));
     }
-    let planned = plan(service, ticket.statement).await?;
+    let planned = plan(service, caller, ticket.statement).await?;
     run(service, &planned, ticket.id, pass).await
 }
 
 /// The rows of a text that was sent as a ticket.
-pub(crate) async fn run_now(service: &Service, statement: Statement, pass: Pass) -> Result<ResultStream, Status> {
-    let planned = plan(service, statement).await?;
+pub(crate) async fn run_now(
+    service: &Service,
+    caller: &Caller,
+    statement: Statement,
+    pass: Pass,
+) -> Result<ResultStream, Status> {
+    let planned = plan(service, caller, statement).await?;
     run(service, &planned, Uuid::new_v4(), pass).await
 }
 

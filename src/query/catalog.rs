@@ -10,6 +10,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use futures::future::try_join_all;
 
+use crate::access::Access;
 use crate::config::{Settings, TableDefinition, TableSource};
 use crate::error::ErrorKind;
 use crate::lake::{At, Lake, Snapshot};
@@ -131,6 +132,7 @@ impl Catalog {
         references: Vec<TableReference>,
         is_function: impl Fn(&str) -> bool,
         pins: &TablePins,
+        access: &Access,
     ) -> Result<Resolved, QueryError> {
         let mut wanted = Vec::new();
         for reference in references {
@@ -139,7 +141,7 @@ impl Catalog {
                 continue;
             }
             let key = self.key(&reference);
-            let meant = self.meaning(&reference)?;
+            let meant = self.meaning(&reference, access)?;
             wanted.push((key, meant));
         }
         let groups = self.groups(&wanted, pins).await?;
@@ -162,7 +164,7 @@ impl Catalog {
         (schema.unwrap_or_default(), reference.table().to_owned())
     }
 
-    fn meaning(&self, reference: &TableReference) -> Result<Meant, QueryError> {
+    fn meaning(&self, reference: &TableReference, access: &Access) -> Result<Meant, QueryError> {
         let (schema, written) = self.key(reference);
         let (table, asked) = match Asked::from_internal_name(&written) {
             Some((table, asked)) => (table, Some(asked)),
@@ -181,15 +183,20 @@ impl Catalog {
             INFORMATION_SCHEMA => Ok(Meant::Information),
             SYSTEM_SCHEMA if System::has(table) => Ok(Meant::System(table.to_owned())),
             _ => match TableName::new(&schema, table) {
-                Ok(name) if self.settings.tables.contains_key(&name) => Ok(Meant::Defined(name, asked)),
-                _ => Err(self.unknown(&schema, table)),
+                Ok(name) if self.is_there(&name, access) => Ok(Meant::Defined(name, asked)),
+                _ => Err(self.unknown(&schema, table, access)),
             },
         }
     }
 
-    fn unknown(&self, schema: &str, table: &str) -> QueryError {
+    /// Whether a table is defined, and there for the principal.
+    fn is_there(&self, name: &TableName, access: &Access) -> bool {
+        self.settings.tables.contains_key(name) && access.table(name, None).is_visible()
+    }
+
+    fn unknown(&self, schema: &str, table: &str, access: &Access) -> QueryError {
         let written = if schema.is_empty() { table.to_owned() } else { format!("{schema}.{table}") };
-        let names = self.settings.tables.keys().map(ToString::to_string);
+        let names = self.settings.tables.keys().filter(|name| self.is_there(name, access)).map(ToString::to_string);
         let system = System::tables().into_iter().map(|(name, _, _)| format!("{SYSTEM_SCHEMA}.{name}"));
         let nearest = names
             .chain(system)

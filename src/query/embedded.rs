@@ -16,6 +16,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::Instant;
 
+use crate::access::Access;
 use crate::config::Settings;
 use crate::error::ErrorKind;
 use crate::journal::Journal;
@@ -102,7 +103,7 @@ impl LakeEngine {
 }
 
 impl Engine {
-    async fn plan_in_time(&self, mut statement: Statement) -> Result<Planned, QueryError> {
+    async fn plan_in_time(&self, mut statement: Statement, access: &Access) -> Result<Planned, QueryError> {
         let profile = self.sessions.state(&statement.options)?;
         let now = *statement.options.now.get_or_insert_with(|| self.clock.now());
         let zone = zone(&statement.options)?;
@@ -110,7 +111,7 @@ impl Engine {
         let mut state = profile.as_ref().clone();
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(now);
-        let (logical, parameters) = self.logical_plan(&mut state, &understood, &mut statement).await?;
+        let (logical, parameters) = self.logical_plan(&mut state, &understood, &mut statement, access).await?;
         let analyzed = analyze(&state, &logical, &parameters)?;
         let schema = Arc::new(match &analyzed {
             Some(plan) => plan.schema().as_arrow().clone(),
@@ -127,13 +128,14 @@ impl Engine {
         state: &mut SessionState,
         understood: &Understood,
         statement: &mut Statement,
+        access: &Access,
     ) -> Result<(LogicalPlan, Vec<FieldRef>), QueryError> {
         let references = state.resolve_table_references(&understood.statement)?;
         let functions = state.table_functions().clone();
         let is_function = |name: &str| functions.contains_key(name);
-        let resolved = self.catalog.resolve(references, is_function, &statement.pins).await?;
+        let resolved = self.catalog.resolve(references, is_function, &statement.pins, access).await?;
         statement.pins = resolved.pins.clone();
-        let listing = if resolved.lists { Some(self.listings.newest().await) } else { None };
+        let listing = if resolved.lists { Some(self.listings.visible(access).await) } else { None };
         let catalog = StatementCatalog::new(resolved, listing, functions);
         state.register_catalog_list(Arc::new(catalog));
         let plan = state.statement_to_plan(understood.statement.clone()).await?;
@@ -173,17 +175,17 @@ impl Engine {
 
 #[async_trait]
 impl QueryEngine for LakeEngine {
-    async fn plan(&self, statement: Statement) -> Result<Planned, QueryError> {
+    async fn plan(&self, statement: Statement, access: &Access) -> Result<Planned, QueryError> {
         let limit = self.0.settings.limits.query_timeout;
-        let engine = Arc::clone(&self.0);
+        let (engine, access) = (Arc::clone(&self.0), access.clone());
         let planning = async move {
             if statement.sql.len() < LONG_TEXT_BYTES {
-                return engine.plan_in_time(statement).await;
+                return engine.plan_in_time(statement, &access).await;
             }
             // The caller's runtime goes on reading for it; the query's own lends a thread with a large stack.
             let caller = Handle::current();
             let threads = engine.runtime.handle().clone();
-            let planned = threads.spawn_blocking(move || caller.block_on(engine.plan_in_time(statement)));
+            let planned = threads.spawn_blocking(move || caller.block_on(engine.plan_in_time(statement, &access)));
             planned.await.unwrap_or_else(|error| Err(DataFusionError::ExecutionJoin(Box::new(error)).into()))
         };
         tokio::time::timeout(limit, planning).await.unwrap_or_else(|_| Err(too_late(limit)))
@@ -209,8 +211,8 @@ impl QueryEngine for LakeEngine {
         Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, timeout)))
     }
 
-    async fn tables(&self) -> Result<Vec<TableSummary>, QueryError> {
-        Ok(self.0.listings.newest().await.as_ref().clone())
+    async fn tables(&self, access: &Access) -> Result<Vec<TableSummary>, QueryError> {
+        Ok(self.0.listings.visible(access).await.as_ref().clone())
     }
 }
 

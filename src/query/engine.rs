@@ -11,6 +11,7 @@ use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::model::TableName;
 use crate::query::QueryError;
 
@@ -75,15 +76,17 @@ pub struct Planned {
 /// its kind, by `QueryError::from`.
 #[async_trait]
 pub trait QueryEngine: Send + Sync {
-    /// Understands a statement and pins its tables.
-    async fn plan(&self, statement: Statement) -> Result<Planned, QueryError>;
+    /// Understands a statement and pins its tables. What the principal may not see is not there: neither by name, nor in
+    /// errors.
+    async fn plan(&self, statement: Statement, access: &Access) -> Result<Planned, QueryError>;
 
     /// Runs a planned statement with its [`Statement::parameters`]. Fails when a parameter has no
     /// value; the stream fails with `DeadlineExceeded` when `timeout` has passed since this call.
     async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError>;
 
-    /// The tables one may read now, in order, from the catalogue's cache of versions and schemas.
-    async fn tables(&self) -> Result<Vec<TableSummary>, QueryError>;
+    /// The tables the principal may read now, with the columns they may read, in order, from the catalogue's cache of
+    /// versions and schemas.
+    async fn tables(&self, access: &Access) -> Result<Vec<TableSummary>, QueryError>;
 }
 
 /// A table as the catalogue lists it.

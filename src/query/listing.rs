@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableFunction, TableProvider};
@@ -13,6 +14,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::TableType;
 use futures::{StreamExt, stream};
 
+use crate::access::Access;
 use crate::config::TableDefinition;
 use crate::error::chain_text;
 use crate::model::TableName;
@@ -46,9 +48,18 @@ impl Listings {
         Self { catalog, clock, last: tokio::sync::Mutex::default() }
     }
 
+    /// The tables a principal may read, with the columns they may read.
+    pub(crate) async fn visible(&self, access: &Access) -> Arc<Vec<TableSummary>> {
+        let all = self.newest().await;
+        if access.is_unrestricted() {
+            return all;
+        }
+        Arc::new(all.iter().filter_map(|table| visible(table, access)).collect())
+    }
+
     /// The tables that can be read, in order of schema and name. Those that were never loaded are not
     /// among them, nor those that cannot be opened, which the log names.
-    pub(crate) async fn newest(&self) -> Arc<Vec<TableSummary>> {
+    async fn newest(&self) -> Arc<Vec<TableSummary>> {
         let mut last = self.last.lock().await;
         let now = self.clock.monotonic();
         if let Some((made, listing)) = last.as_ref()
@@ -93,6 +104,21 @@ impl Listings {
             }
         }
     }
+}
+
+/// A table as a principal sees it; none where it is not there for them.
+fn visible(table: &TableSummary, access: &Access) -> Option<TableSummary> {
+    let Ok(name) = TableName::new(&table.schema, &table.table) else { return None };
+    if table.schema == SYSTEM_SCHEMA {
+        return Some(table.clone());
+    }
+    let rights = access.table(&name, None);
+    let fields: Vec<_> = table.columns.fields().iter().filter(|field| rights.reads(field.name())).cloned().collect();
+    if fields.is_empty() {
+        return None;
+    }
+    let key = table.key.iter().filter(|column| rights.reads(column)).cloned().collect();
+    Some(TableSummary { columns: Arc::new(Schema::new(fields)), key, ..table.clone() })
 }
 
 /// The catalog of one statement: the tables it was resolved to and, where it asks for them, all others

@@ -10,7 +10,7 @@ use lakegate::error::{Classify, ErrorKind};
 use lakegate::journal::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus};
 use lakegate::query::{QueryEngine, QueryError, Statement, StatementOptions};
 
-use house::{House, statement, text};
+use house::{House, everything, statement, text};
 
 const ID: &[(&str, &str)] = &[("id", "bigint")];
 
@@ -34,13 +34,13 @@ fn error<T>(result: Result<T, QueryError>) -> (ErrorKind, String) {
 async fn a_newer_version_is_seen_by_the_next_statement_and_a_pinned_one_stays() {
     let house = with_versions().await;
     let sql = "select count(*) from t.v";
-    let planned = house.engine.plan(statement(sql)).await.unwrap();
+    let planned = house.engine.plan(statement(sql), &everything()).await.unwrap();
     let pins = planned.statement.pins.clone();
     let newest = *pins.values().next().unwrap();
     assert_eq!(pins.keys().map(ToString::to_string).collect::<Vec<_>>(), ["t.v"]);
     house.load("t.v", ID, "select 5 as id").await;
     assert_eq!(house.rows(sql).await.unwrap(), ["5"]);
-    let again = house.engine.plan(planned.statement.clone()).await.unwrap();
+    let again = house.engine.plan(planned.statement.clone(), &everything()).await.unwrap();
     assert_eq!(again.statement, planned.statement);
     for planned in [&planned, &planned, &again] {
         let batches: Vec<_> = house.engine.execute(planned, Duration::from_secs(10)).await.unwrap().collect().await;
@@ -101,7 +101,7 @@ async fn mistakes_are_told_by_kind_and_place() {
 async fn parameters_are_typed_bound_and_counted() {
     let house = with_versions().await;
     let sql = "select id from t.v where id > ? and id <= ? order by id";
-    let planned = house.engine.plan(statement(sql)).await.unwrap();
+    let planned = house.engine.plan(statement(sql), &everything()).await.unwrap();
     let kinds: Vec<_> = planned.parameters.iter().map(|field| field.data_type().to_string()).collect();
     assert_eq!(kinds, ["Int64", "Int64"]);
     let number = |n: i64| ScalarValue::Int64(Some(n));
@@ -128,7 +128,7 @@ async fn announced_types_are_those_of_the_rows() {
         "describe t.v",
         "explain select 1",
     ] {
-        let planned = house.engine.plan(statement(sql)).await.unwrap();
+        let planned = house.engine.plan(statement(sql), &everything()).await.unwrap();
         let mut stream = house.engine.execute(&planned, Duration::from_secs(10)).await.unwrap();
         while let Some(batch) = stream.next().await {
             let batch = batch.unwrap();
@@ -142,14 +142,14 @@ async fn announced_types_are_those_of_the_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_of_a_statement_is_its_own() {
     let house = with_versions().await;
-    let planned = house.engine.plan(statement("select now()")).await.unwrap();
+    let planned = house.engine.plan(statement("select now()"), &everything()).await.unwrap();
     let read = async |planned| {
         let batches: Vec<_> = house.engine.execute(planned, Duration::from_secs(10)).await.unwrap().collect().await;
         text(&batches.into_iter().map(Result::unwrap).collect::<Vec<_>>())
     };
     let first = read(&planned).await;
     assert_eq!(read(&planned).await, first);
-    let again = house.engine.plan(planned.statement.clone()).await.unwrap();
+    let again = house.engine.plan(planned.statement.clone(), &everything()).await.unwrap();
     assert_eq!(read(&again).await, first);
 }
 
@@ -160,7 +160,7 @@ const ENDLESS: &str = "select count(*) from generate_series(1, 3000000) a(x) joi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_takes_too_long_is_stopped_and_says_so() {
     let house = with_versions().await;
-    let planned = house.engine.plan(statement(ENDLESS)).await.unwrap();
+    let planned = house.engine.plan(statement(ENDLESS), &everything()).await.unwrap();
     let begun = Instant::now();
     let mut stream = house.engine.execute(&planned, Duration::from_millis(300)).await.unwrap();
     let error = QueryError::from(stream.next().await.unwrap().unwrap_err());
@@ -178,7 +178,7 @@ async fn joins_that_never_yield_hold_nobody_up_and_stop_when_dropped() {
         "select sum(x * y) from generate_series(1, 3000000) a(x) cross join generate_series(1, 3000000) b(y)",
         "with recursive n as (select 1 as i union all select i from n) select count(*) from n",
     ] {
-        let planned = house.engine.plan(statement(endless)).await.unwrap();
+        let planned = house.engine.plan(statement(endless), &everything()).await.unwrap();
         let mut streams = Vec::new();
         for _ in 0..3 {
             let mut stream = house.engine.execute(&planned, Duration::from_secs(600)).await.unwrap();
@@ -252,7 +252,7 @@ async fn members_of_a_group_are_read_as_they_were_published() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_catalogue_lists_what_can_be_read() {
     let house = with_versions().await;
-    let tables = house.engine.tables().await.unwrap();
+    let tables = house.engine.tables(&everything()).await.unwrap();
     let names: Vec<_> = tables.iter().map(|t| (format!("{}.{}", t.schema, t.table), t.version)).collect();
     let system =
         ["files", "loads", "rejects", "tables", "verifications"].map(|table| (format!("system.{table}"), None));
@@ -334,11 +334,11 @@ async fn options_are_honoured_and_checked() {
         },
         ..statement("select id from t.v order by id")
     };
-    let planned = house.engine.plan(zoned("Europe/Vienna", Some(1))).await.unwrap();
+    let planned = house.engine.plan(zoned("Europe/Vienna", Some(1)), &everything()).await.unwrap();
     let batches: Vec<_> = house.engine.execute(&planned, Duration::from_secs(10)).await.unwrap().collect().await;
     assert_eq!(batches.len(), 4, "one row each");
     for wrong in [zoned("Mars/Olympus", None), zoned("UTC", Some(0)), zoned("UTC", Some(100_000))] {
-        assert_eq!(error(house.engine.plan(wrong).await).0, ErrorKind::InvalidInput);
+        assert_eq!(error(house.engine.plan(wrong, &everything()).await).0, ErrorKind::InvalidInput);
     }
 }
 

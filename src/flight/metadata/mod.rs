@@ -21,6 +21,7 @@ use arrow_flight::sql::{
 use tonic::Status;
 
 use crate::error::ErrorKind;
+use crate::flight::caller::Caller;
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
 
@@ -87,15 +88,15 @@ impl MetadataCommand {
     }
 
     /// The answer, in one piece: names are few.
-    pub(crate) async fn answer(&self, service: &Service) -> Result<RecordBatch, Status> {
+    pub(crate) async fn answer(&self, service: &Service, caller: &Caller) -> Result<RecordBatch, Status> {
         match self {
             Self::Catalogs => catalogs::answer(),
-            Self::Schemas(command) => schemas::answer(command, &service.tables().await?),
-            Self::Tables(command) => tables::answer(command, &service.tables().await?),
+            Self::Schemas(command) => schemas::answer(command, &service.tables(caller).await?),
+            Self::Tables(command) => tables::answer(command, &service.tables(caller).await?),
             Self::TableTypes => table_types::answer(),
             Self::SqlInfo(command) => sql_info::answer(command),
             Self::TypeInfo(command) => type_info::answer(command),
-            Self::PrimaryKeys(command) => primary_keys::answer(command, &service.tables().await?),
+            Self::PrimaryKeys(command) => primary_keys::answer(command, &service.tables(caller).await?),
             Self::ForeignKeys => Ok(RecordBatch::new_empty(foreign_keys::schema())),
         }
     }

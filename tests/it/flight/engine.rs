@@ -24,6 +24,7 @@ use datafusion::sql::parser::DFParserBuilder;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::Stream;
+use lakegate::access::Access;
 use lakegate::error::ErrorKind;
 use lakegate::query::{Planned, QueryEngine, QueryError, Statement, TableSummary};
 use tokio::sync::watch;
@@ -91,7 +92,7 @@ impl MemoryEngine {
 
 #[async_trait]
 impl QueryEngine for MemoryEngine {
-    async fn plan(&self, statement: Statement) -> Result<Planned, QueryError> {
+    async fn plan(&self, statement: Statement, _access: &Access) -> Result<Planned, QueryError> {
         if statement.sql == "break" {
             return Err(QueryError::new(ErrorKind::Internal, "secret place /var/lib"));
         }
@@ -131,7 +132,7 @@ impl QueryEngine for MemoryEngine {
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, both)))
     }
 
-    async fn tables(&self) -> Result<Vec<TableSummary>, QueryError> {
+    async fn tables(&self, _access: &Access) -> Result<Vec<TableSummary>, QueryError> {
         Ok(self.tables.clone())
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use futures::TryStreamExt;
+use lakegate::access::{Access, Principal};
 use lakegate::etl::{Loads, Silent, SyncOptions, SyncReport, TableOutcome};
 use lakegate::journal::LoadStatus::{self, Committed, Deferred, Failed, Unchanged};
 use lakegate::query::{LakeEngine, QueryEngine, Statement, StatementOptions, TablePins};
@@ -71,7 +72,11 @@ impl People {
     async fn ask(&self, sql: &str) -> Result<Vec<String>, String> {
         let options = StatementOptions::default();
         let statement = Statement { sql: sql.to_owned(), parameters: vec![], pins: TablePins::new(), options };
-        let planned = self.0.plan(statement).await.map_err(|error| error.to_string())?;
+        let planned = self
+            .0
+            .plan(statement, &Access::unrestricted(Principal::operator()))
+            .await
+            .map_err(|error| error.to_string())?;
         let stream = self.0.execute(&planned, Duration::from_secs(60)).await.map_err(|error| error.to_string())?;
         let batches: Vec<_> = stream.try_collect().await.unwrap();
         let told = arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
