@@ -7,3 +7,4 @@ mod prepared;
 mod server;
 mod statements;
 mod stopping;
+mod who;
