@@ -56,7 +56,7 @@ async fn the_rate_and_the_pauses_hold_for_verification() {
         ("change_tracking", "rate = \"1Mbit/s\""),
         ("reload", "rate = \"1Mbit/s\""),
         ("change_tracking", "pause = \"1300ms\""),
-        ("reload", "pause = \"700ms\"\nchunk_time = \"1ms\""),
+        ("reload", "pause = \"1300ms\"\nchunk_time = \"1ms\""),
     ] {
         let ops = wide(method).await;
         ops.configure(more);
