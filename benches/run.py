@@ -12,6 +12,7 @@ import apply
 import load
 import mssql
 import resync
+import serving
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,7 +25,7 @@ def flight(target: Path, folder: Path) -> None:
     subprocess.run(command, cwd=REPOSITORY, check=True)
 
 
-BENCHES = {"load": load.run, "apply": apply.run, "resync": resync.run, "flight": flight, "mssql": mssql.run}
+BENCHES = {"load": load.run, "apply": apply.run, "resync": resync.run, "flight": flight, "mssql": mssql.run, "serving": serving.run}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
 
 use crate::model::TableName;
 
@@ -82,6 +83,16 @@ pub(super) enum Command {
                             lakegate query @report.sql --format csv > report.csv\n  \
                             echo 'select 1' | lakegate query -")]
     Query(Query),
+    /// List the statements of a running server, newest first: who asked what, what it costs
+    #[command(after_help = "Examples:\n  lakegate queries\n  lakegate queries --running\n\n\
+                            People see their own statements, members of the role admin everybody's. All that is known of\n\
+                            them stands in system.queries.")]
+    Queries(Queries),
+    /// Stop a statement that runs on a server
+    #[command(after_help = "Examples:\n  lakegate queries --running\n  \
+                            lakegate kill 0b8fd1a5-9d0e-4c55-8f0e-4f6f1f1c7c11\n\n\
+                            People stop their own statements, members of the role admin everybody's.")]
+    Kill(Kill),
     /// List the tables of the lake: version, rows, size, last load; or those of a database that could be loaded
     #[command(after_help = "Examples:\n  lakegate tables\n  lakegate tables --connection ops")]
     Tables(TablesShown),
@@ -167,6 +178,33 @@ pub(super) struct Query {
     /// The value of the next ? or $n of the statement
     #[arg(long = "param", value_name = "VALUE", allow_hyphen_values = true)]
     pub(super) parameters: Vec<String>,
+}
+
+/// `lakegate queries`.
+#[derive(Debug, Args)]
+pub(super) struct Queries {
+    /// Only those that have not ended
+    #[arg(long)]
+    pub(super) running: bool,
+    /// Show at most so many
+    #[arg(long, value_name = "ROWS", default_value_t = 20)]
+    pub(super) limit: u32,
+    /// The server to ask
+    #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER)]
+    pub(super) server: String,
+    #[command(flatten)]
+    pub(super) shown: Shown,
+}
+
+/// `lakegate kill`.
+#[derive(Debug, Args)]
+pub(super) struct Kill {
+    /// The query_id, as `lakegate queries` shows it
+    #[arg(value_name = "QUERY_ID")]
+    pub(super) query_id: Uuid,
+    /// The server it runs on
+    #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER)]
+    pub(super) server: String,
 }
 
 /// A list on the terminal.

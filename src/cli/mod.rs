@@ -8,6 +8,7 @@ mod error;
 mod inspect;
 mod output;
 mod program;
+mod queries;
 mod query;
 mod serve;
 mod signals;
@@ -45,6 +46,8 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
         Command::Check(check) => check::run(common, &check),
         Command::Query(query) => query::run(common, &query),
+        Command::Queries(shown) => queries::queries(common, &shown),
+        Command::Kill(kill) => queries::kill(common, &kill),
         Command::Serve(serve) => serve::run(common, &serve),
         Command::Sync(sync) => sync::run(common, &sync),
         Command::Verify(verify) => verify::run(common, &verify),

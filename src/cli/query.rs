@@ -43,7 +43,7 @@ async fn ask(arguments: &Query, sql: &str, destination: Destination) -> Result<(
     Ok(())
 }
 
-fn tell(error: ClientError) -> CliError {
+pub(super) fn tell(error: ClientError) -> CliError {
     match (&error, error.kind()) {
         (ClientError::Address(_) | ClientError::Tls(_) | ClientError::Parameter(_), _) => {
             CliError::Usage(error.to_string())

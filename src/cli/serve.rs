@@ -35,7 +35,8 @@ async fn serve(settings: Arc<Settings>, arguments: &Serve) -> Result<(), CliErro
     let address = listener.local_addr().map_err(|error| CliError::Failed(format!("cannot listen: {error}")))?;
     tracing::info!(tables = settings.tables.len(), "listening on grpc://{address}");
     let _ready = arguments.ready_file.as_deref().map(|file| ReadyFile::write(file, address)).transpose()?;
-    let parts = ServiceParts { engine, settings, clock: Arc::clone(&program.clock) };
+    let (journal, clock) = (Arc::clone(&program.journal), Arc::clone(&program.clock));
+    let parts = ServiceParts { engine, settings, journal, clock };
     let flight = async {
         let served = flight::serve(listener, parts, shutdown.clone()).await;
         // Whatever made the service end, loads end as well.

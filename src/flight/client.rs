@@ -7,13 +7,14 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, Reco
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow_flight::FlightInfo;
 use arrow_flight::error::FlightError as WireError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::{Action, FlightInfo};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
 
 use crate::error::{Classify, ErrorKind};
 
@@ -128,6 +129,16 @@ impl FlightClient {
             info
         };
         self.fetch(info)
+    }
+
+    /// Stops a statement that runs on the server.
+    ///
+    /// # Errors
+    /// When nothing runs under this id, or it is not the caller's to stop.
+    pub async fn kill(&mut self, query_id: Uuid) -> Result<(), ClientError> {
+        let action = Action::new("KillQuery", query_id.to_string());
+        let answer = self.service.inner_mut().do_action(action).await.map_err(WireError::from)?.into_inner();
+        answer.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|status| WireError::from(status).into())
     }
 
     fn fetch(&self, info: FlightInfo) -> Result<(SchemaRef, Batches), ClientError> {

@@ -5,21 +5,26 @@
 //! statuses in `status.rs` and nowhere else.
 
 mod actions;
+mod admission;
+mod allowance;
 mod bindings;
 mod caller;
 mod cancel;
 pub mod client;
 mod command;
+mod connections;
 mod error;
 mod gate;
 mod handshake;
+mod housekeeping;
 mod line;
 mod metadata;
 mod parameters;
 mod patience;
+mod plans;
 mod prepared;
 mod results;
-mod running;
+mod run;
 mod server;
 mod service;
 mod session;
