@@ -5,7 +5,7 @@ use indicatif::MultiProgress;
 use crate::cli::CliError;
 use crate::cli::arguments::{Common, Kill, Queries, Query};
 use crate::cli::program::{self, Chatter};
-use crate::cli::query;
+use crate::cli::{login, query};
 use crate::config::{LogFormat, LogSettings};
 use crate::flight::FlightClient;
 
@@ -24,6 +24,7 @@ pub(super) fn queries(common: &Common, arguments: &Queries) -> Result<(), CliErr
             format: Some(arguments.shown.format),
             output: None,
             parameters: Vec::new(),
+            login: arguments.login.clone(),
         },
     )
 }
@@ -32,7 +33,8 @@ pub(super) fn kill(common: &Common, arguments: &Kill) -> Result<(), CliError> {
     let logs = LogSettings { level: "warn".to_owned(), format: LogFormat::Human };
     program::logs(common, Chatter::Quiet, &logs, &MultiProgress::new())?;
     program::runtime(2)?.block_on(async {
-        let mut client = FlightClient::connect(&arguments.server).await.map_err(query::tell)?;
+        let options = login::options(&arguments.login)?;
+        let mut client = FlightClient::connect(&arguments.server, &options).await.map_err(query::tell)?;
         client.kill(arguments.query_id).await.map_err(query::tell)
     })
 }

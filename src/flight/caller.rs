@@ -7,14 +7,19 @@ use datafusion::common::ScalarValue;
 use http::Extensions;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
-use tonic::transport::server::TcpConnectInfo;
 use uuid::Uuid;
 
-use crate::access::{ADMIN_ROLE, Access, Principal};
+use crate::access::{ADMIN_ROLE, Access};
 use crate::flight::admission::Person;
-use crate::flight::handshake;
+use crate::flight::authenticator::Authenticator;
+use crate::flight::connection::Peer;
 use crate::flight::session::{Session, SessionKey, SessionOptions, Sessions};
 use crate::query::{Statement, TablePins};
+
+/// The other end of the connection a call came on.
+pub(crate) fn peer(extensions: &Extensions) -> Peer {
+    extensions.get::<Peer>().cloned().unwrap_or_default()
+}
 
 /// Whoever makes a call.
 #[derive(Clone, Debug)]
@@ -32,17 +37,20 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// The caller of a call with these headers. There are no users yet.
+    /// The caller of a call with these headers.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` where the header `authorization` cannot be read.
-    pub(crate) fn read(headers: &MetadataMap, extensions: &Extensions) -> Result<Self, Status> {
-        handshake::credentials(headers)?;
+    /// `UNAUTHENTICATED` where users are configured and the headers do not prove to come from one.
+    pub(crate) async fn read(
+        authenticator: &Authenticator,
+        headers: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<Self, Status> {
         let user_agent = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-        let address = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        let session_key = SessionKey::read(headers, None, address);
-        let access = Access::unrestricted(Principal::anonymous());
-        Ok(Self { access, user_agent, address, session_key, session: None })
+        let peer = peer(extensions);
+        let known = authenticator.identify(headers, &peer).await?;
+        let session_key = SessionKey::read(headers, known.session, peer.address);
+        Ok(Self { access: known.access, user_agent, address: peer.address, session_key, session: None })
     }
 
     /// The caller within their session, which begins with this call where it has not begun.

@@ -83,7 +83,7 @@ impl Service<Request<Body>> for Line {
 
 async fn do_get(calls: &FlightCalls, request: Request<Body>, largest: usize) -> Result<Response<Body>, Status> {
     let headers = MetadataMap::from_headers(request.headers().clone());
-    let caller = calls.caller(&headers, request.extensions())?;
+    let caller = calls.caller(&headers, request.extensions()).await?;
     let pass = calls.gate.enter()?;
     let mut tickets = Streaming::new_request(TicketDecoder, request.into_body(), None, Some(largest));
     let ticket = tickets.message().await?;

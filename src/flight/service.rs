@@ -23,10 +23,11 @@ use crate::delivery::{Sealer, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
+use crate::flight::authenticator::Authenticator;
 use crate::flight::bindings::Bindings;
-use crate::flight::caller::Caller;
+use crate::flight::caller::{Caller, peer};
 use crate::flight::command::{Asked, Redeemed};
-use crate::flight::connections::Connections;
+use crate::flight::connection_count::Connections;
 use crate::flight::gate::{Gate, Pass};
 use crate::flight::metadata::MetadataCommand;
 use crate::flight::plans::Plans;
@@ -49,6 +50,8 @@ pub(crate) struct Service {
     pub(crate) engine: Arc<dyn QueryEngine>,
     /// Tells when tickets expire.
     pub(crate) clock: Arc<dyn Clock>,
+    /// Tells who makes a call.
+    pub(crate) authenticator: Authenticator,
     /// Seals tickets and handles.
     pub(crate) sealer: Sealer,
     /// How long a ticket can be redeemed.
@@ -186,23 +189,23 @@ impl FlightService for FlightCalls {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
-        handshake::answer(request.metadata())
+        handshake::answer(&self.service.authenticator, request).await
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let caller = self.caller(request.metadata(), request.extensions())?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         Ok(Response::new(many(self.service.flights(&caller).await?)))
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let caller = self.caller(request.metadata(), request.extensions())?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         self.service.flight_info(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        let caller = self.caller(request.metadata(), request.extensions())?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         // Planning is all there is to wait for; without a descriptor in the answer nobody polls again.
         let info = self.service.flight_info(&caller, request.into_inner()).await?;
@@ -210,20 +213,20 @@ impl FlightService for FlightCalls {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let caller = self.caller(request.metadata(), request.extensions())?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         self.service.schema(&caller, request.get_ref()).await.map(Response::new)
     }
 
     /// What `line.rs` answers on a connection, in the shape the generated service wants it.
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let caller = self.caller(request.metadata(), request.extensions())?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let rows = self.service.rows(&caller, request.get_ref(), self.gate.enter()?).await?;
         Ok(Response::new(rows.map(|message| message.map(|message| flight_data(&message))).boxed()))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let caller = self.caller(request.metadata(), request.extensions())?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         Ok(Response::new(many([self.service.put(&caller, request.into_inner()).await?])))
     }
@@ -236,7 +239,7 @@ impl FlightService for FlightCalls {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let caller = self.stranger(request.metadata(), request.extensions())?;
+        let caller = self.stranger(request.metadata(), request.extensions()).await?;
         let begins = !actions::begins_no_session(&request.get_ref().r#type);
         let caller = if begins { caller.enter(&self.service.sessions)? } else { caller };
         let action = request.into_inner();
@@ -256,11 +259,11 @@ impl FlightService for FlightCalls {
 impl FlightCalls {
     /// Who makes a call, within their session.
     pub(crate) fn caller(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
-        self.stranger(headers, extensions)?.enter(&self.service.sessions)
+        self.stranger(headers, extensions).await?.enter(&self.service.sessions)
     }
 
     /// Who makes a call that begins no session.
-    fn stranger(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
+    async fn stranger(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
         let caller = Caller::read(headers, extensions)?;
         self.service.connections.check(caller.address)?;
         Ok(caller)

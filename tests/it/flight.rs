@@ -10,3 +10,4 @@ mod server;
 mod sessions;
 mod statements;
 mod stopping;
+mod who;

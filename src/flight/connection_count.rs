@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tonic::Status;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 use crate::config::ServingLimits;
 use crate::error::ErrorKind;
+use crate::flight::connection::Peer;
 use crate::flight::status::refuse;
 
 /// Connections above the limit that are accepted all the same, to be told why they are refused.
@@ -49,10 +49,11 @@ impl Connections {
     }
 
     /// Counts the connections of a listener; those far above the limit are closed at once.
-    pub(crate) fn count<S: Stream<Item = io::Result<TcpStream>>>(
-        &self,
-        incoming: S,
-    ) -> impl Stream<Item = io::Result<Counted>> + use<S> {
+    pub(crate) fn count<S, C>(&self, incoming: S) -> impl Stream<Item = io::Result<Counted<C>>> + use<S, C>
+    where
+        S: Stream<Item = io::Result<C>>,
+        C: Connected<ConnectInfo = Peer>,
+    {
         let connections = self.clone();
         incoming.filter_map(move |accepted| {
             std::future::ready(match accepted {
@@ -79,16 +80,16 @@ impl Connections {
         Err(refuse(ErrorKind::Unavailable, told))
     }
 
-    fn accept(&self, stream: TcpStream) -> Option<Counted> {
-        let address = stream.peer_addr().ok();
+    fn accept<C: Connected<ConnectInfo = Peer>>(&self, stream: C) -> Option<Counted<C>> {
+        let address = stream.connect_info().address;
         let before = self.0.open.fetch_add(1, Ordering::Relaxed);
         let surplus = before >= self.0.most;
-        let counted = Counted { stream, address, surplus, connections: self.clone() };
+        let place = Place { address, surplus, connections: self.clone() };
         if surplus {
             self.0.surplus.fetch_add(1, Ordering::Relaxed);
             self.refused().extend(address);
         }
-        (before < self.0.most + TOLD).then_some(counted)
+        (before < self.0.most + TOLD).then_some(Counted { stream, _place: place })
     }
 
     fn refused(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
@@ -97,15 +98,19 @@ impl Connections {
 }
 
 /// A connection that counts as long as it is open.
-#[derive(Debug)]
-pub(crate) struct Counted {
-    stream: TcpStream,
+pub(crate) struct Counted<C> {
+    stream: C,
+    _place: Place,
+}
+
+/// The place a connection takes.
+struct Place {
     address: Option<SocketAddr>,
     surplus: bool,
     connections: Connections,
 }
 
-impl Drop for Counted {
+impl Drop for Place {
     fn drop(&mut self) {
         let inner = &self.connections.0;
         inner.open.fetch_sub(1, Ordering::Relaxed);
@@ -121,15 +126,15 @@ impl Drop for Counted {
     }
 }
 
-impl Connected for Counted {
-    type ConnectInfo = TcpConnectInfo;
+impl<C: Connected<ConnectInfo = Peer>> Connected for Counted<C> {
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> Peer {
         self.stream.connect_info()
     }
 }
 
-impl AsyncRead for Counted {
+impl<C: AsyncRead + Unpin> AsyncRead for Counted<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -139,7 +144,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl<C: AsyncWrite + Unpin> AsyncWrite for Counted<C> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
