@@ -13,6 +13,7 @@ import apply
 import load
 import mssql
 import resync
+import serving
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -25,7 +26,14 @@ def flight(target: Path, folder: Path) -> None:
     subprocess.run(command, cwd=REPOSITORY, check=True)
 
 
-BENCHES = {"load": load.run, "apply": apply.run, "resync": resync.run, "flight": flight, "mssql": mssql.run}
+BENCHES = {
+    "load": load.run,
+    "apply": apply.run,
+    "resync": resync.run,
+    "flight": flight,
+    "mssql": mssql.run,
+    "serving": serving.run,
+}
 PARTS = {f"mssql.{part}": functools.partial(mssql.run, parts=(part,)) for part in mssql.PARTS}
 
 

@@ -63,6 +63,8 @@ pub struct EncodedResult {
     /// Slices of the last batch that were not sent yet.
     waiting: VecDeque<RecordBatch>,
     opening: Option<WireMessage>,
+    /// Rows that were encoded, and their bytes before.
+    sent: (u64, u64),
 }
 
 impl EncodedResult {
@@ -77,7 +79,13 @@ impl EncodedResult {
             schema,
             batches: Some(batches),
             waiting: VecDeque::new(),
+            sent: (0, 0),
         })
+    }
+
+    /// How many rows were encoded by now, and how many bytes they were before, near enough.
+    pub fn sent(&self) -> (u64, u64) {
+        self.sent
     }
 
     /// The next message of rows from what is at hand; none when a new batch is needed.
@@ -90,6 +98,7 @@ impl EncodedResult {
                 }
                 continue;
             }
+            self.sent.0 += slice.num_rows() as u64;
             return self.encode(&slice).map(Some).map_err(DeliveryError::Encode);
         }
         Ok(None)
@@ -129,7 +138,10 @@ impl Stream for EncodedResult {
             let Some(batches) = &mut this.batches else { return Poll::Ready(None) };
             match ready!(batches.poll_next_unpin(context)) {
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
-                Some(Ok(batch)) => this.waiting.extend(cut(&batch, TARGET_BYTES, LIMIT_BYTES)),
+                Some(Ok(batch)) => {
+                    this.sent.1 += message_bytes(&batch) as u64;
+                    this.waiting.extend(cut(&batch, TARGET_BYTES, LIMIT_BYTES));
+                }
                 Some(Err(error)) => {
                     this.batches = None;
                     return Poll::Ready(Some(Err(error.into())));

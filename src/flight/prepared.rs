@@ -51,7 +51,7 @@ pub(crate) async fn create(
     request: ActionCreatePreparedStatementRequest,
 ) -> Result<Bytes, Status> {
     refuse_transaction(request.transaction_id.as_deref())?;
-    let planned = service.engine.plan(statement::statement(&request.query, Vec::new()), &caller.access).await?;
+    let planned = statement::look_at(service, caller, caller.statement(&request.query, Vec::new())).await?;
     let handle = Handle {
         id: Uuid::new_v4(),
         sql: request.query,
@@ -90,7 +90,8 @@ pub(crate) async fn bind(
         FlightError::Tonic(status) => *status,
         other => refuse(ErrorKind::InvalidInput, format!("the values cannot be read: {other}")),
     })?;
-    service.bindings.bind(handle.id, parameters::values(&batches, handle.parameters)?);
+    let values = parameters::values(&batches, handle.parameters)?;
+    service.bindings.bind(handle.id, caller.session_id(), values);
     Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(command.prepared_statement_handle) })
 }
 
@@ -109,14 +110,14 @@ pub(crate) fn bound_statement(service: &Service, caller: &Caller, handle: &[u8])
             return Err(refuse(ErrorKind::InvalidInput, message));
         }
     };
-    Ok(statement::statement(&handle.sql, values))
+    Ok(caller.statement(&handle.sql, values))
 }
 
 /// The text as it was prepared, whether it has values or not.
 pub(crate) fn unbound_statement(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Statement, Status> {
     let handle = open(service, caller, handle)?;
     let values = service.bindings.values(handle.id);
-    Ok(statement::statement(&handle.sql, values.map_or_else(Vec::new, |values| values.to_vec())))
+    Ok(caller.statement(&handle.sql, values.map_or_else(Vec::new, |values| values.to_vec())))
 }
 
 /// The description of its result.

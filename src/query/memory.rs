@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -125,9 +126,134 @@ impl fmt::Display for WithHeadroom {
     }
 }
 
+/// The environment of one statement: that of the program, of whose memory it may have `most` bytes. What it takes is
+/// told to `gauge`.
+pub(crate) fn share(environment: &RuntimeEnv, most: usize, gauge: &Arc<MemoryGauge>) -> Arc<RuntimeEnv> {
+    let pool = Share { whole: Arc::clone(&environment.memory_pool), most, gauge: Arc::clone(gauge) };
+    Arc::new(RuntimeEnv { memory_pool: Arc::new(pool), ..environment.clone() })
+}
+
+/// How much memory a statement takes.
+#[derive(Debug, Default)]
+pub struct MemoryGauge {
+    now: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl MemoryGauge {
+    /// Bytes that are reserved now.
+    pub fn now(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were reserved at most.
+    pub fn peak(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    fn took(&self, bytes: usize) {
+        let now = self.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+    }
+
+    fn gave(&self, bytes: usize) {
+        self.now.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// One statement's share of the pool.
+#[derive(Debug)]
+struct Share {
+    whole: Arc<dyn MemoryPool>,
+    most: usize,
+    gauge: Arc<MemoryGauge>,
+}
+
+impl MemoryPool for Share {
+    fn name(&self) -> &str {
+        "share of one statement"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.whole.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.whole.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.whole.grow(reservation, additional);
+        self.gauge.took(additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.whole.shrink(reservation, shrink);
+        self.gauge.gave(shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<(), DataFusionError> {
+        let spills = reservation.consumer().can_spill() && reservation.size() > 0;
+        // As in the whole pool: who can spill leaves room for the merging of what was spilled.
+        let most = if spills { self.most - self.most / HEADROOM_PART } else { self.most };
+        if self.gauge.now() + additional > most {
+            let text = format!(
+                "{} would take the statement above {} MiB (`limits.statement_memory`)",
+                reservation.consumer().name(),
+                self.most >> 20
+            );
+            return Err(DataFusionError::ResourcesExhausted(text));
+        }
+        self.whole.try_grow(reservation, additional)?;
+        self.gauge.took(additional);
+        Ok(())
+    }
+
+    fn reserved(&self) -> usize {
+        self.gauge.now()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        MemoryLimit::Finite(self.most)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} bytes", self.name(), self.most)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_takes_its_share_and_no_more() {
+        let environment = RuntimeEnv { memory_pool: pool(64_000), ..RuntimeEnv::default() };
+        let gauge = Arc::default();
+        let own = share(&environment, 8_000, &gauge);
+        let join = MemoryConsumer::new("join").register(&own.memory_pool);
+        join.try_grow(7_000).unwrap();
+        let told = join.try_grow(2_000).unwrap_err().to_string();
+        assert!(told.contains("limits.statement_memory"), "{told}");
+        let other = share(&environment, 8_000, &Arc::default());
+        let others = MemoryConsumer::new("join").register(&other.memory_pool);
+        others.try_grow(8_000).unwrap();
+        assert_eq!(environment.memory_pool.reserved(), 15_000);
+        drop((join, others));
+        assert_eq!((environment.memory_pool.reserved(), gauge.now(), gauge.peak()), (0, 0, 7_000));
+    }
+
+    #[test]
+    fn who_can_spill_leaves_room_in_the_share() {
+        let environment = RuntimeEnv { memory_pool: pool(64_000), ..RuntimeEnv::default() };
+        let own = share(&environment, 8_000, &Arc::default());
+        let sort = MemoryConsumer::new("sort").with_can_spill(true).register(&own.memory_pool);
+        sort.try_grow(7_000).unwrap();
+        sort.try_grow(1).unwrap_err();
+        MemoryConsumer::new("merge").register(&own.memory_pool).try_grow(1_000).unwrap();
+    }
 
     #[test]
     fn some_of_the_memory_is_left_for_what_is_not_counted() {

@@ -4,7 +4,9 @@
 mod columns;
 mod files;
 mod loads;
+mod queries;
 mod rejects;
+mod sessions;
 mod tables;
 mod verifications;
 
@@ -44,8 +46,15 @@ const PARALLEL_TABLES: usize = 8;
 type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 /// The tables, in order of their names.
-static TABLES: [&Definition; 5] =
-    [&files::FILES, &loads::LOADS, &rejects::REJECTS, &tables::TABLES, &verifications::VERIFICATIONS];
+static TABLES: [&Definition; 7] = [
+    &files::FILES,
+    &loads::LOADS,
+    &queries::QUERIES,
+    &rejects::REJECTS,
+    &sessions::SESSIONS,
+    &tables::TABLES,
+    &verifications::VERIFICATIONS,
+];
 
 /// One of the tables.
 struct Definition {
@@ -74,7 +83,6 @@ struct Wanted {
     /// Those about these tables; about all where there is nothing.
     only: Option<BTreeSet<TableName>>,
     /// For whom.
-    #[expect(dead_code, reason = "read by what keeps rows from those who may not see them")]
     access: Access,
 }
 
@@ -82,6 +90,11 @@ impl Wanted {
     /// Whether rows about a table are asked for.
     fn holds(&self, table: &TableName) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(table))
+    }
+
+    /// Whether what a person did may be told.
+    fn is_own(&self, principal: &str) -> bool {
+        self.access.is_unrestricted() || self.access.principal().name == principal
     }
 }
 
@@ -131,7 +144,7 @@ struct SystemTable {
 
 impl fmt::Debug for SystemTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.definition.fmt(f)
+        fmt::Debug::fmt(self.definition, f)
     }
 }
 
@@ -196,7 +209,7 @@ struct Part {
 
 impl fmt::Debug for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.table.fmt(f)
+        fmt::Debug::fmt(&self.table, f)
     }
 }
 
