@@ -13,6 +13,7 @@ mod command;
 mod error;
 mod gate;
 mod handshake;
+mod incoming;
 mod line;
 mod metadata;
 mod parameters;

@@ -1,9 +1,9 @@
 //! The Flight SQL service over a real socket, asked by arrow-flight's client and by plain Flight.
 
-mod engine;
+pub(crate) mod engine;
 mod lake;
 mod metadata;
 mod prepared;
-mod server;
+pub(crate) mod server;
 mod statements;
 mod stopping;
