@@ -68,6 +68,6 @@ bench: prerequisites
 	@cargo build --locked --profile dist --bin lakegate
 	@cargo build --locked --profile dist -p mssql-fixture
 	@.ci/venv $(VENVS)/bench benches/requirements.txt
-	@echo "== Measuring (about 1 hour for all; BENCH=load, apply, resync, flight or mssql for one)"
+	@echo "== Measuring (about 1 hour for all; BENCH=load, apply, resync, flight, mssql or mssql.reading for one)"
 	@$(abspath $(VENVS))/bench/bin/python benches/run.py --target "$(abspath $(CARGO_TARGET_DIR))/dist" \
 	  --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" $(BENCH)

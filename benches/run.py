@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import subprocess
@@ -25,6 +26,7 @@ def flight(target: Path, folder: Path) -> None:
 
 
 BENCHES = {"load": load.run, "apply": apply.run, "resync": resync.run, "flight": flight, "mssql": mssql.run}
+PARTS = {f"mssql.{part}": functools.partial(mssql.run, parts=(part,)) for part in mssql.PARTS}
 
 
 def main() -> None:
@@ -32,7 +34,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--target", type=Path, required=True, help="folder of the built program")
     arguments.add_argument("--folder", type=Path, default=Path("target/bench-data"), help="where data goes, 20 GB")
-    arguments.add_argument("benches", nargs="*", choices=[*BENCHES, []], help="which; all where none is named")
+    arguments.add_argument("benches", nargs="*", choices=[*BENCHES, *PARTS, []], help="which; all where none is named")
     given = arguments.parse_args()
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,7 @@ def main() -> None:
     version = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"{version}; {os.cpu_count()} cores, {platform.system()} {platform.release()}, {platform.machine()}")
     for name in given.benches or BENCHES:
-        BENCHES[name](given.target.resolve(), folder)
+        {**BENCHES, **PARTS}[name](given.target.resolve(), folder)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::access::Principal;
+use crate::config::{GrantLine, GrantList};
 use crate::model::TableName;
+
+pub use crate::config::{Grantee, Scope};
 
 /// The grants of one moment. Nothing that is not granted is seen, not even by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,28 +32,6 @@ pub struct Grant {
     pub write: bool,
 }
 
-/// To whom something is granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grantee {
-    /// Everybody who is let in.
-    Everyone,
-    /// Those who have a role.
-    Role(String),
-    /// One principal.
-    User(String),
-}
-
-/// On what something is granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Every table, `system.*` not included: it tells of each table what may be seen of it.
-    All,
-    /// The tables of a schema.
-    Schema(String),
-    /// One table.
-    Table(TableName),
-}
-
 /// What is kept back of a table. Expressions are SQL over the table's own columns without subqueries; they may use
 /// `current_user()` and `has_role('…')`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +40,26 @@ pub struct Policy {
     pub filters: Vec<String>,
     /// By column what is seen in its value's place.
     pub masks: BTreeMap<String, String>,
+}
+
+impl From<&GrantList> for Grants {
+    fn from(list: &GrantList) -> Self {
+        let mut policies: BTreeMap<TableName, Policy> = BTreeMap::new();
+        for line in &list.row_filters {
+            policies.entry(line.on.clone()).or_default().filters.push(line.condition.clone());
+        }
+        for line in &list.masks {
+            policies.entry(line.on.clone()).or_default().masks.insert(line.column.clone(), line.value.clone());
+        }
+        Self { grants: list.grants.iter().map(Grant::from).collect(), policies }
+    }
+}
+
+impl From<&GrantLine> for Grant {
+    fn from(line: &GrantLine) -> Self {
+        let (to, on, columns) = (line.to.clone(), line.on.clone(), line.columns.clone());
+        Self { to, on, columns, read: line.read, write: line.write }
+    }
 }
 
 impl Grant {

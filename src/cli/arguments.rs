@@ -80,8 +80,23 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  lakegate query 'select count(*) from nyc.flights'\n  \
                             lakegate query 'select * from nyc.flights where month = ?' --param 7 -o july.parquet\n  \
                             lakegate query @report.sql --format csv > report.csv\n  \
-                            echo 'select 1' | lakegate query -")]
+                            echo 'select 1' | lakegate query -\n  \
+                            lakegate query 'select 1' --server grpc+tls://lake.example.org:8815 --user ann --ca-file ca.pem")]
     Query(Query),
+    /// Let people in: users, passwords, personal tokens
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  lakegate user add root --role admin\n  \
+                      lakegate user token add ann --label laptop --expires 90d\n  lakegate user token revoke 3f9a1c0b2d\n\n\
+                      Passwords and tokens stand in users.toml as hashes. A running server reads the file again within seconds."
+    )]
+    User(User),
+    /// Look at who may see what
+    #[command(subcommand, after_help = "Examples:\n  lakegate grants explain ann ops.orders")]
+    Grants(Grants),
+    /// Make a certificate for a server
+    #[command(subcommand, after_help = "Examples:\n  lakegate cert dev --host lake.example.org --host 10.0.0.7")]
+    Cert(Cert),
     /// List the tables of the lake: version, rows, size, last load; or those of a database that could be loaded
     #[command(after_help = "Examples:\n  lakegate tables\n  lakegate tables --connection ops")]
     Tables(TablesShown),
@@ -167,6 +182,181 @@ pub(super) struct Query {
     /// The value of the next ? or $n of the statement
     #[arg(long = "param", value_name = "VALUE", allow_hyphen_values = true)]
     pub(super) parameters: Vec<String>,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+/// Who asks a server, and whom to believe.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Login")]
+pub(super) struct Login {
+    /// Who asks [default: $LAKEGATE_USER]; the password comes from $LAKEGATE_PASSWORD, or is asked for
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    pub(super) user: Option<String>,
+    /// A file that holds a token, instead of user and password [default: $LAKEGATE_TOKEN holds the token itself]
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// PEM file with the authority that vouches for the server's certificate [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// PEM file with a certificate of the client
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(super) certificate: Option<PathBuf>,
+    /// PEM file with the private key of that certificate
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(super) key: Option<PathBuf>,
+    /// Send password or token to another machine without encryption
+    #[arg(long)]
+    pub(super) allow_plaintext: bool,
+}
+
+/// `lakegate user`.
+#[derive(Debug, Subcommand)]
+pub(super) enum User {
+    /// Let somebody in; the password is asked for
+    Add(UserAdd),
+    /// Give a user another password; their sessions end
+    Passwd(UserPassword),
+    /// Let a user in no more; their sessions and tokens end
+    Remove(UserNamed),
+    /// List users, roles and how they are let in
+    List(UserList),
+    /// Personal tokens, for programs and for tools that know tokens only
+    #[command(subcommand)]
+    Token(Token),
+}
+
+/// `lakegate user add`.
+#[derive(Debug, Args)]
+pub(super) struct UserAdd {
+    /// The user's name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// A role of theirs; `admin` sees and does everything
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(super) roles: Vec<String>,
+    /// Without a password: only tokens let them in
+    #[arg(long, conflicts_with = "password_stdin")]
+    pub(super) no_password: bool,
+    /// Read the password from standard input, one line
+    #[arg(long)]
+    pub(super) password_stdin: bool,
+}
+
+/// `lakegate user passwd`.
+#[derive(Debug, Args)]
+pub(super) struct UserPassword {
+    /// The user's name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// Read the password from standard input, one line
+    #[arg(long)]
+    pub(super) password_stdin: bool,
+}
+
+/// A user.
+#[derive(Debug, Args)]
+pub(super) struct UserNamed {
+    /// The user's name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+}
+
+/// `lakegate user list`.
+#[derive(Debug, Args)]
+pub(super) struct UserList {
+    /// Write the list as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// `lakegate user token`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Token {
+    /// Make a token; it is shown once, on standard output
+    Add(TokenAdd),
+    /// List tokens, of one user or of all
+    List(TokenList),
+    /// Make a token worthless
+    Revoke(TokenRevoke),
+}
+
+/// `lakegate user token add`.
+#[derive(Debug, Args)]
+pub(super) struct TokenAdd {
+    /// Whose token it is
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// How long it counts, as in 90d; for ever where nothing is given
+    #[arg(long, value_name = "TIME")]
+    pub(super) expires: Option<String>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    pub(super) label: Option<String>,
+}
+
+/// `lakegate user token list`.
+#[derive(Debug, Args)]
+pub(super) struct TokenList {
+    /// Whose tokens
+    #[arg(value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Write the list as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// `lakegate user token revoke`.
+#[derive(Debug, Args)]
+pub(super) struct TokenRevoke {
+    /// The token's id, as the list has it
+    #[arg(value_name = "ID")]
+    pub(super) id: String,
+}
+
+/// `lakegate grants`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Grants {
+    /// Say what somebody may see and do with a table, and why
+    Explain(Explain),
+}
+
+/// `lakegate grants explain`.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// Who
+    #[arg(value_name = "USER")]
+    pub(super) user: String,
+    /// The table, as schema.table
+    #[arg(value_name = "TABLE")]
+    pub(super) table: TableName,
+    /// A claim their token would bring along, as in groups:analysts
+    #[arg(long = "claim", value_name = "CLAIM:VALUE")]
+    pub(super) claims: Vec<String>,
+    /// Write the explanation as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// `lakegate cert`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Cert {
+    /// Make a certificate that vouches for itself, for development and small networks
+    Dev(CertDev),
+}
+
+/// `lakegate cert dev`.
+#[derive(Debug, Args)]
+pub(super) struct CertDev {
+    /// A name or address under which clients reach the server [default: localhost, 127.0.0.1, ::1]
+    #[arg(long = "host", value_name = "HOST")]
+    pub(super) hosts: Vec<String>,
+    /// The folder for certificate.pem and key.pem
+    #[arg(long, value_name = "FOLDER", default_value = "tls")]
+    pub(super) folder: PathBuf,
+    /// How long it counts
+    #[arg(long, value_name = "TIME", default_value = "825d")]
+    pub(super) expires: String,
 }
 
 /// A list on the terminal.
@@ -254,6 +444,10 @@ pub(super) enum SchemaOf {
     Lakegate,
     /// tables/<schema>/<table>.toml
     Table,
+    /// grants.toml
+    Grants,
+    /// users.toml
+    Users,
 }
 
 /// How rows are written.

@@ -11,6 +11,8 @@ pub(super) fn run(common: &Common, arguments: &Check) -> Result<(), CliError> {
     match arguments.schema {
         Some(SchemaOf::Lakegate) => schema(Format::Lakegate),
         Some(SchemaOf::Table) => schema(Format::Table),
+        Some(SchemaOf::Grants) => schema(Format::Grants),
+        Some(SchemaOf::Users) => schema(Format::Users),
         None => problems(common),
     }
 }

@@ -32,6 +32,14 @@ impl CliError {
         Self::Failed(chain_text(error))
     }
 
+    /// The same as a matter of what was written on the command line or in the configuration.
+    pub(super) fn into_usage(self) -> Self {
+        match self {
+            Self::Failed(text) => Self::Usage(text),
+            other => other,
+        }
+    }
+
     /// Standard output cannot be written.
     pub(super) fn stdout(source: std::io::Error) -> Self {
         Self::Output { to: "standard output".to_owned(), source }

@@ -2,16 +2,21 @@
 
 mod arguments;
 mod bars;
+mod certificate;
 mod check;
 mod database;
 mod error;
+mod grants;
 mod inspect;
+mod login;
 mod output;
+mod passwords;
 mod program;
 mod query;
 mod serve;
 mod signals;
 mod sync;
+mod user;
 mod verify;
 
 use std::process::ExitCode;
@@ -20,7 +25,7 @@ use clap::Parser;
 
 use crate::runtime::fault;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Cert, Command, Grants};
 use error::CliError;
 
 /// Runs the program with the process's own arguments. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
@@ -45,6 +50,9 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
         Command::Check(check) => check::run(common, &check),
         Command::Query(query) => query::run(common, &query),
+        Command::User(user) => user::run(common, &user),
+        Command::Grants(Grants::Explain(explain)) => grants::explain(common, &explain),
+        Command::Cert(Cert::Dev(dev)) => certificate::dev(&dev),
         Command::Serve(serve) => serve::run(common, &serve),
         Command::Sync(sync) => sync::run(common, &sync),
         Command::Verify(verify) => verify::run(common, &verify),

@@ -7,6 +7,7 @@ use indicatif::MultiProgress;
 
 use crate::cli::CliError;
 use crate::cli::arguments::{Common, Format, Query};
+use crate::cli::login;
 use crate::cli::output::{self, Destination};
 use crate::cli::program::{self, Chatter};
 use crate::cli::signals;
@@ -31,7 +32,8 @@ pub(super) fn run(common: &Common, arguments: &Query) -> Result<(), CliError> {
 }
 
 async fn ask(arguments: &Query, sql: &str, destination: Destination) -> Result<(), CliError> {
-    let mut client = FlightClient::connect(&arguments.server).await.map_err(tell)?;
+    let options = login::options(&arguments.login)?;
+    let mut client = FlightClient::connect(&arguments.server, &options).await.map_err(tell)?;
     let (schema, mut batches) = client.query(sql, &arguments.parameters).await.map_err(tell)?;
     let mut writer = destination.begin(&schema)?;
     while let Some(batch) = batches.try_next().await.map_err(tell)? {
@@ -45,9 +47,14 @@ async fn ask(arguments: &Query, sql: &str, destination: Destination) -> Result<(
 
 fn tell(error: ClientError) -> CliError {
     match (&error, error.kind()) {
-        (ClientError::Address(_) | ClientError::Tls(_) | ClientError::Parameter(_), _) => {
-            CliError::Usage(error.to_string())
-        }
+        (
+            ClientError::Address(_)
+            | ClientError::Authority(_)
+            | ClientError::Credentials
+            | ClientError::Parameter(_)
+            | ClientError::Plaintext(_),
+            _,
+        ) => CliError::failed(&error).into_usage(),
         (ClientError::Unreachable { .. }, _) => CliError::Failed(error.to_string()),
         (ClientError::Status(_), ErrorKind::Unavailable) => {
             CliError::Failed(format!("the server went away or does not take statements now: {error}"))

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::MultiProgress;
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::CliError;
 use crate::cli::arguments::{Common, Serve};
@@ -13,7 +15,7 @@ use crate::cli::program::{self, Chatter, Program};
 use crate::cli::signals;
 use crate::config::Settings;
 use crate::etl::{Loads, Silent};
-use crate::flight::{self, ServiceParts};
+use crate::flight::{self, Entrance, ServiceParts};
 use crate::runtime::shutdown::Shutdown;
 
 pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), CliError> {
@@ -28,16 +30,20 @@ pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), CliError> {
 async fn serve(settings: Arc<Settings>, arguments: &Serve) -> Result<(), CliError> {
     let shutdown = signals::listen()?;
     let settings = listening_at(settings, arguments.flight.as_deref()).await?;
-    flight::check_exposure(&settings.serve).map_err(|error| CliError::Usage(error.to_string()))?;
+    flight::check_exposure(&settings).map_err(|error| CliError::Usage(error.to_string()))?;
+    let entrance = Entrance::open(&settings).map_err(|error| CliError::Usage(error.to_string()))?;
     let listener = listen(settings.serve.flight).await?;
     let program = Program::open(Arc::clone(&settings)).await?;
     let engine = program.engine()?;
     let address = listener.local_addr().map_err(|error| CliError::Failed(format!("cannot listen: {error}")))?;
-    tracing::info!(tables = settings.tables.len(), "listening on grpc://{address}");
-    let _ready = arguments.ready_file.as_deref().map(|file| ReadyFile::write(file, address)).transpose()?;
+    let scheme = if settings.serve.tls.is_some() { "grpc+tls" } else { "grpc" };
+    let url = format!("{scheme}://{address}");
+    tracing::info!(tables = settings.tables.len(), "listening on {url}");
+    let _ready = arguments.ready_file.as_deref().map(|file| ReadyFile::write(file, &url)).transpose()?;
+    let _reload = reload_when_asked(entrance.clone(), Arc::clone(&settings))?;
     let parts = ServiceParts { engine, settings, clock: Arc::clone(&program.clock) };
     let flight = async {
-        let served = flight::serve(listener, parts, shutdown.clone()).await;
+        let served = flight::serve_with(listener, parts, &entrance, shutdown.clone()).await;
         // Whatever made the service end, loads end as well.
         shutdown.request();
         served.map_err(|error| CliError::failed(&error))
@@ -46,6 +52,35 @@ async fn serve(settings: Arc<Settings>, arguments: &Serve) -> Result<(), CliErro
     let (served, ()) = tokio::join!(flight, loads);
     tracing::info!("stopped");
     served
+}
+
+/// How often the files that decide who gets in are looked at: a revoked token loses its power within that time.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Reads users, grants and certificate again on SIGHUP, and when their files changed. Ends when dropped.
+fn reload_when_asked(entrance: Entrance, settings: Arc<Settings>) -> Result<AbortOnDropHandle<()>, CliError> {
+    let mut asked = signals::hangups()?;
+    let mut known = Entrance::stamp(&settings);
+    Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            let told = tokio::select! {
+                _ = asked.recv() => true,
+                _ = look.tick() => false,
+            };
+            let (entrance, settings) = (entrance.clone(), Arc::clone(&settings));
+            let before = known.clone();
+            // Files are read on a thread where that may take its time.
+            let read = tokio::task::spawn_blocking(move || {
+                let now = Entrance::stamp(&settings);
+                if told || now != before {
+                    entrance.reload(&settings);
+                }
+                now
+            });
+            known = read.await.unwrap_or(known);
+        }
+    })))
 }
 
 async fn run_loads(program: &Program, no_loads: bool, shutdown: &Shutdown) {
@@ -85,12 +120,12 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, CliError> {
 struct ReadyFile(PathBuf);
 
 impl ReadyFile {
-    fn write(file: &Path, address: SocketAddr) -> Result<Self, CliError> {
+    fn write(file: &Path, url: &str) -> Result<Self, CliError> {
         let failed = |source| CliError::Output { to: file.display().to_string(), source };
         let mut part = file.as_os_str().to_owned();
         part.push(".part");
         // Renamed, so that whoever waits for the file never reads half an address.
-        std::fs::write(&part, format!("grpc://{address}\n")).map_err(failed)?;
+        std::fs::write(&part, format!("{url}\n")).map_err(failed)?;
         std::fs::rename(&part, file).map_err(failed)?;
         Ok(Self(file.to_owned()))
     }

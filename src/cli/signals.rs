@@ -25,6 +25,11 @@ pub(super) fn listen() -> Result<Shutdown, CliError> {
     Ok(shutdown)
 }
 
+/// Requests to read again what can change while the program runs (SIGHUP). To be called within a runtime.
+pub(super) fn hangups() -> Result<Signal, CliError> {
+    signal(SignalKind::hangup()).map_err(|error| CliError::Failed(format!("cannot listen for signals: {error}")))
+}
+
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use secrecy::ExposeSecret;
 
+use crate::config::access::{access_settings, tls_settings};
 use crate::config::low::{
     ConnectionKind, LowConnection, LowLake, LowLakegate, LowLimits, LowLogs, LowServe, LowTickets,
 };
@@ -40,6 +41,9 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
     let lake = low.lake.value().and_then(|lake| lake_settings(lake, &connections, around));
     let limits = low.limits.value().and_then(|limits| limit_settings(limits, around));
     let serve = low.serve.value().and_then(|serve| serve_settings(serve, around));
+    let certificates =
+        serve.as_ref().is_some_and(|serve| serve.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
+    let access = low.access.value().and_then(|access| access_settings(access, certificates, around));
     let tickets = low.tickets.value().and_then(|tickets| ticket_settings(tickets, around));
     let logs = low.logs.value().and_then(log_settings);
     let assembled = || {
@@ -49,6 +53,7 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
             lake: lake?,
             limits: limits?,
             serve: serve?,
+            access: access?,
             tickets: tickets?,
             logs: logs?,
             connections: connections
@@ -107,17 +112,39 @@ fn limit_settings(low: &LowLimits, around: &mut Surroundings<'_>) -> Option<Limi
 
 fn serve_settings(low: &LowServe, around: &mut Surroundings<'_>) -> Option<ServeSettings> {
     let flight = low.flight.given()?;
-    let allow_anonymous_network = low.allow_anonymous_network.copied()?;
-    if !flight.value.0.ip().is_loopback() && !allow_anonymous_network {
-        let message = format!(
-            "{} can be reached from other machines, and no users are configured, so anybody could read everything; \
-             `lakegate serve` will not start",
-            flight.value.0
-        );
-        let expected = "a loopback address such as \"127.0.0.1:8815\", or allow_anonymous_network = true";
-        around.problems.push(flight.place.problem(message).expected(expected).warning());
+    let tls = tls_settings(&low.tls, around);
+    Some(ServeSettings {
+        flight: flight.value.0,
+        tls: tls?,
+        allow_anonymous_network: low.allow_anonymous_network.copied()?,
+        allow_plaintext_network: low.allow_plaintext_network.copied()?,
+        drain: low.drain.copied()?.0,
+    })
+}
+
+/// Notes what would keep `lakegate serve` from starting: other machines reach the address, and nothing protects it.
+pub(super) fn warn_if_exposed(low: &LowLakegate, settings: &Settings, problems: &mut Vec<Problem>) {
+    let (Some(at), serve) = (low.serve.value().and_then(|serve| serve.flight.given()), &settings.serve) else { return };
+    if serve.flight.ip().to_canonical().is_loopback() {
+        return;
     }
-    Some(ServeSettings { flight: flight.value.0, allow_anonymous_network, drain: low.drain.copied()?.0 })
+    let mut warn = |what: &str, expected: &str| {
+        let message =
+            format!("{} can be reached from other machines, and {what}; `lakegate serve` will not start", serve.flight);
+        problems.push(at.place.problem(message).expected(expected).warning());
+    };
+    if !settings.access.is_closed() && !serve.allow_anonymous_network {
+        warn(
+            "no users are configured, so anybody could read everything",
+            "users (`lakegate user add`), a loopback address such as \"127.0.0.1:8815\", or allow_anonymous_network = true",
+        );
+    }
+    if serve.tls.is_none() && !serve.allow_plaintext_network {
+        warn(
+            "connections are not encrypted",
+            "[serve.tls], a loopback address such as \"127.0.0.1:8815\", or allow_plaintext_network = true",
+        );
+    }
 }
 
 fn ticket_settings(low: &LowTickets, around: &mut Surroundings<'_>) -> Option<TicketSettings> {

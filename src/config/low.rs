@@ -1,6 +1,7 @@
 //! The low form: what the user wrote, with places. This is where keys, their meaning and their defaults are
 //! declared; `docs/configuration.md` tells them at length.
 
+use crate::config::access::{LowAccess, LowTls};
 use crate::config::reader::{At, Named, OneOrMany, low_table};
 use crate::config::secret::SecretSource;
 use crate::config::settings::{Encrypt, Isolation, LogFormat};
@@ -21,8 +22,10 @@ low_table! {
         lake: LowLake = {};
         /// What the program may use.
         limits: LowLimits = {};
-        /// Where the server listens and who may come.
+        /// Where the server listens, and how connections are encrypted.
         serve: LowServe = {};
+        /// Who is let in, and who may see what.
+        access: LowAccess = {};
         /// How the tickets of results are sealed.
         tickets: LowTickets = {};
         /// What is logged, and how.
@@ -30,7 +33,7 @@ low_table! {
         /// Systems by name; table definitions and the lake refer to them.
         connections: Named<LowConnection> = {};
     }
-    later { "line": "sharing a line", "users": "naming users", "grants": "granting access" }
+    later { "line": "sharing a line" }
 }
 
 low_table! {
@@ -72,8 +75,12 @@ low_table! {
     LowServe {
         /// Address of the Flight SQL service.
         flight: Address = "127.0.0.1:8815";
-        /// Whether anybody who reaches the address may read everything; needed to listen beyond this machine.
+        /// Certificate and key; without them connections are not encrypted.
+        tls: LowTls;
+        /// Whether anybody who reaches the address may read everything; needed to listen beyond this machine without users.
         allow_anonymous_network: bool = false;
+        /// Whether passwords and rows may go over the network in the clear; needed to listen beyond this machine without TLS.
+        allow_plaintext_network: bool = false;
         /// How long running statements may go on after a request to stop.
         drain: Span = "30s";
     }

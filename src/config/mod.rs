@@ -4,6 +4,8 @@
 //! is validated, has every default filled in, and cannot be wrong. All problems of all files are gathered in
 //! one go. This is the only room that reads environment variables.
 
+pub mod access;
+pub mod client;
 mod folder;
 mod groups;
 mod lakegate_file;
@@ -25,6 +27,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use access::{
+    AccessFiles, AccessSettings, CertificateName, GrantLine, GrantList, Grantee, InvalidName, KeySetPlace, MaskLine,
+    OidcSettings, RoleDefinition, RowFilterLine, Scope, Spot, TlsSettings, User, UserList, UserToken, check_user_name,
+    read_users,
+};
+pub use client::{ClientEnvironment, client_environment};
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{Format, json_schema};
 pub use settings::{
@@ -40,7 +48,7 @@ pub use table::{
 
 use lakegate_file::{Connections, Surroundings};
 use low::{LowLakegate, LowTable};
-use reader::{Place, SourceFile};
+use reader::{At, Field, Place, SourceFile};
 
 use crate::model::TableName;
 
@@ -81,7 +89,11 @@ pub fn check(folder: &Path, config_file: Option<&Path>) -> Report {
 fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Report {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let mut around = Surroundings { folder: &folder, environment, problems: Vec::new() };
-    let (mut settings, connections) = lakegate_file(config_file, &mut around);
+    let low = low_lakegate(config_file, &mut around);
+    let (mut settings, connections) = match &low {
+        Some(low) => lakegate_file::settings(&low.value, &mut around),
+        None => (None, None),
+    };
     let files = folder::table_files(&folder, &mut around.problems);
     let count = files.len();
     let (mut tables, mut groups) = (BTreeMap::new(), HashMap::new());
@@ -93,6 +105,11 @@ fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&s
     }
     let mut problems = around.problems;
     groups::check(&tables, &groups, &mut problems);
+    if let (Some(settings), Some(low)) = (&mut settings, &low) {
+        let files = access::read_files(&settings.access, &folder, &tables, &mut problems);
+        settings.access.files = files.unwrap_or_default();
+        lakegate_file::warn_if_exposed(&low.value, settings, &mut problems);
+    }
     problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
     problems.dedup();
     if Problems::of(&problems).is_some() {
@@ -102,7 +119,26 @@ fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&s
     Report { settings, problems, tables: count }
 }
 
-fn lakegate_file(config_file: Option<&Path>, around: &mut Surroundings<'_>) -> (Option<Settings>, Connections) {
+/// Where the users file is or would be, without a look at anything but `[access]`: users can be taken away while
+/// something else is wrong with the configuration.
+///
+/// # Errors
+/// When `lakegate.toml` is no TOML, or what it says about the file is wrong.
+pub fn users_file(folder: &Path, config_file: Option<&Path>) -> Result<PathBuf, Problems> {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let environment = |name: &str| std::env::var(name).ok();
+    let mut around = Surroundings { folder: &folder, environment: &environment, problems: Vec::new() };
+    let low = low_lakegate(config_file, &mut around);
+    let access = low.as_ref().and_then(|low| low.value.access.value());
+    match access.map(|access| &access.users) {
+        Some(Field::Missing) => Ok(folder.join("users.toml")),
+        Some(Field::Given(at)) => Ok(folder.join(&at.value.0)),
+        Some(Field::Wrong) | None => Err(Problems::of(&around.problems)
+            .unwrap_or_else(|| Problems::only(Problem::of_file(&folder, "it is not known where the users file is")))),
+    }
+}
+
+fn low_lakegate(config_file: Option<&Path>, around: &mut Surroundings<'_>) -> Option<At<LowLakegate>> {
     let path = config_file.map_or_else(|| around.folder.join("lakegate.toml"), |file| around.folder.join(file));
     let file = if config_file.is_none() && !path.exists() {
         let text = String::new();
@@ -110,11 +146,7 @@ fn lakegate_file(config_file: Option<&Path>, around: &mut Surroundings<'_>) -> (
     } else {
         folder::read_text(&path, around.folder, &mut around.problems)
     };
-    let low = file.and_then(|file| reader::read_file::<LowLakegate>(&file, &mut around.problems));
-    match low {
-        Some(low) => lakegate_file::settings(&low.value, around),
-        None => (None, None),
-    }
+    file.and_then(|file| reader::read_file::<LowLakegate>(&file, &mut around.problems))
 }
 
 /// A definition, and where its group is written.

@@ -12,6 +12,7 @@ use serde_json::json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::access::Spot;
 use crate::config::problem::Problem;
 use crate::config::schema::key_paths;
 
@@ -60,6 +61,11 @@ impl Place {
         problem.key = self.key.clone();
         problem
     }
+
+    /// The line, for saying later why something is as it is.
+    pub(crate) fn spot(&self) -> Spot {
+        Spot { file: self.file.name.clone(), line: self.file.line_and_column(self.byte).0 }
+    }
 }
 
 /// A value and where it stands.
@@ -85,6 +91,11 @@ pub(crate) enum Field<T> {
 }
 
 impl<T> Field<T> {
+    /// Whether nothing stands there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+
     /// The value with its place, where there is a readable one.
     pub(crate) fn given(&self) -> Option<&At<T>> {
         match self {

@@ -1,18 +1,23 @@
-//! JSON Schemas of both formats, generated from the declarations the reader works from, so that editors
+//! JSON Schemas of the formats, generated from the declarations the reader works from, so that editors
 //! complete keys and show what they mean.
 
 use serde_json::{Value, json};
 
+use crate::config::access::{LowGrants, LowUsers};
 use crate::config::low::{LowLakegate, LowTable};
 use crate::config::reader::{Low, join};
 
-/// Which of the two formats.
+/// Which of the formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `lakegate.toml`.
     Lakegate,
     /// `tables/<schema>/<table>.toml`.
     Table,
+    /// The grants file.
+    Grants,
+    /// The users file.
+    Users,
 }
 
 /// The JSON Schema of a format, in draft 7, which is what TOML editors read.
@@ -20,6 +25,8 @@ pub fn json_schema(format: Format) -> Value {
     let (title, schema) = match format {
         Format::Lakegate => ("lakegate.toml", LowLakegate::schema()),
         Format::Table => ("lakegate table definition", LowTable::schema()),
+        Format::Grants => ("lakegate grants", LowGrants::schema()),
+        Format::Users => ("lakegate users", LowUsers::schema()),
     };
     let mut document = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "title": title });
     if let (Value::Object(document), Value::Object(schema)) = (&mut document, schema) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::NaiveTime;
 use secrecy::SecretString;
 
-use crate::config::{Problem, TableDefinition};
+use crate::config::{AccessSettings, Problem, TableDefinition, TlsSettings};
 use crate::model::{Location, TableName};
 
 /// Everything the program runs on.
@@ -23,6 +23,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where and to whom it listens.
     pub serve: ServeSettings,
+    /// Who is let in, and who may see what.
+    pub access: AccessSettings,
     /// How tickets are sealed.
     pub tickets: TicketSettings,
     /// How it logs.
@@ -72,8 +74,12 @@ pub struct Limits {
 pub struct ServeSettings {
     /// Address of the Flight SQL service.
     pub flight: SocketAddr,
+    /// How connections are encrypted; nothing where they are not.
+    pub tls: Option<TlsSettings>,
     /// Whether anybody who can reach the address may read: needed to listen beyond loopback without users.
     pub allow_anonymous_network: bool,
+    /// Whether connections may go in the clear: needed to listen beyond loopback without TLS.
+    pub allow_plaintext_network: bool,
     /// How long running statements may go on after a request to stop.
     pub drain: Duration,
 }

@@ -22,6 +22,8 @@ pub enum Purpose {
     Ticket,
     /// A prepared statement.
     PreparedStatement,
+    /// Who was let in, for the calls after the first.
+    Session,
 }
 
 /// Seals and opens. Clones share keys.
@@ -29,6 +31,7 @@ pub enum Purpose {
 pub struct Sealer {
     tickets: Arc<XChaCha20Poly1305>,
     prepared: Arc<XChaCha20Poly1305>,
+    sessions: Arc<XChaCha20Poly1305>,
 }
 
 impl Sealer {
@@ -38,6 +41,7 @@ impl Sealer {
         Self {
             tickets: cipher("lakegate 2026 tickets of results"),
             prepared: cipher("lakegate 2026 handles of prepared statements"),
+            sessions: cipher("lakegate 2026 tokens of sessions"),
         }
     }
 
@@ -80,6 +84,7 @@ impl Sealer {
         match purpose {
             Purpose::Ticket => &self.tickets,
             Purpose::PreparedStatement => &self.prepared,
+            Purpose::Session => &self.sessions,
         }
     }
 }
@@ -90,6 +95,7 @@ impl Purpose {
         match self {
             Self::Ticket => "ticket",
             Self::PreparedStatement => "prepared statement",
+            Self::Session => "session token",
         }
     }
 }

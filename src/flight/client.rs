@@ -1,5 +1,6 @@
 //! A Flight SQL client: what `lakegate query` asks a server with. Batch by batch, never a whole result.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,13 @@ use arrow_flight::FlightInfo;
 use arrow_flight::error::FlightError as WireError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
+use secrecy::{ExposeSecret, SecretString};
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request};
 
 use crate::error::{Classify, ErrorKind};
 
@@ -21,6 +26,41 @@ use crate::error::{Classify, ErrorKind};
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// What a server may send ahead on one call and on one connection: a long line stays full.
 const WINDOW: u32 = 8 << 20;
+
+/// Who asks, and whom to believe.
+#[derive(Clone, Debug, Default)]
+pub struct ClientOptions {
+    /// Who asks; nothing for servers without users.
+    pub credentials: Option<ClientCredentials>,
+    /// Authorities to believe, in PEM, in the place of the system's.
+    pub authorities: Option<Vec<u8>>,
+    /// Certificate and private key of the client, in PEM.
+    pub certificate: Option<(Vec<u8>, SecretString)>,
+    /// Whether credentials may go to another machine in the clear.
+    pub allow_plaintext: bool,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub enum ClientCredentials {
+    /// User and password, exchanged for a token once.
+    Password(String, SecretString),
+    /// A token, sent with each call.
+    Token(SecretString),
+}
+
+impl ClientOptions {
+    fn tls(&self) -> ClientTlsConfig {
+        let mut tls = match &self.authorities {
+            Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        if let Some((certificate, key)) = &self.certificate {
+            tls = tls.identity(Identity::from_pem(certificate, key.expose_secret()));
+        }
+        tls
+    }
+}
 
 /// Rows as they arrive.
 pub type Batches = BoxStream<'static, Result<RecordBatch, ClientError>>;
@@ -37,11 +77,18 @@ pub enum ClientError {
     /// The address is none.
     #[error("`{0}` is no address of a Flight SQL server; write grpc://HOST:PORT")]
     Address(String),
-    /// Encryption is asked for and not built.
+    /// Credentials would go over the network in the clear.
     #[error(
-        "`{0}` asks for TLS, which this client does not speak yet; use grpc:// through a tunnel or on a trusted network"
+        "`{0}` is not encrypted, and a password or token sent there could be read on the way; use grpc+tls://HOST:PORT, \
+         or say --allow-plaintext on a network you trust"
     )]
-    Tls(String),
+    Plaintext(String),
+    /// The authority's certificate cannot be used.
+    #[error("the certificate of the authority cannot be used: {0}")]
+    Authority(tonic::transport::Error),
+    /// The credentials cannot be sent.
+    #[error("user, password or token hold letters that cannot be sent")]
+    Credentials,
     /// Nobody answers.
     #[error(
         "no lakegate server answers at {address}; start one with `lakegate serve`, or name another with --server grpc://HOST:PORT"
@@ -67,8 +114,9 @@ pub enum ClientError {
 impl Classify for ClientError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Address(_) | Self::Parameter(_) => ErrorKind::InvalidInput,
-            Self::Tls(_) => ErrorKind::Unsupported,
+            Self::Address(_) | Self::Parameter(_) | Self::Plaintext(_) | Self::Authority(_) | Self::Credentials => {
+                ErrorKind::InvalidInput
+            }
             Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Status(status) => kind_of(status.code()),
             Self::Answer(_) => ErrorKind::DataLoss,
@@ -92,23 +140,39 @@ impl From<ArrowError> for ClientError {
 }
 
 impl FlightClient {
-    /// Connects to `grpc://host:port`.
+    /// Connects to `grpc://host:port` or `grpc+tls://host:port`.
     ///
     /// # Errors
-    /// When the address is none, or nobody answers there.
-    pub async fn connect(address: &str) -> Result<Self, ClientError> {
-        let authority = authority(address)?;
+    /// When the address is none, nobody answers there, or credentials would go there in the clear or are not accepted.
+    pub async fn connect(address: &str, options: &ClientOptions) -> Result<Self, ClientError> {
+        let (authority, encrypted) = authority(address)?;
+        let exposed = !encrypted && !options.allow_plaintext && !is_this_machine(authority);
+        if options.credentials.is_some() && exposed {
+            return Err(ClientError::Plaintext(address.to_owned()));
+        }
         let unreachable = |source| ClientError::Unreachable { address: address.to_owned(), source };
-        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
-            .map_err(|_| ClientError::Address(address.to_owned()))?
+        let scheme = if encrypted { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{authority}"))
+            .map_err(|_| ClientError::Address(address.to_owned()))?;
+        if encrypted {
+            endpoint = endpoint.tls_config(options.tls()).map_err(ClientError::Authority)?;
+        }
+        let endpoint = endpoint
             .connect_timeout(CONNECT_PATIENCE)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .tcp_nodelay(true);
         let channel = endpoint.connect().await.map_err(unreachable)?;
         // A row may be long, and it is the server that cuts results into messages.
-        let calls = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-        Ok(Self { service: FlightSqlServiceClient::new_from_inner(calls) })
+        let mut calls = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        let token = match &options.credentials {
+            None => None,
+            Some(ClientCredentials::Token(token)) => Some(header_value(token.expose_secret())?),
+            Some(ClientCredentials::Password(user, password)) => Some(log_in(&mut calls, user, password).await?),
+        };
+        let mut service = FlightSqlServiceClient::new_from_inner(calls);
+        token.into_iter().for_each(|token| service.set_token(token));
+        Ok(Self { service })
     }
 
     /// Asks a statement; the rows come while they are taken. Parameters are texts, one for each `?` or `$n`,
@@ -132,9 +196,12 @@ impl FlightClient {
 
     fn fetch(&self, info: FlightInfo) -> Result<(SchemaRef, Batches), ClientError> {
         let schema = Arc::new(info.clone().try_decode_schema()?);
-        let service = self.service.inner().clone();
+        let (service, token) = (self.service.inner().clone(), self.service.token().cloned());
         let parts = stream::iter(info.endpoint).then(move |endpoint| {
             let mut service = FlightSqlServiceClient::new_from_inner(service.clone());
+            if let Some(token) = &token {
+                service.set_token(token.clone());
+            }
             async move {
                 let ticket = endpoint.ticket.ok_or_else(|| WireError::protocol("an endpoint has no ticket"))?;
                 Ok::<_, ClientError>(service.do_get(ticket).await?.map_err(ClientError::from))
@@ -144,15 +211,53 @@ impl FlightClient {
     }
 }
 
-/// `host:port` of an address.
-fn authority(address: &str) -> Result<&str, ClientError> {
+/// `host:port` of an address, and whether the connection is to be encrypted.
+fn authority(address: &str) -> Result<(&str, bool), ClientError> {
     let (scheme, rest) = address.split_once("://").unwrap_or(("grpc", address));
     let rest = rest.trim_end_matches('/');
-    match scheme {
-        "grpc" | "grpc+tcp" | "http" if rest.contains(':') && !rest.contains('/') => Ok(rest),
-        "grpc+tls" | "grpcs" | "https" => Err(ClientError::Tls(address.to_owned())),
-        _ => Err(ClientError::Address(address.to_owned())),
+    let wrong = || ClientError::Address(address.to_owned());
+    let encrypted = match scheme {
+        "grpc" | "grpc+tcp" | "http" => false,
+        "grpc+tls" | "grpcs" | "https" => true,
+        _ => return Err(wrong()),
+    };
+    // Credentials in an address would end up in histories and logs.
+    if !rest.contains(':') || rest.contains(['/', '@']) {
+        return Err(wrong());
     }
+    Ok((rest, encrypted))
+}
+
+/// Whether what is sent to `host:port` stays on this machine.
+fn is_this_machine(authority: &str) -> bool {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Exchanges user and password for a token.
+async fn log_in(
+    calls: &mut FlightServiceClient<Channel>,
+    user: &str,
+    password: &SecretString,
+) -> Result<String, ClientError> {
+    if user.contains(':') {
+        return Err(ClientError::Credentials);
+    }
+    let basic = STANDARD.encode(format!("{user}:{}", password.expose_secret()));
+    let mut request = Request::new(stream::empty());
+    let header = MetadataValue::try_from(format!("Basic {basic}")).map_err(|_| ClientError::Credentials)?;
+    request.metadata_mut().insert("authorization", header);
+    let answer = calls.handshake(request).await.map_err(|status| ClientError::Status(Box::new(status)))?;
+    let header = answer.metadata().get("authorization").and_then(|header| header.to_str().ok());
+    let token = header.and_then(|header| header.strip_prefix("Bearer "));
+    token.map(str::to_owned).ok_or_else(|| WireError::protocol("no token came back from the login").into())
+}
+
+/// A text that can stand in a header.
+fn header_value(text: &str) -> Result<String, ClientError> {
+    let sendable = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if sendable { Ok(text.to_owned()) } else { Err(ClientError::Credentials) }
 }
 
 /// One row of values in the types the statement expects.
@@ -219,13 +324,25 @@ mod tests {
 
     #[test]
     fn addresses_are_hosts_with_ports() {
-        assert_eq!(authority("grpc://127.0.0.1:8815").unwrap(), "127.0.0.1:8815");
-        assert_eq!(authority("grpc+tcp://[::1]:8815/").unwrap(), "[::1]:8815");
-        assert_eq!(authority("lake:8815").unwrap(), "lake:8815");
-        assert!(matches!(authority("grpc+tls://lake:8815"), Err(ClientError::Tls(_))));
-        for wrong in ["lake", "ftp://lake:1", "grpc://lake:1/x", ""] {
+        assert_eq!(authority("grpc://127.0.0.1:8815").unwrap(), ("127.0.0.1:8815", false));
+        assert_eq!(authority("grpc+tcp://[::1]:8815/").unwrap(), ("[::1]:8815", false));
+        assert_eq!(authority("lake:8815").unwrap(), ("lake:8815", false));
+        assert_eq!(authority("grpc+tls://lake:8815").unwrap(), ("lake:8815", true));
+        for wrong in ["lake", "ftp://lake:1", "grpc://lake:1/x", "grpc://ann:pw@lake:1", ""] {
             assert!(matches!(authority(wrong), Err(ClientError::Address(_))), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn credentials_do_not_leave_the_machine_in_the_clear() {
+        let options =
+            ClientOptions { credentials: Some(ClientCredentials::Token("t".into())), ..ClientOptions::default() };
+        let refused = FlightClient::connect("grpc://lake.example:8815", &options).await.unwrap_err();
+        assert!(matches!(refused, ClientError::Plaintext(_)), "{refused}");
+        for here in ["127.0.0.1:1", "[::1]:1", "localhost:1"] {
+            assert!(is_this_machine(here), "{here}");
+        }
+        assert!(!is_this_machine("localhost.example:1"));
     }
 
     #[test]

@@ -1,102 +1,46 @@
-//! `Handshake`: who connects. As long as no users are configured everybody is anonymous, and any
-//! credentials are accepted, so that clients which insist on sending some can connect.
+//! `Handshake`: credentials for the token of a session, in each of the ways clients do it.
+//!
+//! Most clients put the credentials into the header `authorization` and send no message at all, take the token
+//! from the answer's header of the same name and send it back with each call. One sends one empty message. The
+//! protocol's first way sends a `BasicAuth` in the first message and takes the token from the first answer.
 
-use arrow_flight::HandshakeResponse;
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Response, Status};
+use std::time::Duration;
+
+use arrow_flight::{HandshakeRequest, HandshakeResponse};
+use bytes::Bytes;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::ErrorKind;
+use crate::flight::authenticator::Authenticator;
+use crate::flight::caller;
+use crate::flight::credentials::Credentials;
 use crate::flight::service::Boxed;
 use crate::flight::status::refuse;
 
-/// Base64 with or without padding: Go clients send none, others do.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+/// How long a client may take for its first message, or for saying that there is none.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a client shows of itself.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Credentials {
-    /// Nothing, or nothing that means something.
-    None,
-    /// A name and a password.
-    Basic(String, String),
-    /// A token.
-    Bearer(String),
-}
-
-/// Answers a handshake. Its request's messages are not waited for: most clients send none. The
-/// token goes into the header `authorization`, which clients send back with each call.
-pub(crate) fn answer(headers: &MetadataMap) -> Result<Response<Boxed<HandshakeResponse>>, Status> {
-    credentials(headers)?;
-    let message = HandshakeResponse { protocol_version: 0, payload: "anonymous".into() };
+/// Answers a handshake with the token of a new session.
+pub(crate) async fn answer(
+    authenticator: &Authenticator,
+    request: Request<Streaming<HandshakeRequest>>,
+) -> Result<Response<Boxed<HandshakeResponse>>, Status> {
+    let peer = caller::peer(request.extensions());
+    let mut credentials = Credentials::of(request.metadata());
+    if credentials == Credentials::None {
+        // Only a client without a header may have something to say in a message; others often send none, ever.
+        let mut messages = request.into_inner();
+        if let Ok(first) = tokio::time::timeout(PATIENCE, messages.message()).await {
+            credentials = first?.map_or(Credentials::None, |first| Credentials::of_payload(&first.payload));
+        }
+    }
+    let token = authenticator.begin_session(credentials, &peer).await?;
+    let header = MetadataValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| refuse(ErrorKind::Internal, "the session's token is no header"))?;
+    let message = HandshakeResponse { protocol_version: 0, payload: Bytes::from(token) };
     let mut response: Response<Boxed<HandshakeResponse>> =
         Response::new(Box::pin(futures::stream::iter([Ok(message)])));
-    response.metadata_mut().insert("authorization", MetadataValue::from_static("Bearer anonymous"));
+    response.metadata_mut().insert("authorization", header);
     Ok(response)
-}
-
-/// Reads the header `authorization`.
-///
-/// # Errors
-/// `UNAUTHENTICATED` for a Basic header that is not base64 of `name:password`.
-pub(crate) fn credentials(headers: &MetadataMap) -> Result<Credentials, Status> {
-    let Some(header) = headers.get("authorization").and_then(|value| value.to_str().ok()) else {
-        return Ok(Credentials::None);
-    };
-    let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header, ""));
-    let rest = rest.trim();
-    match scheme.to_ascii_lowercase().as_str() {
-        "basic" => basic(rest),
-        // One client sends the word None when it has no token.
-        "bearer" if rest.is_empty() || rest == "None" => Ok(Credentials::None),
-        "bearer" => Ok(Credentials::Bearer(rest.to_owned())),
-        _ => Ok(Credentials::None),
-    }
-}
-
-fn basic(text: &str) -> Result<Credentials, Status> {
-    let unreadable = || refuse(ErrorKind::Unauthenticated, "the Basic credentials are not base64 of `name:password`");
-    let decoded = BASE64.decode(text).map_err(|_| unreadable())?;
-    let decoded = String::from_utf8(decoded).map_err(|_| unreadable())?;
-    // Passwords may hold colons, names may not (RFC 7617, section 2).
-    let (name, password) = decoded.split_once(':').ok_or_else(unreadable)?;
-    Ok(Credentials::Basic(name.to_owned(), password.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(header: &str) -> Result<Credentials, Status> {
-        let mut headers = MetadataMap::new();
-        headers.insert("authorization", header.parse().unwrap());
-        credentials(&headers)
-    }
-
-    #[test]
-    fn basic_is_read_with_and_without_padding_and_with_colons() {
-        let expected = Credentials::Basic("u".to_owned(), "p:w".to_owned());
-        assert_eq!(read("Basic dTpwOnc=").unwrap(), expected);
-        assert_eq!(read("Basic dTpwOnc").unwrap(), expected);
-        assert_eq!(read("basic dTpwOnc").unwrap(), expected);
-    }
-
-    #[test]
-    fn bearer_none_is_nobody() {
-        assert_eq!(read("Bearer None").unwrap(), Credentials::None);
-        assert_eq!(read("Bearer ").unwrap(), Credentials::None);
-        assert_eq!(read("Bearer abc").unwrap(), Credentials::Bearer("abc".to_owned()));
-        assert_eq!(credentials(&MetadataMap::new()).unwrap(), Credentials::None);
-    }
-
-    #[test]
-    fn what_is_not_basic_is_refused() {
-        assert_eq!(read("Basic ???").unwrap_err().code(), tonic::Code::Unauthenticated);
-        assert_eq!(read("Basic dQ==").unwrap_err().code(), tonic::Code::Unauthenticated);
-    }
 }

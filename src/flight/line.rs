@@ -84,7 +84,7 @@ impl Service<Request<Body>> for Line {
 
 async fn do_get(calls: &FlightCalls, request: Request<Body>) -> Result<Response<Body>, Status> {
     let headers = MetadataMap::from_headers(request.headers().clone());
-    let caller = Caller::read(&headers, request.extensions())?;
+    let caller = Caller::read(&calls.service.authenticator, &headers, request.extensions()).await?;
     let pass = calls.gate.enter()?;
     let mut tickets = Streaming::new_request(TicketDecoder, request.into_body(), None, Some(LARGEST_REQUEST));
     let ticket = tickets.message().await?;

@@ -5,11 +5,15 @@
 //! statuses in `status.rs` and nowhere else.
 
 mod actions;
+mod authenticator;
 mod bindings;
 mod caller;
 mod cancel;
 pub mod client;
 mod command;
+mod connection;
+mod credentials;
+mod entrance;
 mod error;
 mod gate;
 mod handshake;
@@ -24,10 +28,13 @@ mod running;
 mod server;
 mod service;
 mod session;
+mod session_token;
 mod statement;
 mod status;
+mod tls;
 mod updates;
 
-pub use client::{ClientError, FlightClient};
+pub use client::{ClientCredentials, ClientError, ClientOptions, FlightClient};
+pub use entrance::{Entrance, EntranceStamp};
 pub use error::FlightError;
-pub use server::{ServiceParts, check_exposure, serve};
+pub use server::{ServiceParts, check_exposure, serve, serve_with};

@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::config::{ServeSettings, Settings, state_folder};
 use crate::delivery::{Sealer, TicketKey};
 use crate::flight::FlightError;
+use crate::flight::authenticator::Authenticator;
 use crate::flight::bindings::Bindings;
+use crate::flight::connection;
+use crate::flight::entrance::Entrance;
 use crate::flight::gate::Gate;
 use crate::flight::line::Line;
 use crate::flight::running::Running;
@@ -47,34 +49,56 @@ pub struct ServiceParts {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Refuses an address that other machines can reach, as long as everybody is anonymous, unless
-/// `[serve] allow_anonymous_network` says that this is meant.
+/// Refuses an address that other machines can reach while everybody is anonymous or connections are not encrypted,
+/// unless `[serve] allow_anonymous_network` and `allow_plaintext_network` say that this is meant.
 ///
 /// # Errors
-/// `Exposed`, with what to do.
-pub fn check_exposure(settings: &ServeSettings) -> Result<(), FlightError> {
-    check_address(settings.flight, settings)
+/// `Exposed` or `Plaintext`, with what to do.
+pub fn check_exposure(settings: &Settings) -> Result<(), FlightError> {
+    check_address(settings.serve.flight, &settings.serve, settings.access.is_closed())
 }
 
-fn check_address(address: SocketAddr, settings: &ServeSettings) -> Result<(), FlightError> {
-    if address.ip().to_canonical().is_loopback() || settings.allow_anonymous_network {
+fn check_address(address: SocketAddr, settings: &ServeSettings, closed: bool) -> Result<(), FlightError> {
+    if address.ip().to_canonical().is_loopback() {
         return Ok(());
     }
-    Err(FlightError::Exposed { address })
+    if !closed && !settings.allow_anonymous_network {
+        return Err(FlightError::Exposed { address });
+    }
+    if settings.tls.is_none() && !settings.allow_plaintext_network {
+        return Err(FlightError::Plaintext { address });
+    }
+    Ok(())
 }
 
 /// Serves Flight SQL on `listener` until `shutdown` is requested. Then new statements are refused
 /// with `UNAVAILABLE`, and running ones may finish within `serve.drain`; what is left is cut.
 ///
 /// # Errors
-/// When the address is exposed, the key of tickets cannot be had, or the listener fails.
+/// When the address is exposed, the certificate or the key of tickets cannot be had, or the listener fails.
 pub async fn serve(listener: TcpListener, parts: ServiceParts, shutdown: Shutdown) -> Result<(), FlightError> {
+    let entrance = Entrance::open(&parts.settings)?;
+    serve_with(listener, parts, &entrance, shutdown).await
+}
+
+/// As [`serve`], with an entrance that whoever keeps it can reload.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_with(
+    listener: TcpListener,
+    parts: ServiceParts,
+    entrance: &Entrance,
+    shutdown: Shutdown,
+) -> Result<(), FlightError> {
     let address = listener.local_addr()?;
-    check_address(address, &parts.settings.serve)?;
-    say_who_may_read(address);
+    let closed = entrance.directory.current().is_closed();
+    check_address(address, &parts.settings.serve, closed)?;
+    say_who_may_read(address, closed);
     let gate = Gate::default();
-    let calls = FlightCalls { service: Arc::new(service(&parts)?), gate: gate.clone() };
+    let calls = FlightCalls { service: Arc::new(service(&parts, entrance)?), gate: gate.clone() };
     let quiet = CancellationToken::new();
+    let connections = connection::incoming(listener, entrance.tls.clone(), parts.settings.access.certificate_name);
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -82,10 +106,7 @@ pub async fn serve(listener: TcpListener, parts: ServiceParts, shutdown: Shutdow
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(Line::new(calls))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            quiet.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(connections, quiet.clone().cancelled_owned());
     let stopping = drain(&gate, &shutdown, parts.settings.serve.drain, &quiet);
     tokio::select! {
         served = serving => served.map_err(FlightError::from),
@@ -108,13 +129,15 @@ async fn drain(gate: &Gate, shutdown: &Shutdown, patience: Duration, quiet: &Can
     tokio::time::sleep(GOODBYE).await;
 }
 
-fn service(parts: &ServiceParts) -> Result<Service, FlightError> {
+fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Service, FlightError> {
     let tickets = &parts.settings.tickets;
     let key = TicketKey::resolve(tickets, state_folder().as_deref())?;
+    let sealer = Sealer::new(&key);
     Ok(Service {
         engine: Arc::clone(&parts.engine),
         clock: Arc::clone(&parts.clock),
-        sealer: Sealer::new(&key),
+        authenticator: Authenticator::new(parts, entrance, sealer.clone())?,
+        sealer,
         ticket_lifetime: tickets.lifetime,
         query_timeout: parts.settings.limits.query_timeout,
         bindings: Bindings::new(Arc::clone(&parts.clock)),
@@ -122,7 +145,10 @@ fn service(parts: &ServiceParts) -> Result<Service, FlightError> {
     })
 }
 
-fn say_who_may_read(address: SocketAddr) {
+fn say_who_may_read(address: SocketAddr, closed: bool) {
+    if closed {
+        return;
+    }
     if address.ip().to_canonical().is_loopback() {
         tracing::info!(
             "no users are configured: everybody on this machine may read every table, nobody else can connect"
@@ -135,21 +161,34 @@ fn say_who_may_read(address: SocketAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TlsSettings;
 
     #[test]
-    fn without_users_only_loopback_is_listened_on() {
-        let settings = |address: &str, allowed| ServeSettings {
-            flight: address.parse().unwrap(),
-            allow_anonymous_network: allowed,
-            drain: Duration::ZERO,
+    fn without_users_and_encryption_only_loopback_is_listened_on() {
+        let tls = || TlsSettings { certificate: "c.pem".into(), key: "k.pem".into(), client_ca: None };
+        let check = |address: &str, closed, anonymous, tls, plaintext| {
+            let address: SocketAddr = address.parse().unwrap();
+            let settings = ServeSettings {
+                flight: address,
+                tls,
+                allow_anonymous_network: anonymous,
+                allow_plaintext_network: plaintext,
+                drain: Duration::ZERO,
+            };
+            check_address(address, &settings, closed).map_err(|error| error.to_string())
         };
         for address in ["127.0.0.1:0", "127.9.9.9:8815", "[::1]:8815", "[::ffff:127.0.0.1]:1"] {
-            assert!(check_exposure(&settings(address, false)).is_ok(), "{address}");
+            assert_eq!(check(address, false, false, None, false), Ok(()), "{address}");
         }
         for address in ["0.0.0.0:8815", "[::]:8815", "10.0.0.1:8815"] {
-            let error = check_exposure(&settings(address, false)).unwrap_err().to_string();
+            let error = check(address, false, false, Some(tls()), false).unwrap_err();
             assert!(error.contains("allow_anonymous_network = true"), "{error}");
-            assert!(check_exposure(&settings(address, true)).is_ok(), "{address}");
+            let error = check(address, true, false, None, false).unwrap_err();
+            assert!(error.contains("allow_plaintext_network = true"), "{error}");
+            assert!(check(address, false, true, None, false).is_err(), "{address}");
+            assert_eq!(check(address, false, true, None, true), Ok(()), "{address}");
+            assert_eq!(check(address, true, false, Some(tls()), false), Ok(()), "{address}");
+            assert_eq!(check(address, true, false, None, true), Ok(()), "{address}");
         }
     }
 }

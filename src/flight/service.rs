@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::delivery::{Sealer, single_batch, wire_schema};
 use crate::error::ErrorKind;
+use crate::flight::authenticator::Authenticator;
 use crate::flight::bindings::Bindings;
 use crate::flight::caller::Caller;
 use crate::flight::command::{Asked, Redeemed};
@@ -40,6 +41,8 @@ pub(crate) struct Service {
     pub(crate) engine: Arc<dyn QueryEngine>,
     /// Tells when tickets expire.
     pub(crate) clock: Arc<dyn Clock>,
+    /// Tells who makes a call.
+    pub(crate) authenticator: Authenticator,
     /// Seals tickets and handles.
     pub(crate) sealer: Sealer,
     /// How long a ticket can be redeemed.
@@ -156,23 +159,23 @@ impl FlightService for FlightCalls {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
-        handshake::answer(request.metadata())
+        handshake::answer(&self.service.authenticator, request).await
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let caller = caller(&request)?;
+        let caller = self.caller(&request).await?;
         let _pass = self.gate.enter()?;
         Ok(Response::new(many(self.service.flights(&caller).await?)))
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let caller = caller(&request)?;
+        let caller = self.caller(&request).await?;
         let _pass = self.gate.enter()?;
         self.service.flight_info(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        let caller = caller(&request)?;
+        let caller = self.caller(&request).await?;
         let _pass = self.gate.enter()?;
         // Planning is all there is to wait for; without a descriptor in the answer nobody polls again.
         let info = self.service.flight_info(&caller, request.into_inner()).await?;
@@ -180,20 +183,20 @@ impl FlightService for FlightCalls {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let caller = caller(&request)?;
+        let caller = self.caller(&request).await?;
         let _pass = self.gate.enter()?;
         self.service.schema(&caller, request.get_ref()).await.map(Response::new)
     }
 
     /// What `line.rs` answers on a connection, in the shape the generated service wants it.
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let caller = caller(&request)?;
+        let caller = self.caller(&request).await?;
         let rows = self.service.rows(&caller, request.get_ref(), self.gate.enter()?).await?;
         Ok(Response::new(rows.map(|message| message.map(|message| flight_data(&message))).boxed()))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let caller = caller(&request)?;
+        let caller = self.caller(&request).await?;
         let _pass = self.gate.enter()?;
         Ok(Response::new(many([self.service.put(&caller, request.into_inner()).await?])))
     }
@@ -206,7 +209,7 @@ impl FlightService for FlightCalls {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let caller = caller(&request)?;
+        let caller = self.caller(&request).await?;
         let action = request.into_inner();
         let answer = actions::run(&self.service, &caller, &self.gate, &action.r#type, &action.body).await?;
         Ok(Response::new(many(answer.map(|body| arrow_flight::Result { body }))))
@@ -217,9 +220,11 @@ impl FlightService for FlightCalls {
     }
 }
 
-/// Who makes a call.
-fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    Caller::read(request.metadata(), request.extensions())
+impl FlightCalls {
+    /// Who makes a call.
+    async fn caller<T: Sync>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        Caller::read(&self.service.authenticator, request.metadata(), request.extensions()).await
+    }
 }
 
 fn many<T: Send + 'static, I: IntoIterator<Item = T>>(items: I) -> Boxed<T>

@@ -18,11 +18,17 @@ use crate::query::QueryError;
 /// Consumers named in the error when memory runs out: enough to see the one that took it.
 const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
 
+/// The part of [`Limits::memory`] that is not in the pool, one of so many: for the program itself, rows on their way from a
+/// source and to a client, pages of files, and what the allocator keeps.
+const RESERVE_PART: usize = 4;
+/// Largest such part: what is not in the pool grows with what is done at once, not with the memory there is.
+const LARGEST_RESERVE: usize = 1 << 30;
+
 /// The part of the pool that is kept from operators that can spill, one of so many.
 const HEADROOM_PART: usize = 8;
 
-/// The one environment of the program: operators that can spill share [`Limits::memory`] evenly, and
-/// spill at most [`Limits::spill`] bytes into [`Limits::spill_folder`].
+/// The one environment of the program: operators that can spill share evenly three quarters of [`Limits::memory`]
+/// or more, and spill at most [`Limits::spill`] bytes into [`Limits::spill_folder`].
 ///
 /// # Errors
 /// When the spill folder cannot be made.
@@ -39,10 +45,15 @@ pub fn environment(limits: &Limits) -> Result<Arc<RuntimeEnv>, QueryError> {
     };
     let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(limits.spill);
     RuntimeEnvBuilder::new()
-        .with_memory_pool(pool(limits.memory))
+        .with_memory_pool(pool(pooled(limits.memory)))
         .with_disk_manager_builder(disk)
         .build_arc()
         .map_err(QueryError::from)
+}
+
+/// What is in the pool of so many bytes that the process is to take: the rest is for what nobody counts.
+fn pooled(memory: usize) -> usize {
+    memory - (memory / RESERVE_PART).min(LARGEST_RESERVE)
 }
 
 /// A pool of so many bytes: operators that can spill share it evenly, and leave an eighth of it to those that cannot.
@@ -117,6 +128,13 @@ impl fmt::Display for WithHeadroom {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn some_of_the_memory_is_left_for_what_is_not_counted() {
+        assert_eq!(pooled(512 << 20), 384 << 20);
+        assert_eq!(pooled(64 << 30), 63 << 30);
+        assert_eq!(pooled(0), 0);
+    }
 
     #[test]
     fn what_can_be_spilled_leaves_room_for_what_cannot() {

@@ -2,6 +2,7 @@
 
 mod commands;
 mod served;
+mod who;
 
 use std::process::Output;
 

@@ -7,3 +7,4 @@ mod prepared;
 pub(crate) mod server;
 mod statements;
 mod stopping;
+mod who;

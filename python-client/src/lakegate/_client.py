@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import flight
@@ -52,7 +54,10 @@ def connect(
     password: str | None = None,
     token: str | None = None,
     timeout: float | None = None,
-    root_certificates: str | Path | bytes | None = None,
+    tls_ca_file: str | Path | None = None,
+    tls_certificate_file: str | Path | None = None,
+    tls_key_file: str | Path | None = None,
+    allow_plaintext: bool = False,
     headers: dict[str, str] | None = None,
 ) -> Client:
     """Connect to a server.
@@ -62,14 +67,19 @@ def connect(
     url
         `grpc://host:port`, or `grpc+tls://host:port` for an encrypted connection.
     user, password
-        Who asks; exchanged for a token once. Only for servers that have users.
+        Who asks; exchanged for the token of a session once. Only for servers that have users.
     token
-        A bearer token, instead of user and password.
+        A personal token or one of an identity provider, instead of user and password.
     timeout
         Longest time in seconds one call may take; the download of a whole result is one call. No limit where
         it is not given (the server has its own for statements).
-    root_certificates
-        PEM file, or its content as bytes, with the authorities to trust; the system's where it is not given.
+    tls_ca_file
+        PEM file with the authorities to trust; the system's where it is not given. For a certificate that vouches for
+        itself, as `lakegate cert dev` makes them, the certificate.
+    tls_certificate_file, tls_key_file
+        PEM files with a certificate of the client and its private key, for servers that take them.
+    allow_plaintext
+        Send password or token to another machine without encryption.
     headers
         Further gRPC headers for each call, with lower-case names.
 
@@ -93,7 +103,10 @@ def connect(
         password=password,
         token=token,
         timeout=timeout,
-        root_certificates=root_certificates,
+        tls_ca_file=tls_ca_file,
+        tls_certificate_file=tls_certificate_file,
+        tls_key_file=tls_key_file,
+        allow_plaintext=allow_plaintext,
         headers=headers,
     )
 
@@ -109,7 +122,10 @@ class Client:
         password: str | None = None,
         token: str | None = None,
         timeout: float | None = None,
-        root_certificates: str | Path | bytes | None = None,
+        tls_ca_file: str | Path | None = None,
+        tls_certificate_file: str | Path | None = None,
+        tls_key_file: str | Path | None = None,
+        allow_plaintext: bool = False,
         headers: dict[str, str] | None = None,
     ):
         if not url.startswith(_SCHEMES):
@@ -120,13 +136,23 @@ class Client:
             raise ValueError("user and password belong together")
         if timeout is not None and timeout <= 0:
             raise ValueError(f"timeout is {timeout} seconds; it has to be more than 0")
-        if isinstance(root_certificates, (str, Path)):
-            root_certificates = Path(root_certificates).read_bytes()
+        if (tls_certificate_file is None) != (tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file belong together")
+        if (user or token) and not allow_plaintext and not _is_private(url):
+            raise ValueError(
+                f"{url} is not encrypted, and a password or token sent there could be read on the way; use "
+                "grpc+tls://host:port, or allow_plaintext=True on a network you trust"
+            )
         self.url = url
         self._timeout = timeout
         self._headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         with translated(url):
-            self._flight = flight.FlightClient(url, tls_root_certs=root_certificates)
+            self._flight = flight.FlightClient(
+                url,
+                tls_root_certs=_content(tls_ca_file),
+                cert_chain=_content(tls_certificate_file),
+                private_key=_content(tls_key_file),
+            )
             if token is not None:
                 self._headers.append((b"authorization", f"Bearer {token}".encode()))
             elif user is not None:
@@ -254,6 +280,21 @@ class Client:
                 open_stream=lambda: self._flight.do_get(ticket, self._options()),
                 url=self.url,
             )
+
+
+def _is_private(url: str) -> bool:
+    """Tell whether what is sent to an address is encrypted or stays on this machine."""
+    parts = urlsplit(url)
+    if parts.scheme in ("grpc+tls", "grpc+unix") or parts.hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _content(file: str | Path | None) -> bytes | None:
+    return None if file is None else Path(file).read_bytes()
 
 
 def _parameter_batch(params: Sequence[Any]) -> pa.RecordBatch:

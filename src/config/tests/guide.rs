@@ -22,7 +22,7 @@ fn documented(guide: &str, heading: &str) -> Keys {
     for line in part.lines() {
         if let Some(title) = line.strip_prefix("### `") {
             let name = title.split('`').next().unwrap().trim_matches(['[', ']']);
-            section = name.split('.').next().unwrap().to_owned();
+            section = name.trim_end_matches(".NAME").to_owned();
         }
         if let Some(row) = line.strip_prefix("| `") {
             let (key, rest) = row.split_once("` | ").unwrap();
@@ -41,7 +41,13 @@ fn known(schema: &Value) -> Keys {
         match inner.into_iter().find_map(|inner| inner["properties"].as_object()) {
             Some(section) => {
                 for (key, schema) in section {
-                    keys.insert((name.clone(), key.clone()), default(schema));
+                    match schema["properties"].as_object() {
+                        // A section within: `[access.oidc]`.
+                        Some(inner) => keys.extend(
+                            inner.iter().map(|(inner, part)| ((format!("{name}.{key}"), inner.clone()), default(part))),
+                        ),
+                        None => drop(keys.insert((name.clone(), key.clone()), default(schema))),
+                    }
                 }
             }
             None => {
@@ -87,6 +93,28 @@ fn the_examples_of_the_guide_are_right() {
     fs::write(folder.path().join("lakegate.toml"), lakegate).unwrap();
     fs::write(folder.path().join("key"), "k").unwrap();
     assert_eq!(check(folder.path(), None).problems, []);
+}
+
+#[test]
+fn the_grants_of_the_guide_are_right_and_every_key_of_theirs_is_told() {
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/access.md")).unwrap();
+    let examples: Vec<_> = guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let [serve, oidc, grants] = examples.as_slice() else { panic!("{examples:?}") };
+    let table = |columns: &str| format!("[source]\nfiles = \"a.csv\"\n{columns}");
+    let email = "[[columns]]\nname = \"email\"\ntype = \"string\"\n";
+    let orders = table(&[email, &email.replace("email", "order_id"), &email.replace("email", "total")].concat());
+    let folder = super::folder(&[
+        ("lakegate.toml", &format!("{serve}\n{oidc}")),
+        ("grants.toml", grants),
+        ("tls/certificate.pem", ""),
+        ("tls/key.pem", ""),
+        ("tables/ops/orders.toml", &orders),
+    ]);
+    assert_eq!(check(folder.path(), None).problems, []);
+    for path in super::schema::key_paths(&json_schema(Format::Grants)) {
+        let key = path.rsplit('.').next().unwrap();
+        assert!(key == "version" || grants.contains(key), "{path} is in no example");
+    }
 }
 
 #[test]

@@ -108,6 +108,7 @@ fn every_key_of_lakegate_toml_is_read() {
         [serve]
         flight = "0.0.0.0:0"
         allow_anonymous_network = true
+        allow_plaintext_network = true
         drain = "5s"
         [tickets]
         key = { env = "TICKET_KEY" }
@@ -285,7 +286,7 @@ fn problems_of_all_files_come_in_one_go_in_the_order_of_their_places() {
     let starts = [
         "lakegate.toml:2:10: limits.memory: \"lots\" cannot be read: a number is missing before the unit; expected a size",
         "lakegate.toml:3:11: limits.threads: found the number 0; expected a whole number from 1",
-        "lakegate.toml:5:1: serve.flihgt: `flihgt` is no known key here; expected one of flight, allow_anonymous_network, drain; did you mean `flight`?",
+        "lakegate.toml:5:1: serve.flihgt: `flihgt` is no known key here; expected one of flight, tls, allow_anonymous_network, allow_plaintext_network, drain; did you mean `flight`?",
         "tables/a/one.toml:4:9: load.every: \"30x\" cannot be read: `x` is no unit here; expected a time",
         "tables/a/one.toml:5:8: load.mode: found the text \"apend\"; expected one of append, upsert, replace, mirror; did you mean `append`?",
         "tables/a/three.toml:3:14: source.connection: a local path is reached without a connection",
@@ -423,4 +424,60 @@ fn a_folder_whose_name_is_a_pattern_is_named_before_it_matches_nothing() {
     let outer = folder(&[("[old]/tables/a/b.toml", "[source]\nfiles = \"a.csv\"")]);
     let said = load(&outer.path().join("[old]"), None).unwrap_err().to_string();
     assert!(said.starts_with("tables/a/b.toml:2:9: source.files: the folder ") && said.contains("wildcard"), "{said}");
+}
+
+#[test]
+fn who_is_let_in_is_read_with_its_files() {
+    let text = r#"
+        [serve]
+        tls = { certificate = "c.pem", key = "k.pem", client_ca = "ca.pem" }
+        [access]
+        users = "who/users.toml"
+        session_lifetime = "1h"
+        certificate_name = "email"
+        [access.oidc]
+        issuer = "https://login.example"
+        audience = ["lakegate", "other"]
+        jwks = "https://login.example/keys"
+        name_claim = "email"
+        role_claims = ["realm_access.roles"]
+    "#;
+    let settings = settings(&[
+        ("lakegate.toml", text),
+        ("who/users.toml", "[users.ann]\nroles = [\"sales\"]"),
+        ("grants.toml", "[[grant]]\nto = \"sales\"\non = \"*\""),
+        ("c.pem", ""),
+        ("k.pem", ""),
+        ("ca.pem", ""),
+    ]);
+    let access = &settings.access;
+    assert_eq!(access.users_file, settings.folder.join("who/users.toml"));
+    assert!(
+        access.is_closed() && access.certificates && access.files.users.as_ref().unwrap().users.contains_key("ann")
+    );
+    assert_eq!(access.files.grants.as_ref().unwrap().grants.len(), 1);
+    assert_eq!((access.session_lifetime, access.certificate_name), (Duration::from_secs(3600), CertificateName::Email));
+    let oidc = access.oidc.as_ref().unwrap();
+    assert_eq!((oidc.audience.len(), oidc.name_claim.as_str(), oidc.clock_skew), (2, "email", Duration::from_secs(60)));
+    assert_eq!(settings.serve.tls.as_ref().unwrap().client_ca, Some(settings.folder.join("ca.pem")));
+}
+
+#[test]
+fn what_would_let_anybody_in_is_an_error_or_a_warning() {
+    for (text, wanted) in [
+        ("[access]\nusers = \"none.toml\"", "none.toml: the file cannot be read"),
+        ("[access.oidc]\nissuer = \"x\"\naudience = \"y\"", "`jwks` is missing"),
+        ("[access.oidc]\nissuer = \"x\"\naudience = []\njwks = \"keys.json\"", "one audience at least"),
+        (
+            "[access.oidc]\nissuer = \"x\"\naudience = \"y\"\njwks = \"http://login.example/keys\"",
+            "keys cannot be trusted that come from",
+        ),
+        ("[serve.tls]\ncertificate = \"c.pem\"", "`key` is missing"),
+        ("[serve.tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"", "the file c.pem cannot be read"),
+        ("[serve]\nflight = \"0.0.0.0:1\"", "allow_anonymous_network = true"),
+        ("[serve]\nflight = \"0.0.0.0:1\"\nallow_anonymous_network = true", "allow_plaintext_network = true"),
+    ] {
+        let said = problems(&[("lakegate.toml", text)]);
+        assert!(said.iter().any(|said| said.contains(wanted)), "{text}: {said:?}");
+    }
 }

@@ -12,14 +12,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::*;
 
 /// A server over a team's lake.
-struct Served {
-    team: Team,
-    server: Child,
-    address: String,
+pub(super) struct Served {
+    pub(super) team: Team,
+    pub(super) server: Child,
+    pub(super) address: String,
 }
 
 impl Served {
-    fn start(team: Team, more: &[&str]) -> Self {
+    pub(super) fn start(team: Team, more: &[&str]) -> Self {
         let ready = team.file("ready");
         let mut command = team.command(&["serve", "--flight", "127.0.0.1:0", "--ready-file", "ready"]);
         let log = File::create(team.file("server.log")).unwrap();
@@ -43,7 +43,7 @@ impl Served {
         run(&self.team, &[&["query", "--server", &self.address], arguments].concat(), code)
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.team.file("server.log")).unwrap()
     }
 
@@ -178,4 +178,7 @@ fn a_place_that_is_taken_or_open_to_all_is_refused() {
     assert!(err.contains(&address) && err.contains("--flight"), "{err}");
     let (_, err) = run(&team, &["serve", "--no-loads", "--flight", "0.0.0.0:0"], 2);
     assert!(err.contains("allow_anonymous_network"), "{err}");
+    team.configure("[serve]\nallow_anonymous_network = true\n");
+    let (_, err) = run(&team, &["serve", "--no-loads", "--flight", "0.0.0.0:0"], 2);
+    assert!(err.contains("allow_plaintext_network") && err.contains("lakegate cert dev"), "{err}");
 }

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, LargeListArray, RecordBatch, StringArray, StringViewArray};
@@ -38,6 +38,8 @@ pub(crate) struct MemoryEngine {
     tables: Vec<TableSummary>,
     /// What goes on in `slow.endless`.
     pub(crate) endless: Arc<Endless>,
+    /// Who asked, in order.
+    pub(crate) asked: Mutex<Vec<Access>>,
 }
 
 impl MemoryEngine {
@@ -69,7 +71,7 @@ impl MemoryEngine {
         add("big", "numbers", &["n"], memory_of(numbers()));
         add("slow", "endless", &[], endless.table());
         add("system", "loads", &[], memory(stations()));
-        Self { context, tables, endless }
+        Self { context, tables, endless, asked: Mutex::default() }
     }
 
     async fn logical(&self, statement: &Statement) -> Result<LogicalPlan, DataFusionError> {
@@ -92,7 +94,8 @@ impl MemoryEngine {
 
 #[async_trait]
 impl QueryEngine for MemoryEngine {
-    async fn plan(&self, statement: Statement, _access: &Access) -> Result<Planned, QueryError> {
+    async fn plan(&self, statement: Statement, access: &Access) -> Result<Planned, QueryError> {
+        self.asked.lock().unwrap().push(access.clone());
         if statement.sql == "break" {
             return Err(QueryError::new(ErrorKind::Internal, "secret place /var/lib"));
         }

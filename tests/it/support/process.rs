@@ -9,7 +9,7 @@ pub(crate) fn lakegate(folder: &Path) -> Command {
     let program = std::env::var_os("LAKEGATE_TEST_PROGRAM");
     let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_lakegate").into()));
     command.current_dir(folder).stdin(Stdio::null()).env_remove("FAILPOINTS");
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_")) {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("LAKEGATE_")) {
         command.env_remove(name);
     }
     command

@@ -1,0 +1,198 @@
+//! Users, tokens, certificates and grants, as people handle them.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::served::Served;
+use super::*;
+
+/// Runs a command that reads a line, without a terminal.
+fn with_line(team: &Team, arguments: &[&str], line: &str) -> Output {
+    let mut command = team.command(arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn add_user(team: &Team, name: &str, password: &str, more: &[&str]) {
+    let arguments = [&["user", "add", name, "--password-stdin"], more].concat();
+    texts(&with_line(team, &arguments, &format!("{password}\n")), 0);
+}
+
+#[test]
+fn users_come_and_go_and_their_file_is_for_nobody_else() {
+    let team = team();
+    add_user(&team, "ann", "pass:wörd", &["--role", "admin"]);
+    let file = team.file("users.toml");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("$argon2id$") && !text.contains("pass"), "{text}");
+    let (_, err) = texts(&with_line(&team, &["user", "add", "ann", "--password-stdin"], "x\n"), 2);
+    assert!(err.contains("lakegate user passwd ann"), "{err}");
+    for (name, wanted) in [("a:b", "is no name of a user"), ("token", "means something else")] {
+        let (_, err) = texts(&with_line(&team, &["user", "add", name, "--password-stdin"], "x\n"), 2);
+        assert!(err.contains(wanted), "{err}");
+    }
+    let (_, err) = texts(&with_line(&team, &["user", "add", "cid", "--password-stdin"], "\n"), 2);
+    assert!(err.contains("the password is empty"), "{err}");
+    run(&team, &["user", "add", "bob", "--no-password"], 0);
+    let (out, _) = run(&team, &["user", "list"], 0);
+    assert_eq!(out, "user  password  tokens  roles\nann   yes       0       admin\nbob   no        0\n");
+    let (out, _) = run(&team, &["user", "list", "--json"], 0);
+    let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(listed[0], serde_json::json!({ "name": "ann", "roles": ["admin"], "password": true, "tokens": 0 }));
+    let before = text;
+    texts(&with_line(&team, &["user", "passwd", "ann", "--password-stdin"], "other\n"), 0);
+    assert_ne!(std::fs::read_to_string(&file).unwrap().lines().nth(4), before.lines().nth(4));
+    run(&team, &["user", "remove", "bob"], 0);
+    let (_, err) = run(&team, &["user", "remove", "bob"], 2);
+    assert!(err.contains("there is no user `bob`"), "{err}");
+    // What is wrong elsewhere does not keep anybody from shutting somebody out.
+    team.define("s.bad", "= broken");
+    run(&team, &["user", "remove", "ann"], 0);
+}
+
+#[test]
+fn a_token_is_shown_once_and_can_be_revoked() {
+    let team = team();
+    run(&team, &["user", "add", "ann", "--no-password"], 0);
+    let (token, err) = run(&team, &["user", "token", "add", "ann", "--label", "laptop", "--expires", "90d"], 0);
+    assert!(token.starts_with("lgp_") && token.lines().count() == 1 && err.contains("only time"), "{token}{err}");
+    let text = std::fs::read_to_string(team.file("users.toml")).unwrap();
+    assert!(!text.contains(token.trim()) && text.contains("label = \"laptop\""), "{text}");
+    let (out, _) = run(&team, &["user", "token", "list", "ann", "--json"], 0);
+    let listed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let id = listed[0]["id"].as_str().unwrap();
+    assert!(token.contains(id) && listed[0]["label"] == "laptop" && listed[0]["expires_at"].is_string(), "{listed}");
+    let (out, _) = run(&team, &["user", "token", "list"], 0);
+    assert!(out.contains("laptop") && out.contains(id), "{out}");
+    run(&team, &["user", "token", "revoke", id], 0);
+    run(&team, &["user", "token", "revoke", id], 2);
+    run(&team, &["user", "token", "add", "nobody"], 2);
+    run(&team, &["user", "token", "add", "ann", "--expires", "soon"], 2);
+}
+
+#[test]
+fn grants_are_explained_by_file_and_line() {
+    let team = team();
+    run(&team, &["user", "add", "ann", "--no-password", "--role", "staff"], 0);
+    team.write(
+        "grants.toml",
+        "[roles.analysts]\nmembers = [\"ann\"]\n\n[[grant]]\nto = \"analysts\"\non = \"s.*\"\n\n\
+         [[row_filter]]\non = \"s.t\"\nwhere = \"id > 1\"\n\n[[mask]]\non = \"s.t\"\ncolumn = \"v\"\nas = \"'***'\"\n",
+    );
+    let (out, _) = run(&team, &["grants", "explain", "ann", "s.t"], 0);
+    for part in [
+        "ann on s.t: parts of it are seen",
+        "read s.* to analysts  (grants.toml:4)",
+        "id > 1  (grants.toml:8)",
+        "v as '***'  (grants.toml:12)",
+        "analysts  (grants.toml:1: members of [roles.analysts])",
+        "staff  (users.toml:4: roles of [users.ann])",
+    ] {
+        assert!(out.contains(part), "{part}\n{out}");
+    }
+    let (out, _) = run(&team, &["grants", "explain", "bob", "s.t", "--json"], 0);
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&found["visible"], &found["write"]), (&false.into(), &false.into()), "{found}");
+    assert!(found["notes"][0].as_str().unwrap().contains("no user of the users file"), "{found}");
+    let (out, _) = run(&team, &["grants", "explain", "ann", "s.tt"], 0);
+    assert!(out.contains("did you mean `s.t`?"), "{out}");
+}
+
+#[test]
+fn check_covers_users_and_grants() {
+    let team = team();
+    run(&team, &["user", "add", "ann", "--no-password"], 0);
+    std::fs::set_permissions(team.file("users.toml"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    team.write(
+        "grants.toml",
+        "[roles.analysts]\nmembers = [\"anna\"]\n[[grant]]\nto = \"analyst\"\non = \"s.tt\"\ncolumns = [\"idd\"]\n\
+         [[mask]]\non = \"s.t\"\ncolumn = \"vv\"\nas = \"'x\"\n[[row_filter]]\non = \"s.u\"\nwhere = \"true\"\n",
+    );
+    let (out, _) = run(&team, &["check"], 1);
+    assert!(out.contains("grants.toml:10:6: mask[1].as: this is no SQL expression"), "{out}");
+    let fixed = std::fs::read_to_string(team.file("grants.toml")).unwrap().replace("\"'x\"", "\"'x'\"");
+    team.write("grants.toml", fixed);
+    let (out, _) = run(&team, &["check"], 1);
+    for part in [
+        "users.toml: warning: everybody on this machine can read the hashes",
+        "grants.toml:2:12: warning: roles.analysts.members[1]: there is no user `anna`",
+        "grants.toml:4:6: grant[1].to: there is no role `analyst`: nobody has it",
+        "did you mean `analysts`?",
+        "grants.toml:5:6: warning: grant[1].on: no definition makes a table s.tt; did you mean `s.t`?",
+        "grants.toml:9:10: mask[1].column: s.t has no column `vv`; did you mean `v`?",
+        "grants.toml:12:6: row_filter[1].on: no definition makes a table s.u",
+    ] {
+        assert!(out.contains(part), "{part}\n{out}");
+    }
+    let (_, err) = run(&team, &["serve", "--flight", "127.0.0.1:0"], 2);
+    assert!(err.contains("grants.toml"), "nothing is served with them: {err}");
+}
+
+/// `lakegate query` with what the environment says about who asks.
+fn query(served: &Served, environment: &[(&str, &str)], more: &[&str]) -> Output {
+    let arguments = [&["query", "select 1 as one", "--format", "csv", "--server", &served.address], more].concat();
+    let mut command: Command = served.team.command(&arguments);
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+#[test]
+fn a_server_with_a_certificate_and_users_lets_in_who_may() {
+    let team = team();
+    add_user(&team, "ann", "pass word", &[]);
+    let (token, _) = run(&team, &["user", "token", "add", "ann"], 0);
+    let (out, _) = run(&team, &["cert", "dev"], 0);
+    assert!(out.contains("[serve.tls]") && out.contains("--ca-file"), "{out}");
+    run(&team, &["cert", "dev"], 2);
+    let key = std::fs::metadata(team.file("tls/key.pem")).unwrap().permissions().mode();
+    assert_eq!(key & 0o777, 0o600);
+    team.configure("[serve.tls]\ncertificate = \"tls/certificate.pem\"\nkey = \"tls/key.pem\"\n");
+    let served = Served::start(team, &["--no-loads"]);
+    assert!(served.address.starts_with("grpc+tls://127.0.0.1:"), "{}", served.address);
+    let ca = ["--ca-file", "tls/certificate.pem"];
+    let right = [("LAKEGATE_USER", "ann"), ("LAKEGATE_PASSWORD", "pass word")];
+    assert_eq!(texts(&query(&served, &right, &ca), 0).0, "one\n1\n");
+    assert_eq!(texts(&query(&served, &[("LAKEGATE_TOKEN", token.trim())], &ca), 0).0, "one\n1\n");
+    served.team.write("token", &token);
+    assert_eq!(texts(&query(&served, &[], &[&ca[..], &["--token-file", "token"]].concat()), 0).0, "one\n1\n");
+    let (_, err) = texts(&query(&served, &[], &ca), 1);
+    assert!(err.contains("connect with user and password"), "{err}");
+    let (_, err) = texts(&query(&served, &[right[0], ("LAKEGATE_PASSWORD", "wrong")], &ca), 1);
+    assert!(err.contains("are not accepted"), "{err}");
+    let (_, err) = texts(&query(&served, &right, &[]), 1);
+    assert!(err.contains("ertificate"), "nobody it trusts vouches for the server: {err}");
+    let log = served.log();
+    assert!(log.contains("a password was not accepted") && log.contains("ann") && !log.contains("wrong"), "{log}");
+    assert!(!log.contains("pass word") && !log.contains(token.trim()), "{log}");
+}
+
+#[test]
+fn a_signal_and_a_changed_file_are_noticed_and_a_broken_one_changes_nothing() {
+    let team = team();
+    run(&team, &["user", "add", "ann", "--no-password"], 0);
+    let (token, _) = run(&team, &["user", "token", "add", "ann"], 0);
+    let served = Served::start(team, &["--no-loads"]);
+    let token = [("LAKEGATE_TOKEN", token.trim())];
+    let patience = Instant::now() + Duration::from_secs(60);
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        while !done() {
+            assert!(Instant::now() < patience, "{what}: {}", served.log());
+            std::thread::yield_now();
+        }
+    };
+    texts(&query(&served, &token, &[]), 0);
+    let good = std::fs::read_to_string(served.team.file("users.toml")).unwrap();
+    served.team.write("users.toml", "[users.ann");
+    kill_process(Pid::from_child(&served.server), Signal::HUP).unwrap();
+    wait("the broken file is told of", &|| served.log().contains("users and grants stay as they were"));
+    texts(&query(&served, &token, &[]), 0);
+    served.team.write("users.toml", &good);
+    let id = good.lines().find_map(|line| line.strip_prefix("id = ")).unwrap().trim_matches('"').to_owned();
+    run(&served.team, &["user", "token", "revoke", &id], 0);
+    wait("the revoked token counts no more", &|| !query(&served, &token, &[]).status.success());
+}
