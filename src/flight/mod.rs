@@ -21,6 +21,7 @@ mod error;
 mod gate;
 mod handshake;
 mod housekeeping;
+mod incoming;
 mod line;
 mod metadata;
 mod parameters;

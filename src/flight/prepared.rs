@@ -4,8 +4,6 @@
 //! server with the same key. Only the values bound to it are kept here (`bindings.rs`).
 
 use arrow::record_batch::RecordBatch;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
     Any, CommandPreparedStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
@@ -23,6 +21,7 @@ use crate::delivery::{Purpose, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
+use crate::flight::incoming::IncomingRows;
 use crate::flight::results::encapsulated;
 use crate::flight::service::Service;
 use crate::flight::status::{malformed, refuse};
@@ -83,13 +82,7 @@ pub(crate) async fn bind(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<DoPutPreparedStatementResult, Status> {
     let handle = open(service, caller, &command.prepared_statement_handle)?;
-    let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
-    let batches: Result<Vec<RecordBatch>, FlightError> =
-        FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await;
-    let batches = batches.map_err(|error| match error {
-        FlightError::Tonic(status) => *status,
-        other => refuse(ErrorKind::InvalidInput, format!("the values cannot be read: {other}")),
-    })?;
+    let batches: Vec<RecordBatch> = IncomingRows::new(messages).try_collect().await?;
     let values = parameters::values(&batches, handle.parameters)?;
     service.bindings.bind(handle.id, caller.session_id(), values);
     Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(command.prepared_statement_handle) })
