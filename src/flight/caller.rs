@@ -13,6 +13,7 @@ use crate::access::{ADMIN_ROLE, Access};
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
+use crate::flight::profile::Wishes;
 use crate::flight::session::{Session, SessionKey, SessionOptions, Sessions};
 use crate::query::{Statement, TablePins};
 
@@ -32,6 +33,8 @@ pub(crate) struct Caller {
     pub(crate) address: Option<SocketAddr>,
     /// What of the call names its session.
     pub(crate) session_key: SessionKey,
+    /// What the call's headers say of how its client is sent rows.
+    wishes: Wishes,
     /// The session, once the call has entered it.
     session: Option<Arc<Session>>,
 }
@@ -40,7 +43,8 @@ impl Caller {
     /// The caller of a call with these headers.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` where users are configured and the headers do not prove to come from one.
+    /// `UNAUTHENTICATED` where users are configured and the headers do not prove to come from one; `INVALID_ARGUMENT`
+    /// where one about encoding cannot be read.
     pub(crate) async fn read(
         authenticator: &Authenticator,
         headers: &MetadataMap,
@@ -50,7 +54,8 @@ impl Caller {
         let peer = peer(extensions);
         let known = authenticator.identify(headers, &peer).await?;
         let session_key = SessionKey::read(headers, known.session, peer.address);
-        Ok(Self { access: known.access, user_agent, address: peer.address, session_key, session: None })
+        let wishes = Wishes::of(&user_agent, headers.as_ref())?;
+        Ok(Self { access: known.access, user_agent, address: peer.address, session_key, wishes, session: None })
     }
 
     /// The caller within their session, which begins with this call where it has not begun.
@@ -70,6 +75,12 @@ impl Caller {
     /// The session's options.
     pub(crate) fn options(&self) -> SessionOptions {
         self.session.as_ref().map(|session| session.options()).unwrap_or_default()
+    }
+
+    /// How the caller's client is sent rows: as its headers say, else its session, else as others of its kind.
+    pub(crate) fn wishes(&self) -> Wishes {
+        let options = self.options();
+        self.wishes.within(|name| options.line_word(name))
     }
 
     /// A text as a statement of the session, at the newest versions of its tables.
@@ -94,7 +105,8 @@ impl Caller {
     /// A caller without a call.
     #[cfg(test)]
     pub(crate) fn for_test(access: Access, session_key: SessionKey) -> Self {
-        Self { access, user_agent: String::new(), address: None, session_key, session: None }
+        let wishes = Wishes::of_nobody();
+        Self { access, user_agent: String::new(), address: None, session_key, wishes, session: None }
     }
 
     /// The caller's name.

@@ -28,6 +28,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// What a server may send ahead on one call and on one connection: a long line stays full.
 const WINDOW: u32 = 8 << 20;
 
+/// What the client calls itself: the server sends rows compressed to programs of which it knows that they unpack them.
+const USER_AGENT: &str = concat!("lakegate/", env!("CARGO_PKG_VERSION"));
+
 /// Who asks, and whom to believe.
 #[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
@@ -159,6 +162,8 @@ impl FlightClient {
             endpoint = endpoint.tls_config(options.tls()).map_err(ClientError::Authority)?;
         }
         let endpoint = endpoint
+            .user_agent(USER_AGENT)
+            .map_err(unreachable)?
             .connect_timeout(CONNECT_PATIENCE)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)

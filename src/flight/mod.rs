@@ -28,6 +28,7 @@ mod parameters;
 mod patience;
 mod plans;
 mod prepared;
+mod profile;
 mod results;
 mod run;
 mod server;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Purpose, wire_schema};
+use crate::delivery::{Purpose, result_schema};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
@@ -60,7 +60,7 @@ pub(crate) async fn create(
     let content = serde_json::to_vec(&handle).map_err(|error| malformed(&error))?;
     let result = ActionCreatePreparedStatementResult {
         prepared_statement_handle: service.sealer.seal(Purpose::PreparedStatement, &content)?.into(),
-        dataset_schema: encapsulated(&wire_schema(&planned.schema))?,
+        dataset_schema: encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))?,
         parameter_schema: match planned.parameters.as_slice() {
             [] => Bytes::new(),
             some => encapsulated(&parameters::announced(some))?,

@@ -26,6 +26,7 @@ use crate::flight::patience::Patience;
 use crate::flight::run::Run;
 use crate::flight::service::Service;
 use crate::flight::status::{malformed, panicked};
+use crate::model::Codec;
 
 /// A result on its way. Dropping it stops the query; so does the server's end, and a cancellation.
 pub(crate) enum ResultStream {
@@ -42,18 +43,23 @@ pub(crate) enum ResultStream {
 
 impl ResultStream {
     /// Sends what is there already.
-    pub(crate) fn of_answer(schema: SchemaRef, batches: SendableRecordBatchStream, pass: Pass) -> Result<Self, Status> {
-        Ok(Self::Answer { encoded: Box::new(EncodedResult::new(schema, batches)?), _pass: pass })
+    pub(crate) fn of_answer(
+        (schema, codec): (SchemaRef, Codec),
+        batches: SendableRecordBatchStream,
+        pass: Pass,
+    ) -> Result<Self, Status> {
+        Ok(Self::Answer { encoded: Box::new(EncodedResult::new(schema, batches, codec)?), _pass: pass })
     }
 
-    /// Sends the rows of a run under `schema` as long as `patience` lasts.
+    /// Sends the rows of a run under `schema`, compressed by `codec`, as long as `patience` lasts.
     pub(crate) fn of_run(
         service: &Service,
         (schema, batches): (SchemaRef, SendableRecordBatchStream),
+        codec: Codec,
         run: Run,
         patience: Patience,
     ) -> Result<Self, Status> {
-        run.handle.held().rows = Some(EncodedResult::new(schema, batches)?);
+        run.handle.held().rows = Some(EncodedResult::new(schema, batches, codec)?);
         let person = &run.handle.person;
         Ok(Self::Rows(Box::new(RunStream {
             stopped: Box::pin(run.pass().stopped()),

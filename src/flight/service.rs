@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::config::HistorySettings;
-use crate::delivery::{Sealer, single_batch, wire_schema};
+use crate::delivery::{Sealer, result_schema, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -109,7 +109,7 @@ impl Service {
             Asked::Prepared(handle) => prepared::unbound_statement(self, caller, &handle)?,
         };
         let planned = statement::look_at(self, caller, statement).await?;
-        Ok(SchemaResult { schema: encapsulated(&wire_schema(&planned.schema))? })
+        Ok(SchemaResult { schema: encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))? })
     }
 
     /// The rows a ticket stands for.
@@ -128,7 +128,7 @@ impl Service {
 
     async fn metadata(&self, caller: &Caller, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
         let rows: SendableRecordBatchStream = single_batch(command.answer(self, caller).await?);
-        ResultStream::of_answer(command.schema(), rows, pass)
+        ResultStream::of_answer((command.schema(), caller.wishes().codec()), rows, pass)
     }
 
     /// The tables as things that can be flown: each with the command that reads it.

@@ -12,11 +12,12 @@ use prost::Message;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Ticket, wire_schema};
+use crate::delivery::{Ticket, result_schema};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
 use crate::flight::patience::{LONGEST_DOWNLOAD, Patience};
+use crate::flight::profile;
 use crate::flight::results::{self, ResultStream};
 use crate::flight::run::{self, Run};
 use crate::flight::service::Service;
@@ -64,9 +65,9 @@ pub(crate) async fn flight_info(
     statement: Statement,
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo, Status> {
+    let profile = caller.wishes().profile()?;
     let planned = complete(look_at(service, caller, statement).await?)?;
-    let schema = wire_schema(&planned.schema);
-    let profile = WireProfile::default();
+    let schema = result_schema(&planned.schema, profile);
     let now = service.clock.now();
     let ticket = Ticket::new(planned.statement.clone(), caller.name(), profile, now, service.ticket_lifetime);
     service.plans.keep(ticket.id, planned, caller.access.clone());
@@ -86,8 +87,9 @@ pub(crate) async fn redeem(
     if ticket.principal != caller.name() {
         return Err(refuse(ErrorKind::PermissionDenied, "the ticket was issued to somebody else; run the query again"));
     }
+    let profile = profile::at_redemption(ticket.profile, caller.wishes())?;
     let planned = service.plans.take(ticket.id, &caller.access);
-    carry_out(service, caller, (ticket.statement, planned), (ticket.id, pass)).await
+    carry_out(service, caller, (ticket.statement, planned, profile), (ticket.id, pass)).await
 }
 
 /// The rows of a text that was sent as a ticket.
@@ -97,19 +99,20 @@ pub(crate) async fn run_now(
     statement: Statement,
     pass: Pass,
 ) -> Result<ResultStream, Status> {
-    carry_out(service, caller, (statement, None), (Uuid::new_v4(), pass)).await
+    let profile = caller.wishes().profile()?;
+    carry_out(service, caller, (statement, None, profile), (Uuid::new_v4(), pass)).await
 }
 
 /// Runs a statement when its turn comes, by the plan that was made for its ticket where there still is one.
 async fn carry_out(
     service: &Service,
     caller: &Caller,
-    (statement, planned): (Statement, Option<Planned>),
+    (statement, planned, profile): (Statement, Option<Planned>, WireProfile),
     (ticket, pass): (Uuid, Pass),
 ) -> Result<ResultStream, Status> {
     let mut run = Run::begin(service, caller, &statement.sql, ticket, pass);
-    match rows(service, caller, (statement, planned), &mut run).await {
-        Ok((result, patience)) => ResultStream::of_run(service, result, run, patience),
+    match rows(service, caller, (statement, planned, profile), &mut run).await {
+        Ok((result, patience)) => ResultStream::of_run(service, result, profile.codec, run, patience),
         Err(status) => {
             run.end(Err(&status));
             Err(status)
@@ -120,7 +123,7 @@ async fn carry_out(
 async fn rows(
     service: &Service,
     caller: &Caller,
-    (statement, planned): (Statement, Option<Planned>),
+    (statement, planned, profile): (Statement, Option<Planned>, WireProfile),
     run: &mut Run,
 ) -> Result<((SchemaRef, SendableRecordBatchStream), Patience), Status> {
     run.take_turn(service).await?;
@@ -134,7 +137,7 @@ async fn rows(
         },
     };
     run.planned(begun.elapsed(), &planned);
-    let schema = wire_schema(&planned.schema);
+    let schema = result_schema(&planned.schema, profile);
     let mut patience = Patience::new(caller.options().timeout(service.query_timeout));
     let starting = AssertUnwindSafe(service.engine.execute(&planned, LONGEST_DOWNLOAD)).catch_unwind();
     let batches = tokio::select! {

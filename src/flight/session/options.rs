@@ -98,7 +98,6 @@ impl SessionOptions {
     }
 
     /// The word that was chosen for an option of the line, such as `lakegate-codec`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by what chooses how a client is sent rows"))]
     pub(crate) fn line_word(&self, name: &str) -> Option<&'static str> {
         let at = LINE.iter().position(|(known, _)| *known == name)?;
         self.line[at]
