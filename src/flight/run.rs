@@ -107,6 +107,7 @@ impl Handle {
     fn free(&self) {
         let (rows, slot) = {
             let mut held = self.held();
+            held.waits_since = None;
             (held.rows.take(), held.slot.take())
         };
         // The work ends before its place is given on.

@@ -258,15 +258,14 @@ impl FlightService for FlightCalls {
 
 impl FlightCalls {
     /// Who makes a call, within their session.
-    pub(crate) fn caller(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
+    pub(crate) async fn caller(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
         self.stranger(headers, extensions).await?.enter(&self.service.sessions)
     }
 
     /// Who makes a call that begins no session.
     async fn stranger(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
-        let caller = Caller::read(headers, extensions)?;
-        self.service.connections.check(caller.address)?;
-        Ok(caller)
+        self.service.connections.check(peer(extensions).address)?;
+        Caller::read(&self.service.authenticator, headers, extensions).await
     }
 }
 

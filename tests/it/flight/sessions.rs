@@ -102,6 +102,32 @@ async fn a_cookie_leads_to_the_session_from_any_connection() {
 }
 
 #[tokio::test]
+async fn a_token_leads_to_its_session_until_that_is_closed() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    client.handshake("ann", "a password").await.unwrap();
+    let token = client.token().unwrap().clone();
+    let asked = |name: &str, body: Vec<u8>| {
+        let mut request = Request::new(Action::new(name.to_owned(), body));
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        request
+    };
+    let zone = || asked("SetSessionOptions", options(&[("time_zone", "Europe/Vienna")]));
+    let set = server.plain_client().await.do_action(zone()).await.unwrap();
+    assert!(set.metadata().get("set-cookie").is_none(), "the token is enough");
+    let mut other = server.plain_client().await;
+    let told = other.do_action(asked("GetSessionOptions", vec![])).await.unwrap().into_inner();
+    let told: Vec<_> = told.try_collect().await.unwrap();
+    assert!(String::from_utf8_lossy(&told[0].body).contains("Europe/Vienna"), "on another connection");
+    other.do_action(asked("CloseSession", vec![])).await.unwrap();
+    for request in [zone(), asked("GetSessionOptions", vec![]), asked("CloseSession", vec![])] {
+        let refused = other.do_action(request).await.unwrap_err();
+        assert!(refused.code() == Code::Unauthenticated && refused.message().contains("closed"), "{refused:?}");
+    }
+    assert!(client.execute("select 1".to_owned(), None).await.is_err(), "nor for statements");
+}
+
+#[tokio::test]
 async fn a_statement_may_compute_for_less_time_where_the_session_says_so() {
     let server = TestServer::start().await;
     let mut client = server.plain_client().await;
