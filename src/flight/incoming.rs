@@ -15,11 +15,11 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
 use crate::error::ErrorKind;
-use crate::flight::server::LARGEST_REQUEST;
 use crate::flight::status::refuse;
 
-/// Most bytes that the compressed buffers of one message may hold: as much as a message without compression.
-const MOST_BYTES: i64 = LARGEST_REQUEST as i64;
+/// Most bytes that the compressed buffers of one message may hold: as much as the largest message without compression
+/// that is taken where nothing else is configured.
+const MOST_BYTES: i64 = 64 << 20;
 /// Most values of one column of one message, nested ones too: no more fit into a message, but for columns that are all
 /// null and for lists of nothing, whose lengths cost no bytes.
 const MOST_VALUES: i64 = 1 << 26;
@@ -130,8 +130,7 @@ mod tests {
 
     use arrow::array::{Int64Array, NullArray};
     use arrow::ipc::writer::IpcWriteOptions;
-    use arrow_flight::utils::flight_data_from_arrow_batch;
-    use arrow_flight::{IpcMessage, SchemaAsIpc};
+    use arrow_flight::encode::FlightDataEncoderBuilder;
     use futures::stream;
     use tonic::Code;
 
@@ -143,12 +142,10 @@ mod tests {
     }
 
     /// The messages of a batch: schema and rows.
-    fn messages(batch: &RecordBatch, codec: Option<CompressionType>) -> Vec<FlightData> {
+    async fn messages(batch: &RecordBatch, codec: Option<CompressionType>) -> Vec<FlightData> {
         let options = IpcWriteOptions::default().try_with_compression(codec).unwrap();
-        let schema: FlightData = SchemaAsIpc::new(&batch.schema(), &options).into();
-        #[expect(deprecated, reason = "the shortest way to one message")]
-        let (_, rows) = flight_data_from_arrow_batch(batch, &options);
-        vec![schema, rows]
+        let batches = stream::iter([Ok(batch.clone())]);
+        FlightDataEncoderBuilder::new().with_options(options).build(batches).try_collect().await.unwrap()
     }
 
     async fn read(messages: Vec<FlightData>) -> Result<Vec<RecordBatch>, Status> {
@@ -158,13 +155,13 @@ mod tests {
     #[tokio::test]
     async fn rows_are_read_whatever_their_compression() {
         for codec in [None, Some(CompressionType::ZSTD), Some(CompressionType::LZ4_FRAME)] {
-            assert_eq!(read(messages(&numbers(), codec)).await.unwrap(), [numbers()]);
+            assert_eq!(read(messages(&numbers(), codec).await).await.unwrap(), [numbers()]);
         }
     }
 
     #[tokio::test]
     async fn a_buffer_that_claims_to_be_huge_is_refused_before_it_is_undone() {
-        let mut bomb = messages(&numbers(), Some(CompressionType::ZSTD));
+        let mut bomb = messages(&numbers(), Some(CompressionType::ZSTD)).await;
         let header = bomb[1].data_header.clone();
         let batch = ipc::root_as_message(&header).unwrap().header_as_record_batch().unwrap();
         let at = batch.buffers().unwrap().iter().find(|buffer| buffer.length() > 8).unwrap().offset() as usize;
@@ -179,13 +176,13 @@ mod tests {
     async fn columns_of_nothing_but_length_are_refused() {
         let nulls = NullArray::new((MOST_VALUES + 1) as usize);
         let batch = RecordBatch::try_from_iter([("nothing", Arc::new(nulls) as _)]).unwrap();
-        assert_eq!(read(messages(&batch, None)).await.unwrap_err().code(), Code::ResourceExhausted);
+        assert_eq!(read(messages(&batch, None).await).await.unwrap_err().code(), Code::ResourceExhausted);
     }
 
     #[tokio::test]
     async fn a_body_that_is_too_short_is_an_error_and_the_end() {
         for keep in [0, 8, 1000] {
-            let mut cut = messages(&numbers(), None);
+            let mut cut = messages(&numbers(), None).await;
             cut[1].data_body.truncate(keep);
             let mut rows = IncomingRows::new(stream::iter(cut.into_iter().map(Ok)));
             let refused = rows.next().await.unwrap().unwrap_err();
@@ -197,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn no_altered_byte_makes_it_panic() {
         for codec in [None, Some(CompressionType::ZSTD)] {
-            let whole = messages(&numbers(), codec);
+            let whole = messages(&numbers(), codec).await;
             for at in 0..whole[1].data_header.len() {
                 let mut altered = whole.clone();
                 let mut header = altered[1].data_header.to_vec();

@@ -7,13 +7,13 @@ use std::time::Duration;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::ipc::CompressionType;
 use arrow::ipc::writer::IpcWriteOptions;
+use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, CommandPreparedStatementQuery,
     ProstMessageExt,
 };
-use arrow_flight::utils::flight_data_from_arrow_batch;
-use arrow_flight::{Action, FlightData, FlightDescriptor, SchemaAsIpc, Ticket};
+use arrow_flight::{Action, FlightData, FlightDescriptor, Ticket};
 use futures::stream::{self, TryStreamExt};
 use prost::Message;
 use tonic::transport::{Channel, Endpoint};
@@ -84,18 +84,17 @@ impl Served {
 }
 
 /// Schema and rows of a column of equal numbers, 800 KB that take next to nothing when compressed.
-fn compressible() -> Vec<FlightData> {
+async fn compressible() -> Vec<FlightData> {
     let column = Int64Array::from_iter_values(std::iter::repeat_n(7, 100_000));
     let batch = RecordBatch::try_from_iter([("n", Arc::new(column) as _)]).unwrap();
     let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD)).unwrap();
-    #[expect(deprecated, reason = "the shortest way to one message")]
-    let (_, rows) = flight_data_from_arrow_batch(&batch, &options);
-    vec![SchemaAsIpc::new(&batch.schema(), &options).into(), rows]
+    let batches = stream::iter([Ok(batch)]);
+    FlightDataEncoderBuilder::new().with_options(options).build(batches).try_collect().await.unwrap()
 }
 
 /// The same, claiming to hold so many bytes.
-fn bomb(claimed: i64) -> Vec<FlightData> {
-    let mut messages = compressible();
+async fn bomb(claimed: i64) -> Vec<FlightData> {
+    let mut messages = compressible().await;
     let header = messages[1].data_header.clone();
     let batch = arrow::ipc::root_as_message(&header).unwrap().header_as_record_batch().unwrap();
     let at = batch.buffers().unwrap().iter().find(|buffer| buffer.length() > 8).unwrap().offset() as usize;
@@ -110,13 +109,13 @@ async fn what_is_too_large_or_claims_to_be_is_refused_and_memory_stays() {
     let served = Served::start().await;
 
     for claimed in [1 << 40, i64::MAX, 1 << 30] {
-        let refused = served.bind(bomb(claimed)).await.unwrap_err();
+        let refused = served.bind(bomb(claimed).await).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     }
-    let lying = served.bind(bomb(1 << 20)).await.unwrap_err();
+    let lying = served.bind(bomb(1 << 20).await).await.unwrap_err();
     assert_eq!(lying.code(), Code::InvalidArgument, "{lying}");
 
-    let mut oversize = compressible();
+    let mut oversize = compressible().await;
     oversize[1].data_body = vec![0; 65 << 20].into();
     let refused = served.bind(oversize).await.unwrap_err();
     assert!(matches!(refused.code(), Code::OutOfRange | Code::ResourceExhausted | Code::InvalidArgument), "{refused}");
