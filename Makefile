@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench test-rust test-python prerequisites test-venv demo-venv
+.PHONY: help demo test lint bench test-rust test-python test-clients prerequisites test-venv demo-venv
 
 # Where Python environments are made, which Python makes them, and where cargo builds.
 VENVS ?= .venv
@@ -17,7 +17,8 @@ DEMO_PYTHON = $(abspath $(VENVS))/demo/bin/python
 
 help: ## list these commands
 	@echo "make demo    real data from files and a database to pandas and a chart; first time perhaps 15 minutes on 2 cores, then 1"
-	@echo "make test    all tests; first time about 25 minutes on 2 cores, then 6"
+	@echo "make test    all tests; first time about 25 minutes on 2 cores, then 8"
+	@echo "make test-clients  clients in Java, Go and Node.js, which have to be there; first time 5 minutes more, then 2"
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
 	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour, and 20 GB of disk"
 
@@ -46,11 +47,23 @@ test-rust: test-venv
 
 # The server the Python tests start is the one `cargo test` builds.
 test-python: test-venv
-	@echo "== Python tests (about 1 minute once the program is built)"
+	@echo "== Python tests (about 3 minutes once the program is built)"
 	@cargo test --locked --workspace --quiet --no-run
 	LAKEGATE_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/lakegate" \
 	MSSQL_FIXTURE="$(abspath $(CARGO_TARGET_DIR))/debug/mssql-fixture" PYTHONPATH=python-client/src \
 	  $(TEST_PYTHON) -m pytest -q -c python-client/pyproject.toml --rootdir . python-client/tests tests/clients
+
+# Which Flight SQL JDBC drivers are tested, one after the other. 19.0.0 is known too, but not every registry has it.
+JDBC_DRIVERS ?= 18.3.0
+
+# Python's clients are tested by test-python.
+test-clients: test-venv
+	@.ci/prerequisites clients
+	@echo "== Clients in Java, Go and Node.js (about 2 minutes once the program is built)"
+	@cargo test --locked --workspace --quiet --no-run
+	LAKEGATE_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/lakegate" JDBC_DRIVERS="$(JDBC_DRIVERS)" \
+	  CLIENTS_FOLDER="$(abspath $(CARGO_TARGET_DIR))/clients" CLIENTS_PYTHON="$(TEST_PYTHON)" \
+	  $(TEST_PYTHON) tests/clients/walked.py tests/clients/run
 
 lint: test-venv
 	@echo "== Formatting and clippy (first time about 10 minutes on 2 cores)"
@@ -68,6 +81,6 @@ bench: prerequisites
 	@cargo build --locked --profile dist --bin lakegate
 	@cargo build --locked --profile dist -p mssql-fixture
 	@.ci/venv $(VENVS)/bench benches/requirements.txt
-	@echo "== Measuring (about 1 hour for all; BENCH=load, apply, resync, flight or mssql for one)"
+	@echo "== Measuring (about 1 hour for all; BENCH=load, apply, resync, flight, mssql or mssql.reading for one)"
 	@$(abspath $(VENVS))/bench/bin/python benches/run.py --target "$(abspath $(CARGO_TARGET_DIR))/dist" \
 	  --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" $(BENCH)

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PASSWORD = "Bench-2022"  # noqa: S105 of a server that lives as long as a benchmark
+#: What can be measured by itself.
+PARTS = ("reading", "rivals", "polls", "changes", "memory")
 CHANGED_ROWS = 1_000
+#: First loads of the large table.
+FIRST_LOADS = 3
 IDLE_TABLES = 200
 #: How long `lakegate serve` is watched while it polls idle tables.
 WATCHED_SECONDS = 10
@@ -109,21 +113,27 @@ def run(
     *,
     sizes: tuple[int, int] = (1_000_000, 10_000_000),
     runs: int = 5,
-    parts: str = "reading rivals polls changes",
+    parts: tuple[str, ...] = PARTS,
 ) -> None:
-    """Measure and print; `target` is the folder of the built programs, named like their profile."""
+    """Measure and print; `target` is the folder of the built programs, named like their profile.
+
+    `parts` are those that are measured (`make bench BENCH=mssql.reading` measures one).
+    """
     home = folder / "mssql"
     if "polls" in parts:
         with stand_in(target, home, idle_tables()) as port:
             polls(target, home, port, runs)
     measures: dict[str, list[list[str]]] = {"changes": [], "memory": []}
     medians: dict[str, float] = {}
-    for size in sizes if "changes" in parts else sizes[:1]:
+    small, large = {"reading", "rivals", "changes"} & {*parts}, {"changes", "memory"} & {*parts}
+    for size in [*([sizes[0]] if small else []), *([sizes[1]] if large else [])]:
         with stand_in(target, home, orders(size)) as port:
             if size == sizes[0] and "reading" in parts:
                 reading(target, home, port)
             if size == sizes[0] and "rivals" in parts:
                 rivals(target, home, port, size, runs)
+            if size == sizes[1] and "memory" in parts:
+                memory(target, home, port, size)
             if "changes" in parts:
                 changes(target, home, port, size, runs, measures, medians)
     if "changes" in parts:
@@ -241,6 +251,17 @@ def rivals(target: Path, home: Path, port: int, size: int, runs: int) -> None:
         ])  # fmt: skip
     head = ["what", "s", "times lakegate's", "peak MiB", "times lakegate's"]
     print_table(f"{size:,} rows into a Delta table, median of {runs} runs, {THREADS} threads", head, rows)
+
+
+def memory(target: Path, home: Path, port: int, size: int) -> None:
+    """Load a large table for the first time, as often as it takes to see what varies."""
+    rows = []
+    for _ in range(FIRST_LOADS):
+        prepared(home, port)
+        definition(home, "b/t", DEFINITION.format(table="orders", source="", load=""))
+        first = measured([target / "lakegate", "sync"], folder=home)
+        rows.append([f"{size:,}", f"{first.seconds:.1f}", f"{first.peak_bytes / MIB:,.0f}"])
+    print_table('First loads one after the other, memory = "512MiB"', ["rows", "s", "peak MiB"], rows)
 
 
 def polls(target: Path, home: Path, port: int, runs: int) -> None:

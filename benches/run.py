@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import subprocess
@@ -12,6 +13,7 @@ import apply
 import load
 import mssql
 import resync
+import serving
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,7 +26,15 @@ def flight(target: Path, folder: Path) -> None:
     subprocess.run(command, cwd=REPOSITORY, check=True)
 
 
-BENCHES = {"load": load.run, "apply": apply.run, "resync": resync.run, "flight": flight, "mssql": mssql.run}
+BENCHES = {
+    "load": load.run,
+    "apply": apply.run,
+    "resync": resync.run,
+    "flight": flight,
+    "mssql": mssql.run,
+    "serving": serving.run,
+}
+PARTS = {f"mssql.{part}": functools.partial(mssql.run, parts=(part,)) for part in mssql.PARTS}
 
 
 def main() -> None:
@@ -32,7 +42,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--target", type=Path, required=True, help="folder of the built program")
     arguments.add_argument("--folder", type=Path, default=Path("target/bench-data"), help="where data goes, 20 GB")
-    arguments.add_argument("benches", nargs="*", choices=[*BENCHES, []], help="which; all where none is named")
+    arguments.add_argument("benches", nargs="*", choices=[*BENCHES, *PARTS, []], help="which; all where none is named")
     given = arguments.parse_args()
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +50,7 @@ def main() -> None:
     version = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"{version}; {os.cpu_count()} cores, {platform.system()} {platform.release()}, {platform.machine()}")
     for name in given.benches or BENCHES:
-        BENCHES[name](given.target.resolve(), folder)
+        {**BENCHES, **PARTS}[name](given.target.resolve(), folder)
 
 
 if __name__ == "__main__":

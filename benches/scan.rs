@@ -48,10 +48,11 @@ fn main() {
 async fn compare(folder: &Path, sql: &str) {
     let settings = Arc::new(lakegate::config::load(folder, None).map_err(|problems| problems.to_string()).unwrap());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let journal = Arc::new(Journal::open(&settings.lake, Arc::clone(&clock)).unwrap());
     let engine = engine(&settings, &clock).await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let parts = ServiceParts { engine: engine.clone(), settings, clock };
+    let parts = ServiceParts { engine: engine.clone(), settings, journal, clock };
     let shutdown = Shutdown::default();
     let server = tokio::spawn(lakegate::flight::serve(listener, parts, shutdown.clone()));
 

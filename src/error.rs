@@ -41,6 +41,11 @@ impl ErrorKind {
         matches!(self, Self::Conflict | Self::Unavailable | Self::ResourceExhausted)
     }
 
+    /// The kind of a name, as [`Self::as_str`] gives it.
+    pub fn parse(name: &str) -> Option<Self> {
+        serde::Deserialize::deserialize(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(name)).ok()
+    }
+
     /// The kind's name as it stands in `system.loads` and in logs.
     pub fn as_str(self) -> &'static str {
         match self {

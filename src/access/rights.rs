@@ -57,6 +57,17 @@ impl Access {
         self.grants.is_none()
     }
 
+    /// Whether the same may be seen and done by the same principal, as far as can be told without comparing grants: those
+    /// of another moment count as others.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let same_grants = match (&self.grants, &other.grants) {
+            (None, None) => true,
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            _ => false,
+        };
+        same_grants && self.principal == other.principal
+    }
+
     /// What may be done with a table. `owner` is who made it, for tables that were made by SQL: its owner may read and
     /// write it.
     pub fn table(&self, table: &TableName, owner: Option<&str>) -> TableRights {

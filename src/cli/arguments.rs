@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
 
 use crate::model::TableName;
 
@@ -83,6 +84,16 @@ pub(super) enum Command {
                             echo 'select 1' | lakegate query -\n  \
                             lakegate query 'select 1' --server grpc+tls://lake.example.org:8815 --user ann --ca-file ca.pem")]
     Query(Query),
+    /// List the statements of a running server, newest first: who asked what, what it costs
+    #[command(after_help = "Examples:\n  lakegate queries\n  lakegate queries --running\n\n\
+                            People see their own statements, members of the role admin everybody's. All that is known of\n\
+                            them stands in system.queries.")]
+    Queries(Queries),
+    /// Stop a statement that runs on a server
+    #[command(after_help = "Examples:\n  lakegate queries --running\n  \
+                            lakegate kill 0b8fd1a5-9d0e-4c55-8f0e-4f6f1f1c7c11\n\n\
+                            People stop their own statements, members of the role admin everybody's.")]
+    Kill(Kill),
     /// Let people in: users, passwords, personal tokens
     #[command(
         subcommand,
@@ -187,7 +198,7 @@ pub(super) struct Query {
 }
 
 /// Who asks a server, and whom to believe.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Login")]
 pub(super) struct Login {
     /// Who asks [default: $LAKEGATE_USER]; the password comes from $LAKEGATE_PASSWORD, or is asked for
@@ -357,6 +368,37 @@ pub(super) struct CertDev {
     /// How long it counts
     #[arg(long, value_name = "TIME", default_value = "825d")]
     pub(super) expires: String,
+}
+
+/// `lakegate queries`.
+#[derive(Debug, Args)]
+pub(super) struct Queries {
+    /// Only those that have not ended
+    #[arg(long)]
+    pub(super) running: bool,
+    /// Show at most so many
+    #[arg(long, value_name = "ROWS", default_value_t = 20)]
+    pub(super) limit: u32,
+    /// The server to ask
+    #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER)]
+    pub(super) server: String,
+    #[command(flatten)]
+    pub(super) shown: Shown,
+    #[command(flatten)]
+    pub(super) login: Login,
+}
+
+/// `lakegate kill`.
+#[derive(Debug, Args)]
+pub(super) struct Kill {
+    /// The query_id, as `lakegate queries` shows it
+    #[arg(value_name = "QUERY_ID")]
+    pub(super) query_id: Uuid,
+    /// The server it runs on
+    #[arg(long, value_name = "URL", default_value = DEFAULT_SERVER)]
+    pub(super) server: String,
+    #[command(flatten)]
+    pub(super) login: Login,
 }
 
 /// A list on the terminal.

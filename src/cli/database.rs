@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use indicatif::MultiProgress;
 
 use crate::cli::CliError;
-use crate::cli::arguments::{Add, Common, Doctor, Shown};
+use crate::cli::arguments::{Add, Common, Doctor, Format, Shown};
 use crate::cli::output::{self, Destination};
 use crate::cli::program::{self, Chatter};
 use crate::config::{Connection, Settings, SqlServerConnection, TableDefinition, TableSource, source_table_name};
@@ -16,7 +16,7 @@ use crate::source::SourceError;
 use crate::source::mssql::connect::Connections;
 use crate::source::mssql::discover;
 use crate::source::mssql::doctor::{self, Finding, Report, Severity};
-use crate::source::mssql::method;
+use crate::source::mssql::method::{self, Choice};
 use crate::source::mssql::statements::SourceTable;
 
 /// Looks at one database, or at all that are configured.
@@ -60,7 +60,7 @@ fn write(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         let way = table.method.map_or(String::new(), |method| format!(", by {method}"));
         let rows = table.rows.map_or(String::new(), |rows| format!(", about {rows} rows"));
         let time = table.first_load_seconds.map_or(String::new(), |seconds| {
-            let time = humantime::format_duration(std::time::Duration::from_secs(seconds.max(1)));
+            let time = doctor::in_words(std::time::Duration::from_secs(seconds.max(1)));
             format!(", first load about {time}")
         });
         writeln!(out, "  {}{lake}{way}{rows}{time}", table.source)?;
@@ -110,19 +110,43 @@ pub(super) fn tables(common: &Common, connection: &str, shown: &Shown) -> Result
         ("rows", rows, true),
         ("key", texts(&|at| tables[at].key.join(", ")), false),
         ("method", texts(&|at| choices[at].as_ref().map_or("none", |choice| choice.way.as_str()).to_owned()), false),
-        (
-            "because",
-            texts(&|at| match &choices[at] {
-                Ok(choice) => choice.because.clone(),
-                Err(error) => error.to_string(),
-            }),
-            false,
-        ),
+        ("because", texts(&|at| because(&choices[at])), false),
     ])
     .map_err(|error| CliError::failed(&error))?;
+    // Sentences make lines that no terminal shows well: for people they stand below, each once.
+    let for_people = shown.format == Format::Table;
+    let last = batch.num_columns() - 1;
+    let columns: Vec<usize> = (0..if for_people { last } else { last + 1 }).collect();
+    let batch = batch.project(&columns).map_err(|error| CliError::failed(&error))?;
     let mut writer = destination.begin(&batch.schema())?;
     writer.write(&batch)?;
     output::tell_rows(writer.finish()?, None);
+    if for_people {
+        let named = tables.iter().zip(&choices).map(|(table, choice)| (table.name.to_string(), because(choice)));
+        write_reasons(&mut std::io::stdout().lock(), named).map_err(CliError::stdout)?;
+    }
+    Ok(())
+}
+
+fn because(choice: &Result<Choice, SourceError>) -> String {
+    match choice {
+        Ok(choice) => choice.because.clone(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Each reason once, in the order they come, with the tables it holds for.
+fn write_reasons(out: &mut impl Write, reasons: impl Iterator<Item = (String, String)>) -> std::io::Result<()> {
+    let mut gathered: Vec<(String, Vec<String>)> = Vec::new();
+    for (table, reason) in reasons {
+        match gathered.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, tables)) => tables.push(table),
+            None => gathered.push((reason, vec![table])),
+        }
+    }
+    for (reason, tables) in gathered {
+        writeln!(out, "\n{}:\n  {reason}", tables.join(", "))?;
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod login;
 mod output;
 mod passwords;
 mod program;
+mod queries;
 mod query;
 mod serve;
 mod signals;
@@ -50,6 +51,8 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
         Command::Check(check) => check::run(common, &check),
         Command::Query(query) => query::run(common, &query),
+        Command::Queries(shown) => queries::queries(common, &shown),
+        Command::Kill(kill) => queries::kill(common, &kill),
         Command::User(user) => user::run(common, &user),
         Command::Grants(Grants::Explain(explain)) => grants::explain(common, &explain),
         Command::Cert(Cert::Dev(dev)) => certificate::dev(&dev),

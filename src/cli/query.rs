@@ -45,7 +45,7 @@ async fn ask(arguments: &Query, sql: &str, destination: Destination) -> Result<(
     Ok(())
 }
 
-fn tell(error: ClientError) -> CliError {
+pub(super) fn tell(error: ClientError) -> CliError {
     match (&error, error.kind()) {
         (
             ClientError::Address(_)

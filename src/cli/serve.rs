@@ -41,7 +41,8 @@ async fn serve(settings: Arc<Settings>, arguments: &Serve) -> Result<(), CliErro
     tracing::info!(tables = settings.tables.len(), "listening on {url}");
     let _ready = arguments.ready_file.as_deref().map(|file| ReadyFile::write(file, &url)).transpose()?;
     let _reload = reload_when_asked(entrance.clone(), Arc::clone(&settings))?;
-    let parts = ServiceParts { engine, settings, clock: Arc::clone(&program.clock) };
+    let (journal, clock) = (Arc::clone(&program.journal), Arc::clone(&program.clock));
+    let parts = ServiceParts { engine, settings, journal, clock };
     let flight = async {
         let served = flight::serve_with(listener, parts, &entrance, shutdown.clone()).await;
         // Whatever made the service end, loads end as well.

@@ -15,6 +15,7 @@ use crate::config::machine;
 use crate::config::problem::Problem;
 use crate::config::reader::{At, Field, Named, Place};
 use crate::config::secret::secret;
+use crate::config::serving;
 use crate::config::settings::{
     Connection, LakeSettings, Limits, LogSettings, S3Connection, ServeSettings, Settings, TicketSettings,
 };
@@ -45,6 +46,7 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
         serve.as_ref().is_some_and(|serve| serve.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
     let access = low.access.value().and_then(|access| access_settings(access, certificates, around));
     let tickets = low.tickets.value().and_then(|tickets| ticket_settings(tickets, around));
+    let history = low.history.value().and_then(|history| serving::history_settings(history, around));
     let logs = low.logs.value().and_then(log_settings);
     let assembled = || {
         low.version.value()?;
@@ -55,6 +57,7 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
             serve: serve?,
             access: access?,
             tickets: tickets?,
+            history: history?,
             logs: logs?,
             connections: connections
                 .iter()
@@ -99,14 +102,17 @@ fn limit_settings(low: &LowLimits, around: &mut Surroundings<'_>) -> Option<Limi
         }
         Field::Given(at) => Some(usize::try_from(at.value.0).unwrap_or(usize::MAX)),
     };
+    let threads = optional(&low.threads).map(|given| given.map_or_else(machine::default_threads, |count| count.0));
+    let serving = serving::serving_limits(low, memory.zip(threads), around);
     Some(Limits {
         memory: memory?,
         spill: low.spill.copied()?.0,
         spill_folder: optional(&low.spill_folder)?.map(|text| around.folder.join(text.0)),
-        threads: optional(&low.threads)?.map_or_else(machine::default_threads, |count| count.0),
+        threads: threads?,
         parallel_tables: low.parallel_tables.copied()?.0,
         query_timeout: query_timeout?,
         lease_wait: low.lease_wait.copied()?.0,
+        serving: serving?,
     })
 }
 

@@ -4,7 +4,7 @@
 use crate::config::access::{LowAccess, LowTls};
 use crate::config::reader::{At, Named, OneOrMany, low_table};
 use crate::config::secret::SecretSource;
-use crate::config::settings::{Encrypt, Isolation, LogFormat};
+use crate::config::settings::{Encrypt, Isolation, LogFormat, TextsKept};
 use crate::config::sqlserver::values::{HostName, Hours, ObjectName, PacketSize, Port, Rate};
 use crate::config::table::{Method, Oversize, SubMicroseconds, Times as TimesOfDay, Timestamps, Variants};
 use crate::config::values::{
@@ -28,6 +28,8 @@ low_table! {
         access: LowAccess = {};
         /// How the tickets of results are sealed.
         tickets: LowTickets = {};
+        /// What is kept of statements and sessions.
+        history: LowHistory = {};
         /// What is logged, and how.
         logs: LowLogs = {};
         /// Systems by name; table definitions and the lake refer to them.
@@ -67,7 +69,56 @@ low_table! {
         query_timeout: Span = "10m";
         /// How long a second writer of a table waits for the first.
         lease_wait: Span = "60s";
+        /// Most memory of one statement; three quarters of memory where nothing is given.
+        statement_memory: Size;
+        /// Statements that compute at the same time; four for each thread, at least 8, where nothing is given.
+        statements: Count;
+        /// Places beyond these for members of the role admin.
+        admin_statements: Count = 2;
+        /// Statements that wait for their turn at most.
+        queue: Count = 1000;
+        /// Longest a statement waits for its turn.
+        queue_wait: Span = "1m";
+        /// How long a client may take nothing of a result before the result is cut.
+        idle_reader: Span = "15m";
+        /// Bytes of results one person may be sent within result_window; as many as they like where nothing is given.
+        result_bytes: Size;
+        /// The time over which result_bytes counts.
+        result_window: Span = "24h";
+        /// Sessions of clients.
+        sessions: Count = 5000;
+        /// Sessions of one person.
+        sessions_per_person: Count = 1000;
+        /// How long a session that nobody uses is kept.
+        session_idle: Span = "12h";
+        /// Connections of clients.
+        connections: Count = 2000;
+        /// Prepared statements whose values are kept; beyond it those unused for longest lose theirs.
+        bound_statements: Count = 10000;
+        /// Memory of the values of prepared statements.
+        bound_memory: Size = "64MiB";
+        /// Largest message taken from a client.
+        request_size: Size = "64MiB";
+        /// Largest headers of one call.
+        header_size: Size = "64KiB";
     }
+}
+
+low_table! {
+    /// `[history]`
+    LowHistory {
+        /// How long statements and sessions that ended are kept.
+        keep: Span = "30d";
+        /// Disk for each of both.
+        size: Size = "256MiB";
+        /// How the texts of statements are kept: full, without_literals, or none.
+        texts: Chosen<TextsKept> = "full";
+    }
+}
+
+impl Choice for TextsKept {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("full", Self::Full), ("without_literals", Self::WithoutLiterals), ("none", Self::None)];
 }
 
 low_table! {

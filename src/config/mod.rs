@@ -15,6 +15,7 @@ pub mod problem;
 mod reader;
 pub mod schema;
 mod secret;
+mod serving;
 pub mod settings;
 mod sqlserver;
 pub mod state;
@@ -36,8 +37,9 @@ pub use client::{ClientEnvironment, client_environment};
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{Format, json_schema};
 pub use settings::{
-    Connection, DailyHours, Encrypt, Isolation, LakeSettings, Limits, LogFormat, LogSettings, S3Connection,
-    ServeSettings, Settings, SqlServerConnection, SqlServerLogin, TicketSettings, Trust,
+    Connection, DailyHours, Encrypt, HistorySettings, Isolation, LakeSettings, Limits, LogFormat, LogSettings,
+    S3Connection, ServeSettings, ServingLimits, Settings, SqlServerConnection, SqlServerLogin, TextsKept,
+    TicketSettings, Trust,
 };
 pub use sqlserver::source_table_name;
 pub use state::state_folder;

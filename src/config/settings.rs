@@ -27,6 +27,8 @@ pub struct Settings {
     pub access: AccessSettings,
     /// How tickets are sealed.
     pub tickets: TicketSettings,
+    /// What is kept of statements and sessions.
+    pub history: HistorySettings,
     /// How it logs.
     pub logs: LogSettings,
     /// Systems by name.
@@ -67,6 +69,67 @@ pub struct Limits {
     pub query_timeout: Duration,
     /// How long a second writer waits for a table's lease.
     pub lease_wait: Duration,
+    /// What those who are served may use.
+    pub serving: ServingLimits,
+}
+
+/// What those who are served may use.
+#[derive(Clone, Debug)]
+pub struct ServingLimits {
+    /// Most memory of one statement, in bytes.
+    pub statement_memory: usize,
+    /// Statements that compute at the same time.
+    pub statements: NonZeroUsize,
+    /// Places beyond these for members of the role admin.
+    pub admin_statements: NonZeroUsize,
+    /// Statements that wait for their turn at most.
+    pub queue: NonZeroUsize,
+    /// Longest a statement waits for its turn.
+    pub queue_wait: Duration,
+    /// How long a client may take nothing of a result before the result is cut.
+    pub idle_reader: Duration,
+    /// Bytes of results one person may be sent within [`Self::result_window`].
+    pub result_bytes: Option<u64>,
+    /// The time over which [`Self::result_bytes`] counts.
+    pub result_window: Duration,
+    /// Sessions of clients.
+    pub sessions: NonZeroUsize,
+    /// Sessions of one person.
+    pub sessions_per_person: NonZeroUsize,
+    /// How long a session that nobody uses is kept.
+    pub session_idle: Duration,
+    /// Connections of clients.
+    pub connections: NonZeroUsize,
+    /// Prepared statements whose values are kept.
+    pub bound_statements: NonZeroUsize,
+    /// Bytes of the values of prepared statements.
+    pub bound_memory: usize,
+    /// Largest message taken from a client, in bytes.
+    pub request_size: usize,
+    /// Largest headers of one call, in bytes.
+    pub header_size: u32,
+}
+
+/// What is kept of statements and sessions that ended.
+#[derive(Clone, Debug)]
+pub struct HistorySettings {
+    /// How long each is kept.
+    pub keep: Duration,
+    /// Bytes of disk for each of both.
+    pub size: u64,
+    /// How the texts of statements are kept.
+    pub texts: TextsKept,
+}
+
+/// How the texts of statements are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextsKept {
+    /// As they were written, with the errors they led to.
+    Full,
+    /// With a `?` in the place of each literal, and without comments.
+    WithoutLiterals,
+    /// Not at all.
+    None,
 }
 
 /// Where the server listens.

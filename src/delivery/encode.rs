@@ -2,7 +2,8 @@
 //!
 //! A message's body is a list of the batch's own buffers, so nothing is copied until it is written
 //! to the line. Encoding happens where the stream is polled: for uncompressed results a hand-over to
-//! another thread costs more than the work (measured: 1.15 times the wall time).
+//! another thread costs more than the work (measured: 1.15 times the wall time). Compressed bodies are
+//! new buffers, one for each that the batch has.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,8 +12,9 @@ use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
+use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder};
 use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
@@ -20,12 +22,18 @@ use futures::{Stream, StreamExt, ready};
 
 use crate::delivery::size::{cut, message_bytes};
 use crate::delivery::{DeliveryError, conform};
+use crate::model::Codec;
 
 /// Bytes of rows a message is cut to: far enough below 4 MiB, what gRPC clients accept unless told
 /// otherwise, and large enough for the cost of a message not to count.
 const TARGET_BYTES: usize = 2 << 20;
 /// Bytes of rows above which a message is cut again; only a single row may be larger.
 const LIMIT_BYTES: usize = (4 << 20) - (256 << 10);
+/// Rows of fewer bytes go uncompressed whatever the codec: they fit a packet or three either way, and making a
+/// compressor costs more than anything else about so small an answer.
+const SMALL_BYTES: usize = 4 << 10;
+/// Level of Zstandard: higher ones cost many times the time for a few percent of the bytes (docs/benchmarks.md).
+const ZSTD_LEVEL: i32 = 1;
 
 /// One IPC message: what Flight calls a `FlightData`.
 #[derive(Debug, Default)]
@@ -60,29 +68,49 @@ pub struct EncodedResult {
     schema: SchemaRef,
     batches: Option<SendableRecordBatchStream>,
     encoder: StreamEncoder,
+    /// For messages too small to compress. None where dictionaries are sent: an encoder leaves out those it has sent
+    /// before, and would not know of the other's.
+    small: Option<StreamEncoder>,
     /// Slices of the last batch that were not sent yet.
     waiting: VecDeque<RecordBatch>,
-    opening: Option<WireMessage>,
+    /// Messages that were not asked for yet: the schema, or what a slice's dictionaries come before.
+    made: VecDeque<WireMessage>,
+    /// Rows that were encoded, and their bytes before.
+    sent: (u64, u64),
 }
 
 impl EncodedResult {
-    /// Encodes `batches` under the announced `schema`.
+    /// Encodes `batches` under the announced `schema`, their bodies compressed by `codec`.
     ///
     /// # Errors
     /// `Encode` when the schema has a type that Arrow IPC cannot carry.
-    pub fn new(schema: SchemaRef, batches: SendableRecordBatchStream) -> Result<Self, DeliveryError> {
+    pub fn new(schema: SchemaRef, batches: SendableRecordBatchStream, codec: Codec) -> Result<Self, DeliveryError> {
+        let encoder = |codec| {
+            let encoder =
+                write_options(codec).and_then(|options| StreamEncoder::try_new_with_options(&schema, options));
+            encoder.map_err(DeliveryError::Encode)
+        };
+        let dictionaries = schema.fields().iter().any(|field| matches!(field.data_type(), DataType::Dictionary(..)));
         Ok(Self {
-            encoder: StreamEncoder::try_new(&schema).map_err(DeliveryError::Encode)?,
-            opening: Some(schema_message(&schema)),
+            encoder: encoder(codec)?,
+            small: if codec == Codec::None || dictionaries { None } else { Some(encoder(Codec::None)?) },
+            made: VecDeque::from([schema_message(&schema)]),
             schema,
             batches: Some(batches),
             waiting: VecDeque::new(),
+            sent: (0, 0),
         })
     }
 
-    /// The next message of rows from what is at hand; none when a new batch is needed.
+    /// How many rows were encoded by now, and how many bytes they were before, near enough.
+    pub fn sent(&self) -> (u64, u64) {
+        self.sent
+    }
+
+    /// The next message from what is at hand; none when a new batch is needed.
     fn next_waiting(&mut self) -> Result<Option<WireMessage>, DeliveryError> {
-        while let Some(slice) = self.waiting.pop_front() {
+        while self.made.is_empty() {
+            let Some(slice) = self.waiting.pop_front() else { return Ok(None) };
             let slice = conform(&slice, &self.schema)?;
             if slice.num_rows() > 1 && message_bytes(&slice) > LIMIT_BYTES {
                 for piece in cut(&slice, TARGET_BYTES, LIMIT_BYTES).into_iter().rev() {
@@ -90,24 +118,42 @@ impl EncodedResult {
                 }
                 continue;
             }
-            return self.encode(&slice).map(Some).map_err(DeliveryError::Encode);
+            self.sent.0 += slice.num_rows() as u64;
+            self.made = self.encode(&slice).map_err(DeliveryError::Encode)?;
         }
-        Ok(None)
+        Ok(self.made.pop_front())
     }
 
-    /// The encoder writes the stream format: before its first batch stands the schema, which was sent already.
-    fn encode(&mut self, batch: &RecordBatch) -> Result<WireMessage, ArrowError> {
-        let mut buffers = self.encoder.encode(batch)?.into_iter();
-        let mut message = WireMessage::default();
+    /// A slice's rows, after the dictionaries they refer to. The encoder writes the stream format: before its
+    /// first batch stands the schema, which was sent already.
+    fn encode(&mut self, batch: &RecordBatch) -> Result<VecDeque<WireMessage>, ArrowError> {
+        let encoder = match &mut self.small {
+            Some(small) if message_bytes(batch) < SMALL_BYTES => small,
+            _ => &mut self.encoder,
+        };
+        // Where a buffer is empty, nothing tells which message it belongs to, and nothing is lost.
+        let mut buffers = encoder.encode(batch)?.into_iter().filter(|buffer| !buffer.is_empty());
+        let mut messages = VecDeque::new();
         while let Some(prefix) = buffers.next() {
             let header = read_header(&prefix, &mut buffers)?;
             let root = arrow_ipc::root_as_message(&header).map_err(|error| ArrowError::IpcError(error.to_string()))?;
-            if root.header_type() == arrow_ipc::MessageHeader::RecordBatch {
-                message = WireMessage { header: header.clone(), body: buffers.collect() };
-                break;
+            let body = read_body(usize::try_from(root.bodyLength()).unwrap_or_default(), &mut buffers)?;
+            if root.header_type() != arrow_ipc::MessageHeader::Schema {
+                messages.push_back(WireMessage { header: header.clone(), body });
             }
         }
-        Ok(message)
+        Ok(messages)
+    }
+}
+
+fn write_options(codec: Codec) -> Result<IpcWriteOptions, ArrowError> {
+    let options = IpcWriteOptions::default();
+    match codec {
+        Codec::None => Ok(options),
+        Codec::Lz4 => options.try_with_compression(Some(CompressionType::LZ4_FRAME)),
+        Codec::Zstd => {
+            options.try_with_compression(Some(CompressionType::ZSTD))?.try_with_compression_level(Some(ZSTD_LEVEL))
+        }
     }
 }
 
@@ -116,9 +162,6 @@ impl Stream for EncodedResult {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if let Some(opening) = this.opening.take() {
-            return Poll::Ready(Some(Ok(opening)));
-        }
         loop {
             if let Some(item) = this.next_waiting().transpose() {
                 if item.is_err() {
@@ -129,7 +172,10 @@ impl Stream for EncodedResult {
             let Some(batches) = &mut this.batches else { return Poll::Ready(None) };
             match ready!(batches.poll_next_unpin(context)) {
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
-                Some(Ok(batch)) => this.waiting.extend(cut(&batch, TARGET_BYTES, LIMIT_BYTES)),
+                Some(Ok(batch)) => {
+                    this.sent.1 += message_bytes(&batch) as u64;
+                    this.waiting.extend(cut(&batch, TARGET_BYTES, LIMIT_BYTES));
+                }
                 Some(Err(error)) => {
                     this.batches = None;
                     return Poll::Ready(Some(Err(error.into())));
@@ -162,6 +208,19 @@ fn read_header(prefix: &Buffer, buffers: &mut impl Iterator<Item = Buffer>) -> R
     Ok(Bytes::copy_from_slice(&header))
 }
 
+/// Takes one message's body of `length` bytes.
+fn read_body(length: usize, buffers: &mut impl Iterator<Item = Buffer>) -> Result<Vec<Buffer>, ArrowError> {
+    let mut body = Vec::new();
+    let mut read = 0;
+    while read < length {
+        let part = buffers.next();
+        let part = part.ok_or_else(|| ArrowError::IpcError("the encoder's message is cut short".to_owned()))?;
+        read += part.len();
+        body.push(part);
+    }
+    Ok(body)
+}
+
 /// A finished result as a stream, for answers that are made in one piece.
 pub fn single_batch(batch: RecordBatch) -> SendableRecordBatchStream {
     let schema = batch.schema();
@@ -172,14 +231,15 @@ pub fn single_batch(batch: RecordBatch) -> SendableRecordBatchStream {
 #[cfg(test)]
 mod tests {
     use arrow::array::{ArrayRef, Int64Array, LargeListArray, RecordBatchOptions, StringViewArray};
-    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use arrow::datatypes::{Field, Int64Type, Schema};
     use arrow_ipc::reader::StreamReader;
     use datafusion::error::DataFusionError;
     use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
     use super::*;
-    use crate::delivery::wire_schema;
+    use crate::delivery::{result_schema, wire_schema};
     use crate::error::{Classify, ErrorKind};
+    use crate::model::WireProfile;
 
     fn stream(schema: &SchemaRef, batches: Vec<Result<RecordBatch, DataFusionError>>) -> SendableRecordBatchStream {
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), futures::stream::iter(batches)))
@@ -191,8 +251,12 @@ mod tests {
     }
 
     async fn encode(batch: RecordBatch) -> Vec<WireMessage> {
-        let schema = wire_schema(&batch.schema());
-        let result = EncodedResult::new(schema, single_batch(batch)).unwrap();
+        encode_as(WireProfile::default(), batch).await
+    }
+
+    async fn encode_as(profile: WireProfile, batch: RecordBatch) -> Vec<WireMessage> {
+        let schema = result_schema(&batch.schema(), profile);
+        let result = EncodedResult::new(schema, single_batch(batch), profile.codec).unwrap();
         result.map(Result::unwrap).collect().await
     }
 
@@ -219,6 +283,38 @@ mod tests {
         let read: Vec<i64> =
             decode(&messages).iter().flat_map(|batch| batch.column(0).to_data().buffer::<i64>(0).to_vec()).collect();
         assert_eq!(read, values.values().to_vec());
+    }
+
+    #[tokio::test]
+    async fn every_codec_carries_the_same_rows_and_compresses_them() {
+        let words: Vec<Option<String>> =
+            (0..300_000).map(|at| (at % 7 != 0).then(|| format!("word {}", at % 40))).collect();
+        let batch = RecordBatch::try_from_iter([
+            ("n", Arc::new(Int64Array::from_iter_values(0..300_000)) as ArrayRef),
+            ("word", Arc::new(StringViewArray::from_iter(words)) as ArrayRef),
+        ])
+        .unwrap();
+        let rows = |messages: &[WireMessage]| {
+            let schema = wire_schema(&batch.schema());
+            let read: Vec<_> = decode(messages).iter().map(|batch| conform(batch, &schema).unwrap()).collect();
+            arrow::compute::concat_batches(&schema, &read).unwrap()
+        };
+        let plain = encode(batch.clone()).await;
+        let size = |messages: &[WireMessage]| messages.iter().map(WireMessage::body_len).sum::<usize>();
+        assert_eq!(rows(&plain).num_rows(), 300_000);
+        for (codec, dictionaries) in
+            [(Codec::Lz4, false), (Codec::Zstd, false), (Codec::None, true), (Codec::Lz4, true), (Codec::Zstd, true)]
+        {
+            let sent = encode_as(WireProfile { codec, dictionaries }, batch.clone()).await;
+            assert_eq!(rows(&sent), rows(&plain), "{codec:?} {dictionaries}");
+            assert!(
+                size(&sent) * 10 < size(&plain) * 8,
+                "{codec:?} {dictionaries}: {} of {}",
+                size(&sent),
+                size(&plain)
+            );
+            assert!(sent.iter().all(|message| message.body_len() < 4 << 20));
+        }
     }
 
     #[tokio::test]
@@ -264,9 +360,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn small_messages_are_not_compressed_and_large_ones_beside_them_are() {
+        let batches = [3, 100_000, 3].map(|rows| batch("n", Arc::new(Int64Array::from_value(7, rows))));
+        let schema = wire_schema(&batches[0].schema());
+        let rows = stream(&schema, batches.into_iter().map(Ok).collect());
+        let result = EncodedResult::new(Arc::clone(&schema), rows, Codec::Zstd).unwrap();
+        let messages: Vec<WireMessage> = result.map(Result::unwrap).collect().await;
+        let compressed: Vec<bool> = messages[1..]
+            .iter()
+            .map(|message| {
+                let root = arrow_ipc::root_as_message(&message.header).unwrap();
+                root.header_as_record_batch().unwrap().compression().is_some()
+            })
+            .collect();
+        assert_eq!(compressed, [false, true, false]);
+        assert_eq!(decode(&messages).iter().map(RecordBatch::num_rows).sum::<usize>(), 100_006);
+    }
+
+    #[tokio::test]
+    async fn empty_values_at_the_end_of_a_message_are_no_message() {
+        let words: ArrayRef = Arc::new(StringViewArray::from(vec!["", ""]));
+        for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
+            let profile = WireProfile { codec, dictionaries: false };
+            let messages = encode_as(profile, batch("s", Arc::clone(&words))).await;
+            assert_eq!((messages.len(), decode(&messages)[0].num_rows()), (2, 2), "{codec:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn an_empty_result_is_its_schema() {
         let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
-        let result = EncodedResult::new(Arc::clone(&schema), stream(&schema, vec![])).unwrap();
+        let result = EncodedResult::new(Arc::clone(&schema), stream(&schema, vec![]), Codec::Zstd).unwrap();
         assert_eq!(result.count().await, 1);
     }
 
@@ -275,7 +399,7 @@ mod tests {
         let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
         let cause = crate::query::QueryError::new(ErrorKind::DeadlineExceeded, "too long");
         let batches = vec![Err(DataFusionError::External(Box::new(cause))), Ok(RecordBatch::new_empty(schema.clone()))];
-        let mut result = EncodedResult::new(Arc::clone(&schema), stream(&schema, batches)).unwrap();
+        let mut result = EncodedResult::new(Arc::clone(&schema), stream(&schema, batches), Codec::None).unwrap();
         assert!(result.next().await.unwrap().is_ok());
         assert_eq!(result.next().await.unwrap().unwrap_err().kind(), ErrorKind::DeadlineExceeded);
         assert!(result.next().await.is_none());

@@ -15,4 +15,4 @@ pub use error::DeliveryError;
 pub use key::TicketKey;
 pub use seal::{Purpose, Sealer};
 pub use ticket::Ticket;
-pub use wire_schema::{conform, wire_schema};
+pub use wire_schema::{conform, result_schema, wire_schema};

@@ -11,6 +11,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use crate::delivery::DeliveryError;
+use crate::model::WireProfile;
 
 /// The schema under which a result with the columns `planned` is announced and sent.
 ///
@@ -20,6 +21,25 @@ use crate::delivery::DeliveryError;
 /// fields stays; the schema's own, which holds traces of the files it came from, does not.
 pub fn wire_schema(planned: &Schema) -> SchemaRef {
     Arc::new(Schema::new(planned.fields().iter().map(wire_field).collect::<Vec<_>>()))
+}
+
+/// The schema under which a client with `profile` gets the columns `planned`: the wire schema, with columns of text
+/// as dictionaries for those who ask. Text within lists and structs stays plain: few clients look there for them.
+pub fn result_schema(planned: &Schema, profile: WireProfile) -> SchemaRef {
+    let plain = wire_schema(planned);
+    if !profile.dictionaries {
+        return plain;
+    }
+    let fields = plain.fields().iter().map(|field| match field.data_type() {
+        DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(words())),
+        _ => Arc::clone(field),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Text as positions in a list of the words there are. The positions have 32 bits: any message's words can be counted so.
+fn words() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
 /// Brings a batch to a wire schema: casts where types differ, and fails rather than lose a value.
@@ -113,6 +133,19 @@ mod tests {
         assert_eq!(sent.schema(), schema);
         assert_eq!(sent.column(0).as_ref(), &StringArray::from(vec!["a", "b", "a"]) as &dyn Array);
         assert!(schema.fields().iter().all(|field| field.data_type() == &DataType::Utf8 && field.is_nullable()));
+    }
+
+    #[test]
+    fn text_becomes_dictionaries_only_where_asked_for() {
+        let planned = Schema::new(vec![
+            Field::new("s", DataType::Utf8View, false),
+            Field::new("n", DataType::Int64, false),
+            Field::new("l", DataType::new_list(DataType::Utf8, true), true),
+        ]);
+        assert_eq!(result_schema(&planned, WireProfile::default()), wire_schema(&planned));
+        let asked = result_schema(&planned, WireProfile { dictionaries: true, ..WireProfile::default() });
+        assert_eq!((asked.field(0).data_type(), asked.field(0).is_nullable()), (&words(), true));
+        assert_eq!(asked.fields()[1..], wire_schema(&planned).fields()[1..]);
     }
 
     #[test]

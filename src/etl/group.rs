@@ -123,13 +123,14 @@ impl Loads {
         let options = SyncOptions { asked: Some(asked), ..options.clone() };
         let at_once = self.0.settings.limits.parallel_tables.get();
         let writers = Arc::new(Semaphore::new(at_once));
+        let tables: Arc<[TableName]> = unit.members.clone().into();
         let seats = Seat::for_members(unit.members.len(), at_once);
         let (mut ended, mut held) = (BTreeMap::new(), Vec::new());
         // Every lease before the first reading, and in the order of names: two programs that load the same group would
         // else hold what the other waits for.
         for (table, seat) in unit.members.iter().zip(seats) {
             let Some(definition) = self.0.settings.tables.get(table).cloned() else { continue };
-            let member = Some(Member { seat, writers: Arc::clone(&writers) });
+            let member = Some(Member { seat, writers: Arc::clone(&writers), tables: Arc::clone(&tables) });
             let load = Load { member, ..self.load(definition, &options, progress) };
             let started_at = self.0.clock.now();
             match load.lease().await {

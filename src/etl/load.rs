@@ -6,28 +6,24 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use futures::StreamExt;
-use futures::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{TableDefinition, TableSource};
+use crate::etl::ahead::{Events, read_ahead};
 use crate::etl::definition::{self, DefinitionMark};
 use crate::etl::known::LakeRows;
+use crate::etl::put_off::PutOff;
 use crate::etl::rejects::RejectTally;
 use crate::etl::whole::WholeLoad;
 use crate::etl::{EtlError, OpenSource, Progress};
-use crate::journal::LoadStatus;
+use crate::journal::{Journal, LoadStatus};
 use crate::lake::{Attempt, Facts, Lake, LakeTable, Lease, RewriteEstimate, Staged, TableWriter, WritePlan};
-use crate::model::{CarriedFile, FileStatus, LoadMode};
+use crate::model::{CarriedFile, FileStatus, LoadMode, TableName};
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
 use crate::runtime::shutdown::Shutdown;
 use crate::source::mssql::group::Seat;
-use crate::source::{Known, KnownRows, Reading, ReadingEnd, SourceError, SourceEvent};
-
-/// Events read ahead of the writer, so that reading and writing overlap: batches are big, two are enough.
-const READ_AHEAD: usize = 2;
+use crate::source::{Known, KnownRows, Reading, ReadingEnd, SourceEvent};
 
 /// What one load works with.
 pub(super) struct Load {
@@ -46,6 +42,8 @@ pub(super) struct Load {
     pub(super) asked: Instant,
     pub(super) stop: Shutdown,
     pub(super) progress: Arc<dyn Progress>,
+    pub(super) put_off: Arc<PutOff>,
+    pub(super) journal: Arc<Journal>,
     /// Where the table is read at one moment with others, what it shares with them.
     pub(super) member: Option<Member>,
 }
@@ -56,6 +54,8 @@ pub(super) struct Member {
     pub(super) seat: Arc<Seat>,
     /// As many changes are written into the lake at the same time.
     pub(super) writers: Arc<Semaphore>,
+    /// All of them: a change of one waits as long as that of another.
+    pub(super) tables: Arc<[TableName]>,
 }
 
 /// What a load did, or had done when it failed.
@@ -149,7 +149,14 @@ impl Load {
             writer.abort().await;
             return Ok(LoadStatus::Unchanged);
         }
-        if let Some(note) = self.over_budget(&estimate, oldest_change) {
+        let over_budget = match self.over_budget(&estimate, oldest_change).await {
+            Ok(note) => note,
+            Err(error) => {
+                writer.abort().await;
+                return Err(error);
+            }
+        };
+        if let Some(note) = over_budget {
             writer.abort().await;
             figures.note = Some(note);
             return Ok(LoadStatus::Deferred);
@@ -218,7 +225,7 @@ impl Load {
         &self,
         attempt: &mut Attempt,
         writer: &mut TableWriter,
-        events: BoxStream<'static, Result<SourceEvent, SourceError>>,
+        events: Events,
         figures: &mut Figures,
     ) -> Result<ReadingEnd, EtlError> {
         let end = self.read(attempt, writer, events, figures).await?;
@@ -231,10 +238,10 @@ impl Load {
         &self,
         attempt: &mut Attempt,
         writer: &mut TableWriter,
-        events: BoxStream<'static, Result<SourceEvent, SourceError>>,
+        events: Events,
         figures: &mut Figures,
     ) -> Result<ReadingEnd, EtlError> {
-        let (mut events, _reader) = read_ahead(events);
+        let mut events = read_ahead(events, self.lake.environment());
         let mut end = None;
         loop {
             let event = tokio::select! {
@@ -252,6 +259,7 @@ impl Load {
                     attempt.reject(&rejects).await?;
                 }
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
+                Some(SourceEvent::Hurry) => {}
                 Some(SourceEvent::Complete(range)) => {
                     figures.completed = true;
                     writer.complete(&range)?;
@@ -266,20 +274,28 @@ impl Load {
     }
 
     /// Why the change should wait for more to come, where it should.
-    fn over_budget(
+    async fn over_budget(
         &self,
         estimate: &RewriteEstimate,
         oldest_change: Option<chrono::DateTime<chrono::Utc>>,
-    ) -> Option<String> {
-        let budget = self.definition.load.max_rewrite.filter(|_| !self.now && !self.reload)?;
+    ) -> Result<Option<String>, EtlError> {
+        let budget = self.definition.load.max_rewrite.filter(|_| !self.now && !self.reload);
+        let Some(budget) = budget else { return Ok(None) };
         // Bytes as floats are exact up to 8 PiB, and a budget is a coarse thing.
         let times = estimate.rewrite_bytes as f64 / estimate.change_bytes.max(1) as f64;
         if times <= budget {
-            return None;
+            return Ok(None);
         }
+        let own = [self.definition.name.clone()];
+        let tables = self.member.as_ref().map_or(own.as_slice(), |member| &member.tables[..]);
+        let oldest_change = match oldest_change {
+            Some(oldest) => Some(oldest),
+            // Where the source does not tell, it counts from the first load that put it off, which may be this one.
+            None => self.put_off.since(tables, &self.journal).await?,
+        };
         let waited = oldest_change.map_or(TimeDelta::zero(), |oldest| self.clock.now() - oldest);
         let longest = TimeDelta::from_std(self.definition.load.max_lag).unwrap_or(TimeDelta::MAX);
-        (waited < longest).then(|| {
+        Ok((waited < longest).then(|| {
             format!(
                 "put off: {} of files would be written anew for a change of {}, {times:.0} times as much (max_rewrite = {budget}); \
                  done at the latest when the change has waited for {}, or now by `lakegate sync {} --now`",
@@ -288,7 +304,7 @@ impl Load {
                 humantime::format_duration(self.definition.load.max_lag),
                 self.definition.name,
             )
-        })
+        }))
     }
 
     async fn commit(
@@ -418,21 +434,4 @@ fn carry_renamed(
         file.data_files =
             names.into_iter().flat_map(|name| renamed.get(&name).cloned().unwrap_or_else(|| vec![name])).collect();
     }
-}
-
-pub(super) type Events = BoxStream<'static, Result<SourceEvent, SourceError>>;
-
-/// Lets the source run in a task of its own, a little ahead of whoever takes its events.
-pub(super) fn read_ahead(
-    mut events: Events,
-) -> (ReceiverStream<Result<SourceEvent, SourceError>>, AbortOnDropHandle<()>) {
-    let (sender, receiver) = tokio::sync::mpsc::channel(READ_AHEAD);
-    let reader = tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            if sender.send(event).await.is_err() {
-                break;
-            }
-        }
-    });
-    (ReceiverStream::new(receiver), AbortOnDropHandle::new(reader))
 }

@@ -4,12 +4,14 @@
 //! position together ([`load`]). Until the commit nothing counts; after it everything does. What happened
 //! stands in the journal.
 
+mod ahead;
 mod definition;
 mod error;
 mod group;
 mod known;
 mod load;
 mod progress;
+mod put_off;
 mod rejects;
 mod schedule;
 mod sync;
@@ -28,6 +30,7 @@ pub const POINTS: &[&str] = &[
     "etl.events.end",
     "etl.prepared",
     "etl.journal.before",
+    "etl.ahead.small",
     "etl.whole.every",
     "etl.whole.piece",
     "etl.whole.kept",

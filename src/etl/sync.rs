@@ -13,6 +13,7 @@ use crate::config::{Settings, SqlServerSource, TableDefinition, TableSource};
 use crate::error::{Classify, chain_text};
 use crate::etl::group::{self, Unit};
 use crate::etl::load::{Figures, Load};
+use crate::etl::put_off::PutOff;
 use crate::etl::{EtlError, Progress};
 use crate::journal::{Journal, LoadRecord, LoadStatus};
 use crate::lake::Lake;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     /// To databases, for whoever compares.
     pub(super) connections: Connections,
     pub(super) slots: Semaphore,
+    put_off: Arc<PutOff>,
 }
 
 /// How tables are loaded.
@@ -116,7 +118,16 @@ impl Loads {
         connections: Connections,
     ) -> Self {
         let slots = Semaphore::new(settings.limits.parallel_tables.get());
-        Self(Arc::new(Shared { settings, lake, journal, clock, open_source, connections, slots }))
+        Self(Arc::new(Shared {
+            settings,
+            lake,
+            journal,
+            clock,
+            open_source,
+            connections,
+            slots,
+            put_off: Arc::default(),
+        }))
     }
 
     /// Loads tables, all that are defined when none is named; of a group always all members. Each load is
@@ -235,12 +246,15 @@ impl Loads {
             asked: options.asked.unwrap_or_else(Instant::now),
             stop: options.stop.clone(),
             progress: Arc::clone(progress),
+            put_off: Arc::clone(&self.0.put_off),
+            journal: Arc::clone(&self.0.journal),
             member: None,
         }
     }
 
     /// Notes in the journal how a load went.
     pub(super) fn note(&self, outcome: &TableOutcome) {
+        self.0.put_off.note(&outcome.record);
         if let Err(fault) = fault::point("etl.journal.before") {
             tracing::warn!(error = %fault, "a load was not noted in the journal");
         } else {

@@ -8,8 +8,9 @@ use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 
 use crate::etl::EtlError;
+use crate::etl::ahead::read_ahead;
 use crate::etl::definition::DefinitionMark;
-use crate::etl::load::{Figures, Load, read_ahead};
+use crate::etl::load::{Figures, Load};
 use crate::journal::LoadStatus;
 use crate::lake::{Attempt, Facts, LakeTable, Lease, TableWriter, WritePlan};
 use crate::model::{ChangeKind, LoadMode};
@@ -114,7 +115,7 @@ impl WholeLoad<'_> {
 impl Making<'_> {
     async fn fill(&mut self, reading: Reading, figures: &mut Figures) -> Result<ReadingEnd, EtlError> {
         let load = self.whole.load;
-        let (mut events, _reader) = read_ahead(reading.events);
+        let mut events = read_ahead(reading.events, load.lake.environment());
         // Set as long as nothing came after it: only then it tells what the open attempt holds.
         let mut piece = None;
         let mut end = None;
@@ -162,6 +163,7 @@ impl Making<'_> {
                     self.open_for(LoadMode::Upsert, piece.take()).await?.writer.complete(&range)?;
                 }
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
+                Some(SourceEvent::Hurry) => {}
                 Some(SourceEvent::End(reading_end)) => end = Some(reading_end),
                 None => break,
             }

@@ -7,6 +7,7 @@ use arrow_flight::sql::{ActionCancelQueryResult, Any, ProstMessageExt};
 use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
+use tonic::metadata::AsciiMetadataValue;
 
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
@@ -21,6 +22,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ("ClosePreparedStatement", "ActionClosePreparedStatementRequest -> nothing"),
     ("CancelQuery", "ActionCancelQueryRequest -> ActionCancelQueryResult"),
     ("CancelFlightInfo", "CancelFlightInfoRequest -> CancelFlightInfoResult"),
+    ("KillQuery", "the query_id of system.queries, as text -> nothing"),
     ("GetSessionOptions", "GetSessionOptionsRequest -> GetSessionOptionsResult"),
     ("SetSessionOptions", "SetSessionOptionsRequest -> SetSessionOptionsResult"),
     ("CloseSession", "CloseSessionRequest -> CloseSessionResult"),
@@ -33,28 +35,52 @@ pub(crate) fn list() -> impl Iterator<Item = ActionType> {
         .map(|(name, messages)| ActionType { r#type: (*name).to_owned(), description: (*messages).to_owned() })
 }
 
-/// Runs an action. The answer has at most one message.
+/// Whether an action is answered without beginning a session.
+pub(crate) fn begins_no_session(name: &str) -> bool {
+    matches!(name, "GetSessionOptions" | "CloseSession")
+}
+
+/// The answer to an action.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// At most one message.
+    pub(crate) body: Option<Bytes>,
+    /// A cookie the client is to send from now on.
+    pub(crate) cookie: Option<AsciiMetadataValue>,
+}
+
+impl From<Bytes> for Answer {
+    fn from(body: Bytes) -> Self {
+        Self { body: Some(body), cookie: None }
+    }
+}
+
+/// Runs an action.
 pub(crate) async fn run(
     service: &Service,
     caller: &Caller,
     gate: &Gate,
     name: &str,
     body: &[u8],
-) -> Result<Option<Bytes>, Status> {
+) -> Result<Answer, Status> {
     match name {
         "CreatePreparedStatement" => {
             let _pass = gate.enter()?;
-            prepared::create(service, caller, unwrap(body)?).await.map(Some)
+            prepared::create(service, caller, unwrap(body)?).await.map(Answer::from)
         }
-        "ClosePreparedStatement" => prepared::close(service, caller, &unwrap(body)?).map(|()| None),
+        "ClosePreparedStatement" => prepared::close(service, caller, &unwrap(body)?).map(|()| Answer::default()),
         "CancelQuery" => {
             let result = ActionCancelQueryResult { result: cancel::query(service, caller, &unwrap(body)?)? as i32 };
-            Ok(Some(result.as_any().encode_to_vec().into()))
+            Ok(Bytes::from(result.as_any().encode_to_vec()).into())
         }
-        "CancelFlightInfo" => cancel::flight_info(service, caller, body).map(Some),
-        "GetSessionOptions" => Ok(Some(session::get())),
-        "SetSessionOptions" => session::set(body).map(Some),
-        "CloseSession" => Ok(Some(session::close())),
+        "CancelFlightInfo" => cancel::flight_info(service, caller, body).map(Answer::from),
+        "KillQuery" => cancel::kill(service, caller, body).map(|()| Answer::default()),
+        "GetSessionOptions" => session::get(service, caller).map(Answer::from),
+        "SetSessionOptions" => {
+            let (body, cookie) = session::set(service, caller, body).await?;
+            Ok(Answer { body: Some(body), cookie })
+        }
+        "CloseSession" => session::close(service, caller).map(Answer::from),
         "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => Err(refuse(
             ErrorKind::Unsupported,
             "there are no transactions; each statement reads one snapshot of each table",

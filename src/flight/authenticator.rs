@@ -42,8 +42,8 @@ pub(crate) struct Authenticator {
 pub(crate) struct Known {
     /// Who it is, and what they may see and do.
     pub(crate) access: Access,
-    /// Their session.
-    pub(crate) session: Uuid,
+    /// The session whose token was shown; none where other credentials were.
+    pub(crate) session: Option<Uuid>,
 }
 
 /// Who it is, and what proved it.
@@ -85,7 +85,7 @@ impl Authenticator {
     pub(crate) async fn identify(&self, headers: &MetadataMap, peer: &Peer) -> Result<Known, Status> {
         let directory = self.directory.current();
         let proof = self.prove(&directory, Credentials::of(headers), peer).await?;
-        let session = proof.session.unwrap_or_else(|| stable_session(&proof, peer));
+        let session = proof.session;
         let access = match &proof.origin {
             Origin::Anonymous => directory.anonymous(),
             Origin::Provider { claims } => directory.access(&proof.name, claims),
@@ -255,25 +255,4 @@ fn too_soon(wait: Duration) -> Status {
 
 fn busy() -> Status {
     refuse(ErrorKind::Unavailable, "too many people log in at this moment; try again in a second")
-}
-
-/// The session of calls that show no session's token: all with the same credentials from the same address.
-fn stable_session(proof: &Proof, peer: &Peer) -> Uuid {
-    let kind = match &proof.origin {
-        Origin::Anonymous => "anonymous",
-        Origin::Password { .. } => "password",
-        Origin::Token { id } => id,
-        Origin::Provider { .. } => "provider",
-        Origin::Certificate => "certificate",
-    };
-    let mut hash = blake3::Hasher::new_derive_key("lakegate 2026 sessions without a token");
-    for part in [kind, &proof.name] {
-        hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-    }
-    if let Some(address) = peer.address {
-        hash.update(address.ip().to_canonical().to_string().as_bytes());
-    }
-    let mut bytes = [0; 16];
-    hash.finalize_xof().fill(&mut bytes);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }

@@ -1,15 +1,21 @@
 //! Who a call comes from, and what they may see: read once where the call comes in.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use datafusion::common::ScalarValue;
 use http::Extensions;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
-use crate::access::Access;
+use crate::access::{ADMIN_ROLE, Access};
+use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
+use crate::flight::profile::Wishes;
+use crate::flight::session::{Session, SessionKey, SessionOptions, Sessions};
+use crate::query::{Statement, TablePins};
 
 /// The other end of the connection a call came on.
 pub(crate) fn peer(extensions: &Extensions) -> Peer {
@@ -21,23 +27,24 @@ pub(crate) fn peer(extensions: &Extensions) -> Peer {
 pub(crate) struct Caller {
     /// Who it is, and what they may see and do.
     pub(crate) access: Access,
-    #[expect(dead_code, reason = "read by what keeps something for a session")]
-    /// The session: what began with the handshake whose token the call shows, else all calls with the same
-    /// credentials from the same address.
-    pub(crate) session: Uuid,
-    #[expect(dead_code, reason = "read by what chooses how a client is sent rows")]
     /// What the client's program calls itself, in its own words; empty where it says nothing.
     pub(crate) user_agent: String,
-    #[expect(dead_code, reason = "read by the history of statements")]
     /// Where the connection comes from.
     pub(crate) address: Option<SocketAddr>,
+    /// What of the call names its session.
+    pub(crate) session_key: SessionKey,
+    /// What the call's headers say of how its client is sent rows.
+    wishes: Wishes,
+    /// The session, once the call has entered it.
+    session: Option<Arc<Session>>,
 }
 
 impl Caller {
     /// The caller of a call with these headers.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` where users are configured and the headers do not prove to come from one.
+    /// `UNAUTHENTICATED` where users are configured and the headers do not prove to come from one; `INVALID_ARGUMENT`
+    /// where one about encoding cannot be read.
     pub(crate) async fn read(
         authenticator: &Authenticator,
         headers: &MetadataMap,
@@ -46,7 +53,60 @@ impl Caller {
         let user_agent = headers.get("user-agent").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let peer = peer(extensions);
         let known = authenticator.identify(headers, &peer).await?;
-        Ok(Self { access: known.access, session: known.session, user_agent, address: peer.address })
+        let session_key = SessionKey::read(headers, known.session, peer.address);
+        let wishes = Wishes::of(&user_agent, headers.as_ref())?;
+        Ok(Self { access: known.access, user_agent, address: peer.address, session_key, wishes, session: None })
+    }
+
+    /// The caller within their session, which begins with this call where it has not begun.
+    ///
+    /// # Errors
+    /// When the session is over, or there are too many.
+    pub(crate) fn enter(mut self, sessions: &Sessions) -> Result<Self, Status> {
+        self.session = Some(sessions.enter(&self)?);
+        Ok(self)
+    }
+
+    /// The session's id; that of none where the call has not entered one.
+    pub(crate) fn session_id(&self) -> Uuid {
+        self.session.as_ref().map_or(Uuid::nil(), |session| session.id())
+    }
+
+    /// The session's options.
+    pub(crate) fn options(&self) -> SessionOptions {
+        self.session.as_ref().map(|session| session.options()).unwrap_or_default()
+    }
+
+    /// How the caller's client is sent rows: as its headers say, else its session, else as others of its kind.
+    pub(crate) fn wishes(&self) -> Wishes {
+        let options = self.options();
+        self.wishes.within(|name| options.line_word(name))
+    }
+
+    /// A text as a statement of the session, at the newest versions of its tables.
+    pub(crate) fn statement(&self, sql: &str, parameters: Vec<ScalarValue>) -> Statement {
+        let options = self.options().of_statements();
+        Statement { sql: sql.to_owned(), parameters, pins: TablePins::new(), options }
+    }
+
+    /// Counts a statement of the session.
+    pub(crate) fn runs_statement(&self) {
+        if let Some(session) = &self.session {
+            session.runs_statement();
+        }
+    }
+
+    /// The caller as somebody who waits for a turn.
+    pub(crate) fn person(&self) -> Person {
+        let principal = self.access.principal();
+        Person { name: principal.name.clone(), is_admin: principal.has_role(ADMIN_ROLE) }
+    }
+
+    /// A caller without a call.
+    #[cfg(test)]
+    pub(crate) fn for_test(access: Access, session_key: SessionKey) -> Self {
+        let wishes = Wishes::of_nobody();
+        Self { access, user_agent: String::new(), address: None, session_key, wishes, session: None }
     }
 
     /// The caller's name.

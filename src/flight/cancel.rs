@@ -1,14 +1,17 @@
-//! `CancelFlightInfo`, and `CancelQuery`, its older form: stop what is being sent for a description.
+//! `CancelFlightInfo`, and `CancelQuery`, its older form: stop what is being sent for a description; and `KillQuery`,
+//! our own: stop a run by its id. People stop their own runs, members of `admin` everybody's.
 
 use arrow_flight::sql::{ActionCancelQueryRequest, Any, Command};
 use arrow_flight::{CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightInfo};
 use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
+use uuid::Uuid;
 
 use crate::delivery::Ticket;
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
+use crate::flight::run::{StopReason, stop_all};
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
 
@@ -40,11 +43,31 @@ fn cancel(service: &Service, caller: &Caller, info: &FlightInfo) -> CancelStatus
     });
     let now = service.clock.now();
     let opened = sealed.filter_map(|sealed| Ticket::open(&sealed, &service.sealer, now).ok());
-    let own = opened.filter(|ticket| ticket.principal == caller.name());
-    match own.map(|ticket| service.running.cancel(ticket.id)).sum::<usize>() {
+    let own = opened.filter(|ticket| may_stop(caller, &ticket.principal));
+    let stopped = own.map(|ticket| stop_all(&service.runs, StopReason::Cancelled, |run| run.ticket == ticket.id));
+    match stopped.sum::<usize>() {
         0 => CancelStatus::NotCancellable,
         _ => CancelStatus::Cancelling,
     }
+}
+
+/// Stops the run of an id, which `system.queries` tells.
+pub(crate) fn kill(service: &Service, caller: &Caller, body: &[u8]) -> Result<(), Status> {
+    let id = std::str::from_utf8(body).ok().and_then(|text| text.trim().parse::<Uuid>().ok());
+    let id = id.ok_or_else(|| {
+        refuse(ErrorKind::InvalidInput, "the body is no query_id; `select query_id from system.queries` tells them")
+    })?;
+    // Whether somebody else's runs under this id is not told.
+    let found = service.runs.get(id).filter(|run| may_stop(caller, &run.person.name)).ok_or_else(|| {
+        refuse(ErrorKind::NotFound, "nothing runs under this query_id; it has ended, or is not yours to stop")
+    })?;
+    tracing::info!(query = %id, of = found.person.name, by = caller.name(), "a statement is stopped on request");
+    found.stop(StopReason::Cancelled);
+    Ok(())
+}
+
+fn may_stop(caller: &Caller, person: &str) -> bool {
+    caller.name() == person || caller.access.is_unrestricted()
 }
 
 fn unreadable(error: &prost::DecodeError) -> Status {

@@ -8,10 +8,10 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, Reco
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow_flight::FlightInfo;
 use arrow_flight::error::FlightError as WireError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::{Action, FlightInfo};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request};
+use uuid::Uuid;
 
 use crate::error::{Classify, ErrorKind};
 
@@ -26,6 +27,9 @@ use crate::error::{Classify, ErrorKind};
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// What a server may send ahead on one call and on one connection: a long line stays full.
 const WINDOW: u32 = 8 << 20;
+
+/// What the client calls itself: the server sends rows compressed to programs of which it knows that they unpack them.
+const USER_AGENT: &str = concat!("lakegate/", env!("CARGO_PKG_VERSION"));
 
 /// Who asks, and whom to believe.
 #[derive(Clone, Debug, Default)]
@@ -158,6 +162,8 @@ impl FlightClient {
             endpoint = endpoint.tls_config(options.tls()).map_err(ClientError::Authority)?;
         }
         let endpoint = endpoint
+            .user_agent(USER_AGENT)
+            .map_err(unreachable)?
             .connect_timeout(CONNECT_PATIENCE)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
@@ -192,6 +198,20 @@ impl FlightClient {
             info
         };
         self.fetch(info)
+    }
+
+    /// Stops a statement that runs on the server.
+    ///
+    /// # Errors
+    /// When nothing runs under this id, or it is not the caller's to stop.
+    pub async fn kill(&mut self, query_id: Uuid) -> Result<(), ClientError> {
+        let mut request = Request::new(Action::new("KillQuery", query_id.to_string()));
+        if let Some(token) = self.service.token() {
+            let bearer = MetadataValue::try_from(format!("Bearer {token}"));
+            request.metadata_mut().insert("authorization", bearer.map_err(|_| ClientError::Credentials)?);
+        }
+        let answer = self.service.inner_mut().do_action(request).await.map_err(WireError::from)?.into_inner();
+        answer.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|status| WireError::from(status).into())
     }
 
     fn fetch(&self, info: FlightInfo) -> Result<(SchemaRef, Batches), ClientError> {

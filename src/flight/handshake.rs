@@ -2,7 +2,9 @@
 //!
 //! Most clients put the credentials into the header `authorization` and send no message at all, take the token
 //! from the answer's header of the same name and send it back with each call. One sends one empty message. The
-//! protocol's first way sends a `BasicAuth` in the first message and takes the token from the first answer.
+//! protocol's first way sends a `BasicAuth` in the first message and takes the token from the first answer. Only that
+//! one is sent a message: behind one that a client does not read, as ODBC's driver with a token, its gRPC would never
+//! see the end of the call.
 
 use std::time::Duration;
 
@@ -28,19 +30,21 @@ pub(crate) async fn answer(
 ) -> Result<Response<Boxed<HandshakeResponse>>, Status> {
     let peer = caller::peer(request.extensions());
     let mut credentials = Credentials::of(request.metadata());
+    let mut reads_messages = false;
     if credentials == Credentials::None {
         // Only a client without a header may have something to say in a message; others often send none, ever.
         let mut messages = request.into_inner();
         if let Ok(first) = tokio::time::timeout(PATIENCE, messages.message()).await {
             credentials = first?.map_or(Credentials::None, |first| Credentials::of_payload(&first.payload));
+            reads_messages = credentials != Credentials::None;
         }
     }
     let token = authenticator.begin_session(credentials, &peer).await?;
     let header = MetadataValue::try_from(format!("Bearer {token}"))
         .map_err(|_| refuse(ErrorKind::Internal, "the session's token is no header"))?;
-    let message = HandshakeResponse { protocol_version: 0, payload: Bytes::from(token) };
+    let message = reads_messages.then(|| HandshakeResponse { protocol_version: 0, payload: Bytes::from(token) });
     let mut response: Response<Boxed<HandshakeResponse>> =
-        Response::new(Box::pin(futures::stream::iter([Ok(message)])));
+        Response::new(Box::pin(futures::stream::iter(message.map(Ok))));
     response.metadata_mut().insert("authorization", header);
     Ok(response)
 }

@@ -30,9 +30,7 @@ use tower_service::Service;
 
 use crate::delivery::WireMessage;
 use crate::error::ErrorKind;
-use crate::flight::caller::Caller;
 use crate::flight::results::ResultStream;
-use crate::flight::server::LARGEST_REQUEST;
 use crate::flight::service::FlightCalls;
 use crate::flight::status::refuse;
 
@@ -50,13 +48,14 @@ const GATHERED: usize = 4 << 10;
 pub(crate) struct Line {
     calls: FlightCalls,
     generated: FlightServiceServer<FlightCalls>,
+    largest_request: usize,
 }
 
 impl Line {
-    /// Answers with `calls`.
-    pub(crate) fn new(calls: FlightCalls) -> Self {
-        let generated = FlightServiceServer::new(calls.clone()).max_decoding_message_size(LARGEST_REQUEST);
-        Self { calls, generated }
+    /// Answers with `calls`; takes messages of at most `largest_request` bytes.
+    pub(crate) fn new(calls: FlightCalls, largest_request: usize) -> Self {
+        let generated = FlightServiceServer::new(calls.clone()).max_decoding_message_size(largest_request);
+        Self { calls, generated, largest_request }
     }
 }
 
@@ -77,16 +76,16 @@ impl Service<Request<Body>> for Line {
         if request.uri().path() != DO_GET {
             return self.generated.call(request);
         }
-        let calls = self.calls.clone();
-        Box::pin(async move { Ok(do_get(&calls, request).await.unwrap_or_else(Status::into_http)) })
+        let (calls, largest) = (self.calls.clone(), self.largest_request);
+        Box::pin(async move { Ok(do_get(&calls, request, largest).await.unwrap_or_else(Status::into_http)) })
     }
 }
 
-async fn do_get(calls: &FlightCalls, request: Request<Body>) -> Result<Response<Body>, Status> {
+async fn do_get(calls: &FlightCalls, request: Request<Body>, largest: usize) -> Result<Response<Body>, Status> {
     let headers = MetadataMap::from_headers(request.headers().clone());
-    let caller = Caller::read(&calls.service.authenticator, &headers, request.extensions()).await?;
+    let caller = calls.caller(&headers, request.extensions()).await?;
     let pass = calls.gate.enter()?;
-    let mut tickets = Streaming::new_request(TicketDecoder, request.into_body(), None, Some(LARGEST_REQUEST));
+    let mut tickets = Streaming::new_request(TicketDecoder, request.into_body(), None, Some(largest));
     let ticket = tickets.message().await?;
     let ticket = ticket.ok_or_else(|| refuse(ErrorKind::InvalidInput, "the request holds no ticket"))?;
     let rows = Arc::clone(&calls.service).rows(&caller, &ticket, pass).await?;

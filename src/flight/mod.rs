@@ -5,6 +5,8 @@
 //! statuses in `status.rs` and nowhere else.
 
 mod actions;
+mod admission;
+mod allowance;
 mod authenticator;
 mod bindings;
 mod caller;
@@ -12,18 +14,23 @@ mod cancel;
 pub mod client;
 mod command;
 mod connection;
+mod connection_count;
 mod credentials;
 mod entrance;
 mod error;
 mod gate;
 mod handshake;
+mod housekeeping;
+mod incoming;
 mod line;
 mod metadata;
 mod parameters;
 mod patience;
+mod plans;
 mod prepared;
+mod profile;
 mod results;
-mod running;
+mod run;
 mod server;
 mod service;
 mod session;

@@ -29,6 +29,11 @@ impl Patience {
         Self { limit, left: limit, waiting: None }
     }
 
+    /// How much of it was needed up to the last answer.
+    pub(crate) fn spent(&self) -> Duration {
+        self.limit.saturating_sub(self.left)
+    }
+
     /// Looks at what a poll gave: while it is pending, time passes.
     ///
     /// # Errors
@@ -61,7 +66,8 @@ impl Patience {
         refuse(
             ErrorKind::DeadlineExceeded,
             format!(
-                "the statement computed for {limit} (`limits.query_timeout`); read less at a time, or raise the limit"
+                "the statement computed for {limit} (`limits.query_timeout`, or the session's `statement_timeout`); read \
+                 less at a time, or raise the limit"
             ),
         )
     }

@@ -4,8 +4,6 @@
 //! server with the same key. Only the values bound to it are kept here (`bindings.rs`).
 
 use arrow::record_batch::RecordBatch;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
     Any, CommandPreparedStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
@@ -19,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Purpose, wire_schema};
+use crate::delivery::{Purpose, result_schema};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
+use crate::flight::incoming::IncomingRows;
 use crate::flight::results::encapsulated;
 use crate::flight::service::Service;
 use crate::flight::status::{malformed, refuse};
@@ -51,7 +50,7 @@ pub(crate) async fn create(
     request: ActionCreatePreparedStatementRequest,
 ) -> Result<Bytes, Status> {
     refuse_transaction(request.transaction_id.as_deref())?;
-    let planned = service.engine.plan(statement::statement(&request.query, Vec::new()), &caller.access).await?;
+    let planned = statement::look_at(service, caller, caller.statement(&request.query, Vec::new())).await?;
     let handle = Handle {
         id: Uuid::new_v4(),
         sql: request.query,
@@ -61,7 +60,7 @@ pub(crate) async fn create(
     let content = serde_json::to_vec(&handle).map_err(|error| malformed(&error))?;
     let result = ActionCreatePreparedStatementResult {
         prepared_statement_handle: service.sealer.seal(Purpose::PreparedStatement, &content)?.into(),
-        dataset_schema: encapsulated(&wire_schema(&planned.schema))?,
+        dataset_schema: encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))?,
         parameter_schema: match planned.parameters.as_slice() {
             [] => Bytes::new(),
             some => encapsulated(&parameters::announced(some))?,
@@ -83,14 +82,9 @@ pub(crate) async fn bind(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<DoPutPreparedStatementResult, Status> {
     let handle = open(service, caller, &command.prepared_statement_handle)?;
-    let messages = messages.map_err(|status| FlightError::Tonic(Box::new(status)));
-    let batches: Result<Vec<RecordBatch>, FlightError> =
-        FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await;
-    let batches = batches.map_err(|error| match error {
-        FlightError::Tonic(status) => *status,
-        other => refuse(ErrorKind::InvalidInput, format!("the values cannot be read: {other}")),
-    })?;
-    service.bindings.bind(handle.id, parameters::values(&batches, handle.parameters)?);
+    let batches: Vec<RecordBatch> = IncomingRows::new(messages).try_collect().await?;
+    let values = parameters::values(&batches, handle.parameters)?;
+    service.bindings.bind(handle.id, caller.session_id(), values);
     Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(command.prepared_statement_handle) })
 }
 
@@ -109,14 +103,14 @@ pub(crate) fn bound_statement(service: &Service, caller: &Caller, handle: &[u8])
             return Err(refuse(ErrorKind::InvalidInput, message));
         }
     };
-    Ok(statement::statement(&handle.sql, values))
+    Ok(caller.statement(&handle.sql, values))
 }
 
 /// The text as it was prepared, whether it has values or not.
 pub(crate) fn unbound_statement(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Statement, Status> {
     let handle = open(service, caller, handle)?;
     let values = service.bindings.values(handle.id);
-    Ok(statement::statement(&handle.sql, values.map_or_else(Vec::new, |values| values.to_vec())))
+    Ok(caller.statement(&handle.sql, values.map_or_else(Vec::new, |values| values.to_vec())))
 }
 
 /// The description of its result.

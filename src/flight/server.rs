@@ -1,7 +1,7 @@
 //! Listening, serving, and stopping in good order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -11,27 +11,30 @@ use tonic::transport::Server;
 use crate::config::{ServeSettings, Settings, state_folder};
 use crate::delivery::{Sealer, TicketKey};
 use crate::flight::FlightError;
+use crate::flight::admission::Admission;
+use crate::flight::allowance::Allowances;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::bindings::Bindings;
 use crate::flight::connection;
+use crate::flight::connection_count::Connections;
 use crate::flight::entrance::Entrance;
 use crate::flight::gate::Gate;
+use crate::flight::housekeeping;
 use crate::flight::line::Line;
-use crate::flight::running::Running;
+use crate::flight::plans::Plans;
 use crate::flight::service::{FlightCalls, Service};
+use crate::flight::session::Sessions;
+use crate::journal::Journal;
 use crate::query::QueryEngine;
 use crate::runtime::clock::Clock;
+use crate::runtime::live::Live;
 use crate::runtime::shutdown::Shutdown;
 
-/// Largest message taken from a client: tonic's own limit of 4 MiB is less than drivers may send.
-pub(crate) const LARGEST_REQUEST: usize = 64 << 20;
 /// What a client may send ahead in one call and on one connection. Governs uploads only; for
 /// downloads the client's windows count.
 const STREAM_WINDOW: u32 = 8 << 20;
 /// As above, for all calls of a connection.
 const CONNECTION_WINDOW: u32 = 32 << 20;
-/// Some drivers forward connection properties and cookies as headers.
-const LARGEST_HEADERS: u32 = 64 << 10;
 /// How often a silent connection is looked at, and how long an answer may take: shorter than what
 /// firewalls commonly keep an idle connection for.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
@@ -45,6 +48,8 @@ pub struct ServiceParts {
     pub engine: Arc<dyn QueryEngine>,
     /// What the program runs on.
     pub settings: Arc<Settings>,
+    /// Where statements and sessions are told and noted.
+    pub journal: Arc<Journal>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }
@@ -96,22 +101,27 @@ pub async fn serve_with(
     check_address(address, &parts.settings.serve, closed)?;
     say_who_may_read(address, closed);
     let gate = Gate::default();
-    let calls = FlightCalls { service: Arc::new(service(&parts, entrance)?), gate: gate.clone() };
+    let service = service(&parts, entrance)?;
+    let limits = &parts.settings.limits.serving;
+    let calls = FlightCalls { service: Arc::clone(&service), gate: gate.clone() };
     let quiet = CancellationToken::new();
     let connections = connection::incoming(listener, entrance.tls.clone(), parts.settings.access.certificate_name);
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_max_header_list_size(LARGEST_HEADERS)
+        .http2_max_header_list_size(limits.header_size)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(Line::new(calls))
-        .serve_with_incoming_shutdown(connections, quiet.clone().cancelled_owned());
+        .add_service(Line::new(calls, limits.request_size))
+        .serve_with_incoming_shutdown(service.connections.count(connections), quiet.clone().cancelled_owned());
     let stopping = drain(&gate, &shutdown, parts.settings.serve.drain, &quiet);
-    tokio::select! {
+    let served = tokio::select! {
         served = serving => served.map_err(FlightError::from),
         () = stopping => Ok(()),
-    }
+        () = housekeeping::keep(&service) => Ok(()),
+    };
+    housekeeping::stop(&service).await;
+    served
 }
 
 /// Waits for the request to stop, then for what is running, then closes connections. Comes to its end
@@ -129,20 +139,42 @@ async fn drain(gate: &Gate, shutdown: &Shutdown, patience: Duration, quiet: &Can
     tokio::time::sleep(GOODBYE).await;
 }
 
-fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Service, FlightError> {
+fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, FlightError> {
     let tickets = &parts.settings.tickets;
     let key = TicketKey::resolve(tickets, state_folder().as_deref())?;
     let sealer = Sealer::new(&key);
-    Ok(Service {
+    let authenticator = Authenticator::new(parts, entrance, sealer.clone())?;
+    let limits = &parts.settings.limits.serving;
+    let sessions = Sessions::new(Arc::clone(&parts.journal), Arc::clone(&parts.clock), limits.clone());
+    let service = Arc::new_cyclic(|service: &Weak<Service>| Service {
         engine: Arc::clone(&parts.engine),
         clock: Arc::clone(&parts.clock),
-        authenticator: Authenticator::new(parts, entrance, sealer.clone())?,
+        authenticator,
         sealer,
         ticket_lifetime: tickets.lifetime,
         query_timeout: parts.settings.limits.query_timeout,
-        bindings: Bindings::new(Arc::clone(&parts.clock)),
-        running: Running::default(),
-    })
+        bindings: Bindings::new(Arc::clone(&parts.clock), limits),
+        runs: Live::default(),
+        journal: Arc::clone(&parts.journal),
+        history: parts.settings.history.clone(),
+        sessions,
+        admission: Admission::new(limits),
+        allowances: Allowances::new(limits, Arc::clone(&parts.clock)),
+        idle_reader: limits.idle_reader,
+        plans: Plans::default(),
+        connections: Connections::new(limits, when_closed(service.clone())),
+    });
+    Ok(service)
+}
+
+/// Ends what ends with a connection.
+fn when_closed(service: Weak<Service>) -> impl Fn(SocketAddr) + Send + Sync + 'static {
+    move |address| {
+        let Some(service) = service.upgrade() else { return };
+        for session in service.sessions.disconnected(address) {
+            service.free(session);
+        }
+    }
 }
 
 fn say_who_may_read(address: SocketAddr, closed: bool) {

@@ -12,25 +12,34 @@ use arrow_flight::{
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use http::Extensions;
 use prost::Message;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use crate::delivery::{Sealer, single_batch, wire_schema};
+use crate::config::HistorySettings;
+use crate::delivery::{Sealer, result_schema, single_batch, wire_schema};
 use crate::error::ErrorKind;
+use crate::flight::admission::Admission;
+use crate::flight::allowance::Allowances;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::bindings::Bindings;
-use crate::flight::caller::Caller;
+use crate::flight::caller::{Caller, peer};
 use crate::flight::command::{Asked, Redeemed};
+use crate::flight::connection_count::Connections;
 use crate::flight::gate::{Gate, Pass};
 use crate::flight::metadata::MetadataCommand;
-use crate::flight::patience::Patience;
+use crate::flight::plans::Plans;
 use crate::flight::results::{ResultStream, encapsulated, flight_data, flight_info};
-use crate::flight::running::Running;
+use crate::flight::run::{Handle, StopReason, stop_all};
+use crate::flight::session::Sessions;
 use crate::flight::status::refuse;
 use crate::flight::{actions, handshake, prepared, statement, updates};
+use crate::journal::Journal;
 use crate::query::{QueryEngine, QueryError, TableSummary};
 use crate::runtime::clock::Clock;
+use crate::runtime::live::Live;
 
 /// A stream of answers.
 pub(crate) type Boxed<T> = BoxStream<'static, Result<T, Status>>;
@@ -51,8 +60,24 @@ pub(crate) struct Service {
     pub(crate) query_timeout: Duration,
     /// Values of prepared statements.
     pub(crate) bindings: Bindings,
-    /// Results on their way.
-    pub(crate) running: Running,
+    /// The statements that run, and what can be done to them.
+    pub(crate) runs: Live<Handle>,
+    /// What is told of them, now and later.
+    pub(crate) journal: Arc<Journal>,
+    /// What of it is kept.
+    pub(crate) history: HistorySettings,
+    /// Sessions of clients.
+    pub(crate) sessions: Sessions,
+    /// Whose turn it is to compute.
+    pub(crate) admission: Admission,
+    /// What people were sent.
+    pub(crate) allowances: Allowances,
+    /// How long a client may take nothing of a result.
+    pub(crate) idle_reader: Duration,
+    /// Plans that wait for their ticket to be redeemed.
+    pub(crate) plans: Plans,
+    /// Connections of clients.
+    pub(crate) connections: Connections,
 }
 
 impl Service {
@@ -61,10 +86,16 @@ impl Service {
         self.engine.tables(&caller.access).await
     }
 
+    /// Stops what runs for a session that is over, and forgets what was kept for it.
+    pub(crate) fn free(&self, session: Uuid) {
+        stop_all(&self.runs, StopReason::SessionClosed, |run| run.session == session);
+        self.bindings.forget_session(session);
+    }
+
     async fn flight_info(&self, caller: &Caller, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
         match Asked::try_from(&descriptor)? {
             Asked::Statement(sql) => {
-                statement::flight_info(self, caller, statement::statement(&sql, Vec::new()), descriptor).await
+                statement::flight_info(self, caller, caller.statement(&sql, Vec::new()), descriptor).await
             }
             Asked::Prepared(handle) => prepared::flight_info(self, caller, &handle, descriptor).await,
             Asked::Metadata(command) => flight_info(&command.schema(), descriptor.cmd.clone(), None, descriptor),
@@ -74,11 +105,11 @@ impl Service {
     async fn schema(&self, caller: &Caller, descriptor: &FlightDescriptor) -> Result<SchemaResult, Status> {
         let statement = match Asked::try_from(descriptor)? {
             Asked::Metadata(command) => return Ok(SchemaResult { schema: encapsulated(&command.schema())? }),
-            Asked::Statement(sql) => statement::statement(&sql, Vec::new()),
+            Asked::Statement(sql) => caller.statement(&sql, Vec::new()),
             Asked::Prepared(handle) => prepared::unbound_statement(self, caller, &handle)?,
         };
-        let planned = self.engine.plan(statement, &caller.access).await?;
-        Ok(SchemaResult { schema: encapsulated(&wire_schema(&planned.schema))? })
+        let planned = statement::look_at(self, caller, statement).await?;
+        Ok(SchemaResult { schema: encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))? })
     }
 
     /// The rows a ticket stands for.
@@ -86,7 +117,7 @@ impl Service {
         match Redeemed::try_from(ticket)? {
             Redeemed::Sealed(sealed) => statement::redeem(self, caller, &sealed, pass).await,
             Redeemed::Asked(Asked::Statement(sql)) => {
-                statement::run_now(self, caller, statement::statement(&sql, Vec::new()), pass).await
+                statement::run_now(self, caller, caller.statement(&sql, Vec::new()), pass).await
             }
             Redeemed::Asked(Asked::Prepared(handle)) => {
                 statement::run_now(self, caller, prepared::bound_statement(self, caller, &handle)?, pass).await
@@ -97,8 +128,7 @@ impl Service {
 
     async fn metadata(&self, caller: &Caller, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
         let rows: SendableRecordBatchStream = single_batch(command.answer(self, caller).await?);
-        let patience = Patience::new(self.query_timeout);
-        ResultStream::new(command.schema(), rows, Uuid::new_v4(), &self.running, (patience, pass))
+        ResultStream::of_answer((command.schema(), caller.wishes().codec()), rows, pass)
     }
 
     /// The tables as things that can be flown: each with the command that reads it.
@@ -163,19 +193,19 @@ impl FlightService for FlightCalls {
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         Ok(Response::new(many(self.service.flights(&caller).await?)))
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         self.service.flight_info(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         // Planning is all there is to wait for; without a descriptor in the answer nobody polls again.
         let info = self.service.flight_info(&caller, request.into_inner()).await?;
@@ -183,20 +213,20 @@ impl FlightService for FlightCalls {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         self.service.schema(&caller, request.get_ref()).await.map(Response::new)
     }
 
     /// What `line.rs` answers on a connection, in the shape the generated service wants it.
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let rows = self.service.rows(&caller, request.get_ref(), self.gate.enter()?).await?;
         Ok(Response::new(rows.map(|message| message.map(|message| flight_data(&message))).boxed()))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = self.caller(request.metadata(), request.extensions()).await?;
         let _pass = self.gate.enter()?;
         Ok(Response::new(many([self.service.put(&caller, request.into_inner()).await?])))
     }
@@ -209,10 +239,16 @@ impl FlightService for FlightCalls {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        let caller = self.caller(&request).await?;
+        let caller = self.stranger(request.metadata(), request.extensions()).await?;
+        let begins = !actions::begins_no_session(&request.get_ref().r#type);
+        let caller = if begins { caller.enter(&self.service.sessions)? } else { caller };
         let action = request.into_inner();
         let answer = actions::run(&self.service, &caller, &self.gate, &action.r#type, &action.body).await?;
-        Ok(Response::new(many(answer.map(|body| arrow_flight::Result { body }))))
+        let mut response = Response::new(many(answer.body.map(|body| arrow_flight::Result { body })));
+        if let Some(cookie) = answer.cookie {
+            response.metadata_mut().insert("set-cookie", cookie);
+        }
+        Ok(response)
     }
 
     async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
@@ -221,9 +257,15 @@ impl FlightService for FlightCalls {
 }
 
 impl FlightCalls {
-    /// Who makes a call.
-    async fn caller<T: Sync>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        Caller::read(&self.service.authenticator, request.metadata(), request.extensions()).await
+    /// Who makes a call, within their session.
+    pub(crate) async fn caller(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
+        self.stranger(headers, extensions).await?.enter(&self.service.sessions)
+    }
+
+    /// Who makes a call that begins no session.
+    async fn stranger(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
+        self.service.connections.check(peer(extensions).address)?;
+        Caller::read(&self.service.authenticator, headers, extensions).await
     }
 }
 

@@ -1,32 +1,53 @@
 //! SQL text: `CommandStatementQuery`, `TicketStatementQuery`, and text sent bare.
 
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use arrow::datatypes::SchemaRef;
 use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightDescriptor, FlightInfo};
-use datafusion::common::ScalarValue;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::FutureExt;
 use prost::Message;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Ticket, wire_schema};
+use crate::delivery::{Ticket, result_schema};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
 use crate::flight::patience::{LONGEST_DOWNLOAD, Patience};
+use crate::flight::profile;
 use crate::flight::results::{self, ResultStream};
+use crate::flight::run::{self, Run};
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
 use crate::model::WireProfile;
-use crate::query::{Planned, Statement, StatementOptions, TablePins};
+use crate::query::{Planned, QueryError, Statement};
 
-/// A statement at the newest versions of its tables.
-pub(crate) fn statement(sql: &str, parameters: Vec<ScalarValue>) -> Statement {
-    Statement { sql: sql.to_owned(), parameters, pins: TablePins::new(), options: StatementOptions::default() }
+/// Plans a statement that is asked about, not run yet. It takes a turn for it, and what cannot be planned is noted in
+/// the history, since nothing will run.
+pub(crate) async fn look_at(service: &Service, caller: &Caller, statement: Statement) -> Result<Planned, Status> {
+    let _place = service.admission.enter(&caller.person()).await?;
+    let (sql, begun) = (statement.sql.clone(), Instant::now());
+    let planned = understand(service, caller, statement).await;
+    planned.inspect_err(|status| run::note_refused(service, caller, &sql, begun.elapsed(), status))
 }
 
-/// Plans a statement that is to be run: all its parameters need values.
-pub(crate) async fn plan(service: &Service, caller: &Caller, statement: Statement) -> Result<Planned, Status> {
-    let given = statement.parameters.len();
-    let planned = service.engine.plan(statement, &caller.access).await?;
+/// Plans a statement. A panic while it does is the statement's error.
+async fn understand(service: &Service, caller: &Caller, statement: Statement) -> Result<Planned, Status> {
+    let planning = AssertUnwindSafe(service.engine.plan(statement, &caller.access)).catch_unwind();
+    planning.await.unwrap_or_else(|_| Err(panicked())).map_err(Status::from)
+}
+
+/// What a panic is told as; the panic itself has written to the log where it was.
+fn panicked() -> QueryError {
+    QueryError::new(ErrorKind::Internal, "planning panicked")
+}
+
+/// What was planned, if it can be run: all its parameters need values.
+fn complete(planned: Planned) -> Result<Planned, Status> {
+    let given = planned.statement.parameters.len();
     let needed = planned.parameters.len();
     if given < needed {
         let message = format!(
@@ -44,11 +65,12 @@ pub(crate) async fn flight_info(
     statement: Statement,
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo, Status> {
-    let planned = plan(service, caller, statement).await?;
-    let schema = wire_schema(&planned.schema);
-    let profile = WireProfile::default();
+    let profile = caller.wishes().profile()?;
+    let planned = complete(look_at(service, caller, statement).await?)?;
+    let schema = result_schema(&planned.schema, profile);
     let now = service.clock.now();
-    let ticket = Ticket::new(planned.statement, caller.name(), profile, now, service.ticket_lifetime);
+    let ticket = Ticket::new(planned.statement.clone(), caller.name(), profile, now, service.ticket_lifetime);
+    service.plans.keep(ticket.id, planned, caller.access.clone());
     let handle = TicketStatementQuery { statement_handle: ticket.seal(&service.sealer)?.into() };
     let bytes = handle.as_any().encode_to_vec();
     results::flight_info(&schema, bytes, Some(ticket.expires_at), descriptor)
@@ -65,8 +87,9 @@ pub(crate) async fn redeem(
     if ticket.principal != caller.name() {
         return Err(refuse(ErrorKind::PermissionDenied, "the ticket was issued to somebody else; run the query again"));
     }
-    let planned = plan(service, caller, ticket.statement).await?;
-    run(service, &planned, ticket.id, pass).await
+    let profile = profile::at_redemption(ticket.profile, caller.wishes())?;
+    let planned = service.plans.take(ticket.id, &caller.access);
+    carry_out(service, caller, (ticket.statement, planned, profile), (ticket.id, pass)).await
 }
 
 /// The rows of a text that was sent as a ticket.
@@ -76,13 +99,51 @@ pub(crate) async fn run_now(
     statement: Statement,
     pass: Pass,
 ) -> Result<ResultStream, Status> {
-    let planned = plan(service, caller, statement).await?;
-    run(service, &planned, Uuid::new_v4(), pass).await
+    let profile = caller.wishes().profile()?;
+    carry_out(service, caller, (statement, None, profile), (Uuid::new_v4(), pass)).await
 }
 
-async fn run(service: &Service, planned: &Planned, ticket: Uuid, pass: Pass) -> Result<ResultStream, Status> {
-    let schema = wire_schema(&planned.schema);
-    let mut patience = Patience::new(service.query_timeout);
-    let batches = patience.wait(service.engine.execute(planned, LONGEST_DOWNLOAD)).await??;
-    ResultStream::new(schema, batches, ticket, &service.running, (patience, pass))
+/// Runs a statement when its turn comes, by the plan that was made for its ticket where there still is one.
+async fn carry_out(
+    service: &Service,
+    caller: &Caller,
+    (statement, planned, profile): (Statement, Option<Planned>, WireProfile),
+    (ticket, pass): (Uuid, Pass),
+) -> Result<ResultStream, Status> {
+    let mut run = Run::begin(service, caller, &statement.sql, ticket, pass);
+    match rows(service, caller, (statement, planned, profile), &mut run).await {
+        Ok((result, patience)) => ResultStream::of_run(service, result, profile.codec, run, patience),
+        Err(status) => {
+            run.end(Err(&status));
+            Err(status)
+        }
+    }
+}
+
+async fn rows(
+    service: &Service,
+    caller: &Caller,
+    (statement, planned, profile): (Statement, Option<Planned>, WireProfile),
+    run: &mut Run,
+) -> Result<((SchemaRef, SendableRecordBatchStream), Patience), Status> {
+    run.take_turn(service).await?;
+    let begun = Instant::now();
+    let planned = match planned {
+        Some(planned) => planned,
+        None => tokio::select! {
+            biased;
+            planned = understand(service, caller, statement) => complete(planned?)?,
+            () = run.pass().stopped() => return Err(run.stopped()),
+        },
+    };
+    run.planned(begun.elapsed(), &planned);
+    let schema = result_schema(&planned.schema, profile);
+    let mut patience = Patience::new(caller.options().timeout(service.query_timeout));
+    let starting = AssertUnwindSafe(service.engine.execute(&planned, LONGEST_DOWNLOAD)).catch_unwind();
+    let batches = tokio::select! {
+        biased;
+        batches = patience.wait(starting) => batches?.unwrap_or_else(|_| Err(panicked()))?,
+        () = run.pass().stopped() => return Err(run.stopped()),
+    };
+    Ok(((schema, batches), patience))
 }

@@ -75,6 +75,24 @@ pub(crate) fn malformed(error: &(dyn std::error::Error + 'static)) -> Status {
     status_of(&QueryError::new(ErrorKind::Internal, cause))
 }
 
+/// A panic that was caught: our mistake, whose details the panic itself wrote to the log.
+pub(crate) fn panicked(what: &str) -> Status {
+    status_of(&QueryError::new(ErrorKind::Internal, format!("{what} panicked")))
+}
+
+/// The kind a status of ours tells.
+pub(crate) fn kind_of(status: &Status) -> ErrorKind {
+    let told = status.metadata().get(KIND_HEADER).and_then(|kind| kind.to_str().ok());
+    told.and_then(ErrorKind::parse).unwrap_or(match status.code() {
+        Code::Cancelled => ErrorKind::Cancelled,
+        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        Code::InvalidArgument => ErrorKind::InvalidInput,
+        Code::ResourceExhausted => ErrorKind::ResourceExhausted,
+        Code::Unavailable => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    })
+}
+
 fn cut(message: &str) -> String {
     match message.char_indices().nth(LONGEST_MESSAGE) {
         Some((at, _)) => format!("{} …", &message[..at]),
@@ -91,6 +109,7 @@ mod tests {
         let own = Status::from(QueryError::because(ErrorKind::InvalidInput, "no column `x`", "did you mean `y`"));
         assert_eq!((own.code(), own.message()), (Code::InvalidArgument, "no column `x`: did you mean `y`"));
         assert_eq!(own.metadata().get(KIND_HEADER).unwrap(), "invalid_input");
+        assert_eq!((kind_of(&own), kind_of(&Status::cancelled("x"))), (ErrorKind::InvalidInput, ErrorKind::Cancelled));
         let ours = Status::from(QueryError::because(ErrorKind::Internal, "index 7 of /var/lake", "secret"));
         assert!(ours.code() == Code::Internal && !ours.message().contains("/var/lake"), "{}", ours.message());
     }

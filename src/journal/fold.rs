@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::HistorySettings;
 use crate::journal::JournalError;
 use crate::journal::segment::{Listed, SegmentName, Shelf, TOP_LEVEL};
 use crate::runtime::fault;
@@ -20,6 +21,10 @@ use crate::runtime::fault;
 pub(super) const FOLD_AT: usize = 32;
 /// How long replaced segments are kept for readers that listed them before: longer than any reading takes.
 pub(super) const GRACE: TimeDelta = TimeDelta::minutes(15);
+
+/// Segments above so many bytes are not gathered: there are few records' worth of reading to save, and a bigger segment
+/// is put together in memory.
+const LARGE_BYTES: u64 = 2 << 20;
 
 /// Deletes what was replaced long ago, and folds the oldest segments of a level that has enough of them.
 pub(super) async fn fold<R>(shelf: &Shelf, now: DateTime<Utc>) -> Result<(), JournalError>
@@ -33,7 +38,8 @@ where
     let replaced = shelf.replaced(&listed).await?;
     let busy = clear(shelf, &listed, &replaced, now).await?;
     for level in 0..TOP_LEVEL {
-        let of_level = listed.iter().map(|listed| listed.name).filter(|name| name.level == level);
+        let small = listed.iter().filter(|listed| listed.bytes <= LARGE_BYTES);
+        let of_level = small.map(|listed| listed.name).filter(|name| name.level == level);
         let ready: Vec<SegmentName> =
             of_level.filter(|name| !replaced.contains_key(name) && !busy.contains(name)).take(FOLD_AT).collect();
         if ready.len() == FOLD_AT {
@@ -63,6 +69,28 @@ async fn clear(
         }
     }
     Ok(busy)
+}
+
+/// Deletes the oldest segments: those written longer ago than is kept, and as many as are too much for the disk. The
+/// records of a segment are older than itself, so that what is kept is kept for at least as long as was asked for.
+pub(super) async fn prune(shelf: &Shelf, keep: &HistorySettings, now: DateTime<Utc>) -> Result<(), JournalError> {
+    let mut listed = shelf.list().await?;
+    let replaced = shelf.replaced(&listed).await?;
+    let busy = clear(shelf, &listed, &replaced, now).await?;
+    listed.sort_by_key(|listed| (listed.written, listed.name));
+    let mut bytes: u64 = listed.iter().map(|listed| listed.bytes).sum();
+    for old in &listed {
+        let too_old = (now - old.written).to_std().is_ok_and(|age| age > keep.keep);
+        if !too_old && bytes <= keep.size {
+            break;
+        }
+        // A replaced segment would count again without the one in whose place it stood.
+        if !replaced.contains_key(&old.name) && !busy.contains(&old.name) {
+            shelf.delete(old.name).await?;
+            bytes = bytes.saturating_sub(old.bytes);
+        }
+    }
+    Ok(())
 }
 
 /// Writes one bigger segment in the place of its members.

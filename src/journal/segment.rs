@@ -76,6 +76,7 @@ struct Header {
 pub(super) struct Listed {
     pub(super) name: SegmentName,
     pub(super) written: DateTime<Utc>,
+    pub(super) bytes: u64,
 }
 
 /// The folder of segments.
@@ -103,7 +104,7 @@ impl Shelf {
             .list(Some(&self.folder))
             .try_filter_map(async |meta| {
                 let name = meta.location.filename().and_then(|name| SegmentName::try_from(name.to_owned()).ok());
-                Ok(name.map(|name| Listed { name, written: meta.last_modified }))
+                Ok(name.map(|name| Listed { name, written: meta.last_modified, bytes: meta.size }))
             })
             .try_collect()
             .await

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::fold::FOLD_AT;
 use super::*;
+use crate::config::TextsKept;
 use crate::journal::LoadStatus;
 use crate::model::Location;
 use crate::runtime::clock::ManualClock;
@@ -144,4 +145,81 @@ async fn a_damaged_segment_is_named() {
     let error = journal.loads().await.unwrap_err();
     assert!(error.to_string().contains(&name), "{error}");
     assert_eq!(crate::error::Classify::kind(&error), crate::error::ErrorKind::DataLoss);
+}
+
+fn session(statements: u64, clock: &ManualClock) -> SessionRecord {
+    SessionRecord {
+        session_id: Uuid::new_v4(),
+        principal: "ann".to_owned(),
+        address: None,
+        client: String::new(),
+        started_at: clock.now(),
+        used_at: clock.now(),
+        ended_at: Some(clock.now()),
+        end: Some(SessionEnd::Closed),
+        statements,
+        options: vec![],
+    }
+}
+
+async fn sessions(journal: &Journal) -> Vec<u64> {
+    let records: Vec<SessionRecord> = journal.sessions().await.unwrap().try_concat().await.unwrap();
+    let mut numbers: Vec<u64> = records.iter().map(|record| record.statements).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+fn session_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder.join("lake/_lakegate/journal/sessions")).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn old_sessions_are_deleted_by_age_and_then_by_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::new(Utc::now());
+    let journal = journal(folder.path(), &clock);
+    let mut keep = HistorySettings { keep: Duration::from_secs(30 * 86_400), size: 1 << 20, texts: TextsKept::Full };
+    let write = async |number: u64, keep: &HistorySettings| {
+        journal.record_session(session(number, &clock));
+        journal.flush_history(keep).await.unwrap();
+        clock.advance(Duration::from_secs(601));
+    };
+    write(1, &keep).await;
+    let first = std::fs::File::options().write(true).open(&session_files(folder.path())[0]).unwrap();
+    first.set_modified(std::time::SystemTime::now() - Duration::from_secs(31 * 86_400)).unwrap();
+    write(2, &keep).await;
+    assert_eq!(sessions(&journal).await, [2], "the first is too old");
+    write(3, &keep).await;
+    assert_eq!(sessions(&journal).await, [2, 3]);
+    keep.size = session_files(folder.path())[0].metadata().unwrap().len() * 3 / 2;
+    write(4, &keep).await;
+    assert_eq!(sessions(&journal).await, [4], "there is room for one");
+}
+
+#[tokio::test]
+async fn what_runs_and_what_ended_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let journal = journal(folder.path(), &clock);
+    let origin = QueryOrigin {
+        query_id: Uuid::new_v4(),
+        session_id: Uuid::new_v4(),
+        principal: "ann".to_owned(),
+        address: None,
+        client: "a test".to_owned(),
+        text: None,
+        started_at: clock.now(),
+    };
+    let running = journal.running().enter(origin.query_id, Arc::new(RunningQuery::begin(origin.clone())));
+    let record = QueryRecord { ended_at: Some(clock.now()), status: QueryStatus::Finished, ..running.now() };
+    drop(running);
+    journal.record_query(record.clone());
+    assert!(journal.running().is_empty());
+    let keep = HistorySettings { keep: Duration::from_secs(60), size: 1 << 20, texts: TextsKept::Full };
+    journal.flush_history(&keep).await.unwrap();
+    let told: Vec<QueryRecord> = journal.queries().await.unwrap().try_concat().await.unwrap();
+    assert_eq!(told, [record]);
 }

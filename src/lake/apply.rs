@@ -36,6 +36,7 @@ use crate::lake::sort::KeyOrder;
 use crate::lake::writer::{DataFiles, Pipe, WritePlan, WriterPlace, unless_stopped};
 use crate::lake::{LakeError, RewriteEstimate, Snapshot};
 use crate::model::{ChangeBatch, ChangeKind, KeyRange, TableName};
+use crate::runtime::fault;
 
 pub(super) use base::rewrite;
 
@@ -211,8 +212,10 @@ impl Apply {
 
     /// Adds to the changes what differs from what is present.
     async fn compare(&mut self, present: Present) -> Result<(), LakeError> {
+        fault::point("lake.compare.before")?;
         let mut differences = present.compare().await?;
         while let Some(difference) = differences.next().await? {
+            fault::point("lake.compare.found")?;
             let (rows, removes) = match difference {
                 Difference::Put(rows) => (rows, false),
                 Difference::Remove(rows) => (rows, true),

@@ -60,6 +60,8 @@ pub const POINTS: &[&str] = &[
     "lake.lease.taken",
     "lake.data.written",
     "lake.rejects.written",
+    "lake.compare.before",
+    "lake.compare.found",
     "lake.record.written",
     "lake.commit.before",
     "lake.commit.after",

@@ -6,7 +6,8 @@ mod sorted_by;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::config::SpillCompression;
 use datafusion::error::{DataFusionError, Result};
@@ -22,7 +23,7 @@ use datafusion::physical_plan::sorts::streaming_merge::StreamingMergeBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionConfig;
-use futures::stream;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::lake::sort::folded::Folded;
 use crate::model::KeyFolding;
@@ -30,8 +31,12 @@ use crate::model::KeyFolding;
 pub(super) use folded::fold;
 pub(super) use sorted_by::{Noted, SortedBy};
 
-/// Rows of a batch that comes out of a sort or a merge.
+/// Rows of a batch that comes out of a sort or a merge, where these are not more than [`BATCH_BYTES`].
 const BATCH_ROWS: usize = 8192;
+/// Bytes of such a batch: each stream of a merge holds one or two of them, and so does what comes out.
+const BATCH_BYTES: usize = 2 << 20;
+/// Fewer rows make no batch, however wide they are: each batch costs something too.
+const FEWEST_BATCH_ROWS: usize = 16;
 
 /// In which order rows are sorted: by these columns, ascending, NULL first, each compared as its source does
 /// ([`KeyFolding`]).
@@ -100,58 +105,111 @@ impl KeyOrder {
     }
 }
 
-/// What sorting runs in.
+/// What sorting and reading run in.
 pub(super) fn task_context(environment: &Arc<RuntimeEnv>) -> Arc<TaskContext> {
-    let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
+    context_of(environment, BATCH_ROWS)
+}
+
+fn context_of(environment: &Arc<RuntimeEnv>, batch_rows: usize) -> Arc<TaskContext> {
+    let mut config = SessionConfig::new().with_batch_size(batch_rows);
     config.options_mut().execution.spill_compression = SpillCompression::Lz4Frame;
     Arc::new(TaskContext::default().with_session_config(config).with_runtime(Arc::clone(environment)))
 }
 
-/// The rows of `input` sorted by `order`.
-///
-/// # Errors
-/// When the sort cannot be planned; the stream fails when memory and disk are used up.
+/// The rows of `input` sorted by `order`. The stream fails when memory and disk are used up.
 pub(super) fn sort(
     environment: &Arc<RuntimeEnv>,
     order: &KeyOrder,
     input: SendableRecordBatchStream,
-) -> Result<SendableRecordBatchStream> {
-    let schema = input.schema();
-    let once = Arc::new(Once { schema: Arc::clone(&schema), stream: Mutex::new(Some(input)) });
-    let source = StreamingTableExec::try_new(schema, vec![once], None, [], false, None)?;
-    SortExec::new(order.ordering.clone(), Arc::new(source)).execute(0, task_context(environment))
+) -> SendableRecordBatchStream {
+    let (environment, order, schema) = (Arc::clone(environment), order.clone(), input.schema());
+    let rows_of = Arc::clone(&schema);
+    let sorted = async move {
+        let (mut input, batch_rows) = looked_at(vec![input]).await?;
+        let once = Arc::new(Once { schema: Arc::clone(&rows_of), stream: Mutex::new(input.pop()) });
+        let source = StreamingTableExec::try_new(rows_of, vec![once], None, [], false, None)?;
+        SortExec::new(order.ordering, Arc::new(source)).execute(0, context_of(&environment, batch_rows))
+    };
+    adapt(&schema, stream::once(sorted).try_flatten())
 }
 
 /// The rows of streams that are each sorted by `order`, sorted; of equal rows those of the earlier stream come first.
-///
-/// # Errors
-/// When the merge cannot be planned; the stream fails when memory is used up.
+/// The stream fails when memory is used up.
 pub(super) fn merge(
     environment: &Arc<RuntimeEnv>,
     order: &KeyOrder,
     schema: &SchemaRef,
     mut streams: Vec<SendableRecordBatchStream>,
-) -> Result<SendableRecordBatchStream> {
+) -> SendableRecordBatchStream {
     if streams.len() < 2 {
         let empty = || adapt(schema, stream::empty());
-        return Ok(streams.pop().unwrap_or_else(empty));
+        return streams.pop().unwrap_or_else(empty);
     }
-    let reservation = MemoryConsumer::new("merge of data files").register(&environment.memory_pool);
-    StreamingMergeBuilder::new()
-        .with_streams(streams)
-        .with_schema(Arc::clone(schema))
-        .with_expressions(&order.ordering)
-        .with_metrics(BaselineMetrics::new(&ExecutionPlanMetricsSet::new(), 0))
-        .with_batch_size(BATCH_ROWS)
-        .with_reservation(reservation)
-        .with_round_robin_tie_breaker(false)
-        .build()
+    let (environment, order, rows_of) = (Arc::clone(environment), order.clone(), Arc::clone(schema));
+    let merged = async move {
+        let (streams, batch_rows) = looked_at(streams).await?;
+        let reservation = MemoryConsumer::new("merge of data files").register(&environment.memory_pool);
+        StreamingMergeBuilder::new()
+            .with_streams(streams)
+            .with_schema(rows_of)
+            .with_expressions(&order.ordering)
+            .with_metrics(BaselineMetrics::new(&ExecutionPlanMetricsSet::new(), 0))
+            .with_batch_size(batch_rows)
+            .with_reservation(reservation)
+            .with_round_robin_tie_breaker(false)
+            .build()
+    };
+    adapt(schema, stream::once(merged).try_flatten())
+}
+
+/// The same streams in batches of moderate bytes, and how many of their rows such a batch has, by the first of each.
+async fn looked_at(streams: Vec<SendableRecordBatchStream>) -> Result<(Vec<SendableRecordBatchStream>, usize)> {
+    let (mut all, mut widest) = (Vec::with_capacity(streams.len()), 1);
+    for mut rest in streams {
+        let schema = rest.schema();
+        let first = rest.try_next().await?;
+        if let Some(first) = first.as_ref().filter(|first| first.num_rows() > 0) {
+            widest = widest.max(bytes_of(first) / first.num_rows());
+        }
+        let rows = stream::iter(first.map(Ok)).chain(rest);
+        let cut = rows.map_ok(|rows| stream::iter(cut(rows))).try_flatten();
+        all.push(adapt(&schema, cut));
+    }
+    Ok((all, (BATCH_BYTES / widest).clamp(FEWEST_BATCH_ROWS, BATCH_ROWS)))
+}
+
+/// Cuts rows into batches of moderate bytes, one after the other. Each has only its own rows in memory: a mere slice
+/// would count, and keep, all of them.
+fn cut(rows: RecordBatch) -> impl Iterator<Item = Result<RecordBatch>> + Send {
+    let bytes = bytes_of(&rows);
+    // A little more is not worth copying.
+    let step = match bytes > 2 * BATCH_BYTES {
+        true => (BATCH_BYTES / (bytes / rows.num_rows().max(1)).max(1)).max(1),
+        false => rows.num_rows().max(1),
+    };
+    (0..rows.num_rows()).step_by(step).map(move |start| {
+        let count = step.min(rows.num_rows() - start);
+        if count == rows.num_rows() {
+            return Ok(rows.clone());
+        }
+        let places = UInt64Array::from_iter_values((start..start + count).map(|row| row as u64));
+        Ok(take_record_batch(&rows, &places)?)
+    })
+}
+
+/// Bytes of the rows themselves, whatever else their buffers hold.
+fn bytes_of(rows: &RecordBatch) -> usize {
+    let sizes = rows.columns().iter().map(|column| {
+        let bytes = column.to_data().get_slice_memory_size();
+        bytes.unwrap_or_else(|_| column.get_array_memory_size())
+    });
+    sizes.sum()
 }
 
 /// A stream with its schema.
 pub(super) fn adapt<S>(schema: &SchemaRef, stream: S) -> SendableRecordBatchStream
 where
-    S: stream::Stream<Item = Result<arrow::array::RecordBatch>> + Send + 'static,
+    S: stream::Stream<Item = Result<RecordBatch>> + Send + 'static,
 {
     Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), stream))
 }
@@ -179,5 +237,63 @@ impl PartitionStream for Once {
             let error = DataFusionError::Internal("rows that come once were asked for twice".to_owned());
             adapt(&self.schema, stream::once(async { Err(error) }))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+    use datafusion::execution::memory_pool::FairSpillPool;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+
+    use super::*;
+
+    /// Rows of so many bytes of text each.
+    fn rows(numbers: std::ops::Range<i64>, width: usize) -> RecordBatch {
+        let texts = numbers.clone().map(|number| format!("{number:0>width$}"));
+        let texts: ArrayRef = Arc::new(texts.map(Some).collect::<StringArray>());
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers));
+        RecordBatch::try_from_iter([("n", numbers), ("t", texts)]).unwrap()
+    }
+
+    #[test]
+    fn batches_are_cut_by_bytes_without_their_neighbours() {
+        let wide: Vec<_> = cut(rows(0..8192, 1600)).map(Result::unwrap).collect();
+        assert_eq!(wide.iter().map(RecordBatch::num_rows).sum::<usize>(), 8192);
+        assert!(wide.len() >= 6 && wide.iter().all(|part| part.get_array_memory_size() < 2 * BATCH_BYTES));
+        assert_eq!(arrow::compute::concat_batches(&wide[0].schema(), &wide).unwrap(), rows(0..8192, 1600));
+        assert_eq!(cut(rows(0..8192, 50)).count(), 1);
+        // What a slice does not show is not counted.
+        assert_eq!(cut(rows(0..8192, 1600).slice(10, 100)).count(), 1);
+        assert_eq!(cut(rows(0..0, 1)).count(), 0);
+    }
+
+    #[tokio::test]
+    async fn wide_rows_are_merged_and_sorted_in_a_small_pool() {
+        const WIDTH: usize = 1600;
+        let pool = Arc::new(FairSpillPool::new(24 << 20));
+        let environment = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc().unwrap();
+        let schema = rows(0..1, 1).schema();
+        let order = KeyOrder::new(&schema, vec![0], &[]).unwrap();
+        let part = |part: i64| {
+            let schema = rows(0..1, 1).schema();
+            let batches =
+                (0..3).map(move |batch| Ok(rows((batch * 4 + part) * 8192..(batch * 4 + part + 1) * 8192, WIDTH)));
+            adapt(&schema, stream::iter(batches))
+        };
+        let merged = merge(&environment, &order, &schema, (0..4).map(part).collect());
+        let unsorted = adapt(&schema, stream::iter((0..4).rev().map(part)).flatten());
+        let sorted = sort(&environment, &order, unsorted);
+        for mut result in [merged, sorted] {
+            let mut next = 0;
+            while let Some(batch) = result.try_next().await.unwrap() {
+                assert!(batch.num_rows() * WIDTH <= 2 * BATCH_BYTES);
+                let numbers = batch.column(0).to_data();
+                let numbers = Int64Array::from(numbers);
+                assert!(numbers.values().iter().copied().eq(next..next + batch.num_rows() as i64));
+                next += batch.num_rows() as i64;
+            }
+            assert_eq!(next, 12 * 8192);
+        }
     }
 }

@@ -145,7 +145,8 @@ impl Catalog {
             wanted.push((key, meant));
         }
         let groups = self.groups(&wanted, pins).await?;
-        let opened = try_join_all(wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups))).await?;
+        let opened =
+            try_join_all(wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups, access))).await?;
         let mut resolved = Resolved::default();
         for (key, provider, pin) in opened {
             match provider {
@@ -238,10 +239,11 @@ impl Catalog {
         meant: Meant,
         pins: &TablePins,
         groups: &HashMap<String, TablePins>,
+        access: &Access,
     ) -> Result<Opened, QueryError> {
         match meant {
             Meant::Information => Ok((key, None, None)),
-            Meant::System(table) => Ok((key, Some(self.system.provider(&table)?), None)),
+            Meant::System(table) => Ok((key, Some(self.system.provider(&table, access)?), None)),
             Meant::Defined(name, Some(asked)) => {
                 let version = self.asked_version(&name, asked).await?;
                 Ok((key, Some(version.provider), None))

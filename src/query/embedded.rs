@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arrow::datatypes::FieldRef;
 use async_trait::async_trait;
+use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -28,7 +29,9 @@ use crate::query::listing::{Listings, StatementCatalog};
 use crate::query::session::{KnownFunctions, Sessions, zone};
 use crate::query::statement::{Understood, understand};
 use crate::query::system::System;
-use crate::query::{Planned, QueryEngine, QueryError, Statement, TableSummary, literals, parameters};
+use crate::query::{
+    MemoryGauge, Planned, QueryEngine, QueryError, Statement, TableSummary, literals, memory, parameters, small,
+};
 use crate::runtime::clock::Clock;
 
 /// Text in bytes from which a statement is planned on a thread of its own: shorter ones nest so little that
@@ -58,6 +61,8 @@ struct EmbeddedPlan {
     state: SessionState,
     parameters: Vec<FieldRef>,
     explains: bool,
+    /// Whether it is over at once wherever it runs.
+    is_small: bool,
 }
 
 impl LakeEngine {
@@ -118,8 +123,9 @@ impl Engine {
             None => logical.schema().as_arrow().clone(),
         });
         let explains = understood.explains;
-        let plan = EmbeddedPlan { logical, state, parameters: parameters.clone(), explains };
-        Ok(Planned { statement, schema, parameters, plan: Arc::new(plan) })
+        let is_small = small::is_small(&logical);
+        let plan = EmbeddedPlan { logical, state, parameters: parameters.clone(), explains, is_small };
+        Ok(Planned { statement, schema, parameters, plan: Arc::new(plan), memory: Arc::default() })
     }
 
     /// Resolves the tables and plans the statement; fills in its pins.
@@ -133,6 +139,10 @@ impl Engine {
         let references = state.resolve_table_references(&understood.statement)?;
         let functions = state.table_functions().clone();
         let is_function = |name: &str| functions.contains_key(name);
+        let references = match &statement.options.schema {
+            Some(schema) => references.into_iter().map(|name| in_schema(name, schema, is_function)).collect(),
+            None => references,
+        };
         let resolved = self.catalog.resolve(references, is_function, &statement.pins, access).await?;
         statement.pins = resolved.pins.clone();
         let listing = if resolved.lists { Some(self.listings.visible(access).await) } else { None };
@@ -154,17 +164,30 @@ impl Engine {
         Ok((plan, fields))
     }
 
-    /// Plans what runs, on the query's runtime: optimizing may compute for a while.
-    async fn physical_plan(
+    /// Runs what is small where it was asked for.
+    async fn at_once(
         &self,
-        plan: &Arc<dyn std::any::Any + Send + Sync>,
-        stop: &Stop,
-    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), QueryError> {
-        let (plan, stop) = (Arc::clone(plan), stop.clone());
+        embedded: &EmbeddedPlan,
+        planned: &Planned,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let physical = embedded.state.create_physical_plan(&embedded.logical).await?;
+        Ok(execute_stream(physical, self.context(embedded, &planned.memory))?)
+    }
+
+    /// What a plan runs in: its statement's share of the memory.
+    fn context(&self, embedded: &EmbeddedPlan, gauge: &Arc<MemoryGauge>) -> Arc<TaskContext> {
+        let most = self.settings.limits.serving.statement_memory;
+        let own = memory::share(embedded.state.runtime_env(), most, gauge);
+        Arc::new(TaskContext::from(&embedded.state).with_runtime(own))
+    }
+
+    /// Plans what runs, on the query's runtime: optimizing may compute for a while.
+    async fn physical_plan(&self, planned: &Planned, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+        let (plan, stop) = (Arc::clone(&planned.plan), stop.clone());
         let mut planning = AbortOnDrop(self.runtime.handle().spawn(async move {
             let Some(embedded) = plan.downcast_ref::<EmbeddedPlan>() else { return Err(foreign()) };
             let physical = embedded.state.create_physical_plan(&embedded.logical).await?;
-            Ok((stoppable(physical, &stop)?, embedded.state.task_ctx()))
+            stoppable(physical, &stop).map_err(QueryError::from)
         }));
         match (&mut planning.0).await {
             Ok(result) => result,
@@ -198,14 +221,17 @@ impl QueryEngine for LakeEngine {
         if given != needed {
             return Err(parameters::wrong_number(given, needed));
         }
+        if embedded.is_small {
+            return self.0.at_once(embedded, planned).await;
+        }
         let stop = Stop::default();
-        let planning = tokio::time::timeout_at(deadline, self.0.physical_plan(&planned.plan, &stop));
-        let (physical, context) = planning.await.unwrap_or_else(|_| Err(too_late(timeout)))?;
+        let planning = tokio::time::timeout_at(deadline, self.0.physical_plan(planned, &stop));
+        let physical = planning.await.unwrap_or_else(|_| Err(too_late(timeout)))?;
         let runtime = self.0.runtime.handle();
         let rows = {
             // Operators start tasks of their own when they are asked for their streams.
             let _entered = runtime.enter();
-            execute_stream(physical, context)?
+            execute_stream(physical, self.0.context(embedded, &planned.memory))?
         };
         let rows = if embedded.explains { without_places(rows, &self.0.settings.lake.location) } else { rows };
         Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, timeout)))
@@ -230,6 +256,14 @@ fn analyze(
         Ok(analyzed) => Ok(Some(analyzed)),
         Err(_) if !parameters.is_empty() => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// A name of a table as it is meant in a session that has a schema of its own for names without one.
+fn in_schema(name: TableReference, schema: &str, is_function: impl Fn(&str) -> bool) -> TableReference {
+    match name {
+        TableReference::Bare { table } if !is_function(&table) => TableReference::partial(schema, table),
+        other => other,
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
 use crate::model::TableName;
-use crate::query::QueryError;
+use crate::query::{MemoryGauge, QueryError};
 
 /// One SQL statement with everything its answer depends on. Sealed into tickets, so that a ticket
 /// can be planned again after a restart and give the same rows.
@@ -37,6 +37,9 @@ pub type TablePins = BTreeMap<TableName, u64>;
 pub struct StatementOptions {
     /// Zone in which timestamps are printed and `now()` is cut to days; `UTC` unless asked for.
     pub time_zone: String,
+    /// Schema of names that are written without one; where there is none, the only schema there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
     /// Partitions the plan runs in; 1 where the order of rows has to be the same at each run.
     pub partitions: Option<usize>,
     /// Rows of a batch.
@@ -48,7 +51,7 @@ pub struct StatementOptions {
 
 impl Default for StatementOptions {
     fn default() -> Self {
-        Self { time_zone: "UTC".to_owned(), partitions: None, batch_rows: None, now: None }
+        Self { time_zone: "UTC".to_owned(), schema: None, partitions: None, batch_rows: None, now: None }
     }
 }
 
@@ -64,6 +67,8 @@ pub struct Planned {
     pub parameters: Vec<FieldRef>,
     /// What the engine needs to run it.
     pub plan: Arc<dyn std::any::Any + Send + Sync>,
+    /// What its runs take of the memory.
+    pub memory: Arc<MemoryGauge>,
 }
 
 /// Something that answers SQL over the lake.

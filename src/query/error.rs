@@ -212,8 +212,9 @@ fn from_arrow(error: &ArrowError) -> QueryError {
 fn exhausted(text: &str) -> QueryError {
     let first = text.lines().next().unwrap_or_default();
     let message = format!(
-        "the statement needs more than it may use: {first}; select fewer columns or rows, or raise `limits.memory` \
-         (or `limits.spill`, the disk it may spill to)"
+        "the statement needs more than it may use: {first}; what can spill to disk has done so: select fewer columns or \
+         rows, group or filter before joining, or raise `limits.memory` and `limits.statement_memory` (or \
+         `limits.spill`, the disk it may spill to)"
     );
     QueryError::new(ErrorKind::ResourceExhausted, message)
 }

@@ -42,6 +42,7 @@ pub(crate) struct Sessions {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Profile {
     time_zone: String,
+    schema: Option<String>,
     partitions: usize,
     batch_rows: usize,
 }
@@ -59,6 +60,7 @@ impl Sessions {
         zone(options)?;
         let profile = Profile {
             time_zone: options.time_zone.clone(),
+            schema: options.schema.clone().or_else(|| self.default_schema.clone()),
             partitions: in_range("partitions", options.partitions, self.threads, MAX_PARTITIONS)?,
             batch_rows: in_range("batch_rows", options.batch_rows, 8192, MAX_BATCH_ROWS)?,
         };
@@ -95,7 +97,7 @@ impl Sessions {
             .with_target_partitions(profile.partitions)
             .with_batch_size(profile.batch_rows)
             .with_create_default_catalog_and_schema(false)
-            .with_default_catalog_and_schema(CATALOG, self.default_schema.as_deref().unwrap_or_default())
+            .with_default_catalog_and_schema(CATALOG, profile.schema.as_deref().unwrap_or_default())
             // Served by the catalog itself, which knows schemas without opening tables.
             .with_information_schema(false);
         let options = config.options_mut();
@@ -123,6 +125,11 @@ pub(crate) fn zone(options: &StatementOptions) -> Result<Tz, QueryError> {
             options.time_zone
         ))
     })
+}
+
+/// Whether there is such a time zone.
+pub fn is_time_zone(name: &str) -> bool {
+    name.parse::<Tz>().is_ok()
 }
 
 fn in_range(name: &str, asked: Option<usize>, usual: usize, most: usize) -> Result<usize, QueryError> {

@@ -80,7 +80,7 @@ pub struct Reading {
     pub schema: SchemaRef,
     /// Bytes that will be read, as stored, where known: for progress.
     pub total_bytes: Option<u64>,
-    /// Oldest modification time among what is new: how long the change has been waiting.
+    /// Since when the oldest change waits, where the source tells; else it counts from the first load that puts it off.
     pub oldest_change: Option<chrono::DateTime<chrono::Utc>>,
     /// Columns that name a row, where the source knows them itself.
     pub key: Option<Vec<String>>,
@@ -118,6 +118,8 @@ pub enum SourceEvent {
     Piece(serde_json::Value),
     /// So many more bytes were read, as stored.
     Progress(u64),
+    /// From here on a transaction is open at the source: what comes is to be taken at once, however slow the lake is.
+    Hurry,
     /// The reading is complete.
     End(ReadingEnd),
 }

@@ -1,10 +1,28 @@
-"""Makes the server of the Python client's tests known to the tests of other clients."""
+"""Makes the server of the Python client's tests known to the tests of other clients, and one with unusual tables."""
+
+from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python-client" / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from served import client, served
+import walked as tables
+from served import Served, client, serve, served
 
-__all__ = ["client", "served"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["client", "served", "walked"]
+
+
+@pytest.fixture(scope="session")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server over the tables of `walked.py`."""
+    prepared = tables.prepare(tmp_path_factory.mktemp("walked"))
+    with serve(prepared.program, prepared.folder) as url:
+        yield Served(url=url, folder=prepared.folder, program=prepared.program)

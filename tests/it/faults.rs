@@ -126,8 +126,9 @@ fn table_name() -> TableName {
 fn points() -> Vec<&'static str> {
     // Reached only when many attempts or files are to be folded: a test of its own.
     let rare = ["lake.summary.before", "journal.fold.before", "journal.fold.written"];
-    // Loads of files are never made piece by piece: `sqlserver::resume` has those.
-    let is_here = |point: &&str| !rare.contains(point) && !point.starts_with("etl.whole.");
+    // Loads of files are never made piece by piece, nor compared: `sqlserver::resume` and `sqlserver::key_diff` have those.
+    let elsewhere = ["etl.whole.", "lake.compare."];
+    let is_here = |point: &&str| !rare.contains(point) && !elsewhere.iter().any(|room| point.starts_with(room));
     [lake::POINTS, etl::POINTS, journal::POINTS].concat().into_iter().filter(is_here).collect()
 }
 

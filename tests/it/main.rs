@@ -9,6 +9,7 @@ mod cli;
 mod faults;
 mod files;
 mod flight;
+mod hostile;
 mod loads;
 mod queries;
 mod slt;

@@ -4,6 +4,7 @@ mod changes;
 mod commands;
 mod drift;
 mod faults;
+mod gentle;
 mod groups;
 mod idle;
 mod key_diff;

@@ -61,9 +61,7 @@ impl Base {
             streams.push(self.read(chain)?);
         }
         if !unready.is_empty() {
-            let what = format!("cannot sort the rows of table {}", self.snapshot.place().name());
-            let rows = self.read(&unready)?;
-            streams.push(sort(&self.environment, order, rows).map_err(|cause| LakeError::rows(what, cause))?);
+            streams.push(sort(&self.environment, order, self.read(&unready)?));
         }
         Ok(streams)
     }

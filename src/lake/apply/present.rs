@@ -122,35 +122,31 @@ impl Present {
         if let Some((spool, _)) = keys {
             streams.push(told(spool, &form, Origin::Key).map_err(&what)?);
         }
-        let mut streams = self.once_each(streams, &form).map_err(&what)?;
+        let mut streams = self.once_each(streams, &form);
         let base = Base::new(Arc::clone(&self.base), Arc::clone(&self.environment), form.conform().clone());
         for rows in base.sorted(&locator.met(), &self.key, form.order())? {
             streams.push(with_origin(rows, Origin::Table));
         }
         let schema = origin_schema(&form.schema());
         // Of equal keys what is present comes first, then what is in the table.
-        let merged = merge(&self.environment, form.order(), &schema, streams).map_err(&what)?;
+        let merged = merge(&self.environment, form.order(), &schema, streams);
         Ok(Differences::new(self.table, form, self.ranges, merged))
     }
 
     /// What is present as one stream, in which each key comes once: as a row where there is one.
-    fn once_each(
-        &self,
-        streams: Vec<SendableRecordBatchStream>,
-        form: &Form,
-    ) -> Result<Vec<SendableRecordBatchStream>, DataFusionError> {
+    fn once_each(&self, streams: Vec<SendableRecordBatchStream>, form: &Form) -> Vec<SendableRecordBatchStream> {
         if streams.len() < 2 {
-            return Ok(streams);
+            return streams;
         }
         let schema = origin_schema(&form.schema());
-        let merged = merge(&self.environment, form.order(), &schema, streams)?;
+        let merged = merge(&self.environment, form.order(), &schema, streams);
         let mut neighbours = Neighbours::new(form.order());
         let once = merged.map(move |rows| {
             let rows = rows?;
             let same = neighbours.same_as_before(&rows)?;
             Ok(filter_record_batch(&rows, &BooleanArray::new(!&same, None))?)
         });
-        Ok(vec![adapt(&schema, once)])
+        vec![adapt(&schema, once)]
     }
 
     /// Gives up.

@@ -67,7 +67,7 @@ impl Runner {
             }
         }
         // Of equal keys the changes' stream comes first; what was there before is then left out.
-        let merged = merge(&self.environment, &self.order, &marked, streams).map_err(|cause| self.error(cause))?;
+        let merged = merge(&self.environment, &self.order, &marked, streams);
         let mut latest = Latest { neighbours: Neighbours::new(&self.order), after_change: false };
         let declared = self.files.schema();
         let rows = merged.map(move |rows| Ok(latest.keep(&rows?, &declared)?));

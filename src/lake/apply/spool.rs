@@ -44,7 +44,7 @@ pub(super) async fn fill(
     let mut columns = order.columns().to_vec();
     columns.push(schema.fields().len() - 2);
     let by_age = KeyOrder::new(&schema, columns, order.folding()).unwrap_or_else(|| order.clone());
-    let mut sorted = sort(&environment, &by_age, changes).map_err(failed)?;
+    let mut sorted = sort(&environment, &by_age, changes);
     let mut writer = Writer::create(&environment, schema).map_err(failed)?;
     let mut neighbours = Neighbours::new(&order);
     while let Some(batch) = sorted.next().await {

@@ -146,7 +146,7 @@ fn sorted(place: &WriterPlace, evolution: &Evolution, order: KeyOrder, files: &D
     let (environment, table, open) = (Arc::clone(&place.environment), place.place.name().clone(), files.begin());
     Pipe::start(&evolution.schema, move |rows, stop| async move {
         let what = move |cause| LakeError::rows(format!("cannot sort the rows of table {table}"), cause);
-        let sorted = sort(&environment, &order, rows).map_err(what.clone())?;
+        let sorted = sort(&environment, &order, rows);
         encode(open, sorted.map(move |rows| rows.map_err(what.clone())).boxed(), stop).await
     })
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
 use crate::config::{Encrypt, SqlServerConnection, SqlServerLogin, Trust};
@@ -16,6 +16,7 @@ use crate::error::ErrorKind;
 use crate::source::mssql::collation::Incomparable;
 use crate::source::mssql::discover::{self, TableStates};
 use crate::source::mssql::error::SqlServerError;
+use crate::source::mssql::pace::Rate;
 use crate::source::mssql::session::Session;
 use crate::source::mssql::statements::SourceTable;
 
@@ -40,6 +41,8 @@ struct Pool {
     /// How its tables stand, and when that was asked for.
     states: tokio::sync::Mutex<Option<(Instant, Arc<TableStates>)>>,
     learned: Mutex<HashMap<SourceTable, Learned>>,
+    /// The most that is read from it, where there is a limit.
+    rate: Option<Arc<Rate>>,
 }
 
 /// What loads of a table have learned for the next ones of this process.
@@ -78,11 +81,17 @@ impl Connections {
             Some(mut session) => session.is_alive().await.then_some(session),
             None => None,
         };
-        let session = match alive {
+        let mut session = match alive {
             Some(session) => session,
             None => open(settings).await?,
         };
-        Ok(Taken { session: Some(session), pool, _permit: permit })
+        session.hold(Some(permit));
+        Ok(Taken { session: Some(session), pool })
+    }
+
+    /// The limit of what is read from a database, which all share who read from it.
+    pub(super) fn rate(&self, settings: &SqlServerConnection) -> Option<Arc<Rate>> {
+        self.pool(settings).rate.clone()
     }
 
     /// How the tracked tables of a database stand, asked for at `asked` or later: of many tables that are loaded
@@ -164,6 +173,7 @@ impl Connections {
                 idle: Mutex::default(),
                 states: tokio::sync::Mutex::default(),
                 learned: Mutex::default(),
+                rate: settings.rate.map(|bits| Arc::new(Rate::new(bits))),
             })
         });
         Arc::clone(pool)
@@ -175,7 +185,6 @@ impl Connections {
 pub struct Taken {
     session: Option<Session>,
     pool: Arc<Pool>,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl std::ops::Deref for Taken {
@@ -196,7 +205,9 @@ impl std::ops::DerefMut for Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        let Some(session) = self.session.take().filter(Session::is_reusable) else { return };
+        let Some(mut session) = self.session.take().filter(Session::is_reusable) else { return };
+        // Others may open a connection only when this one can be had.
+        let _permit = session.hold(None);
         let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE {
             idle.push(session);
@@ -252,7 +263,8 @@ fn config(settings: &SqlServerConnection, host: &str, port: u16) -> Result<Confi
     config.packet_size(settings.packet_size);
     config.readonly(settings.read_intent);
     config.handshake_timeout(Some(settings.connect_timeout));
-    config.command_timeout(Some(settings.timeout));
+    // The session waits for answers with a timer of its own, which costs less than the driver's.
+    config.command_timeout(None);
     config.encryption(match settings.encrypt {
         Encrypt::Required => EncryptionLevel::Required,
         Encrypt::Strict => EncryptionLevel::Strict,

@@ -196,7 +196,7 @@ fn findings(connection: &SqlServerConnection, database: &Database) -> Vec<Findin
              (CHANGE_RETENTION = {RETENTION_DAYS} DAYS, AUTO_CLEANUP = ON) turns it on"
         )),
         Some(tracking) if tracking.cleans_up => {
-            ok(format!("changes are kept for {}", humantime::format_duration(tracking.retention)))
+            ok(format!("changes are kept for {}", in_words(tracking.retention)))
         }
         Some(_) => warning("changes are kept for ever: AUTO_CLEANUP is off, and the database grows with each change"),
     });
@@ -280,19 +280,34 @@ fn unindexed(table: &Table) -> Option<Finding> {
     })
 }
 
+/// A time as people write it: `7 days`, `1 hour 30 minutes`.
+pub fn in_words(time: Duration) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let mut rest = time.as_secs();
+    let mut words = Vec::new();
+    for (seconds, unit) in UNITS {
+        let count = rest / seconds;
+        rest %= seconds;
+        if count > 0 {
+            words.push(format!("{count} {unit}{}", if count == 1 { "" } else { "s" }));
+        }
+    }
+    if words.is_empty() { "less than a second".to_owned() } else { words.join(" ") }
+}
+
 /// Whether the table is loaded often enough for the time changes are kept.
 fn punctual(database: &Database, definition: &TableDefinition) -> Option<Finding> {
     let retention = database.tracking?.retention;
     match &definition.load.schedule {
         None => Some(warning(format!(
             "it has no schedule: unless it is loaded by hand at least every {}, changes are lost and it is read anew",
-            humantime::format_duration(retention)
+            in_words(retention)
         ))),
         Some(Schedule::Every(every)) if *every > retention / 2 => Some(error(format!(
             "it is loaded every {}, and changes are kept for {}: one load that fails may lose changes; keep them longer, \
              or load it more often",
-            humantime::format_duration(*every),
-            humantime::format_duration(retention)
+            in_words(*every),
+            in_words(retention)
         ))),
         Some(_) => None,
     }

@@ -9,17 +9,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::error::{Classify, ErrorKind};
-use crate::source::SourceError;
 use crate::source::mssql::change_tracking;
 use crate::source::mssql::connect::Taken;
+use crate::source::mssql::output::Output;
 use crate::source::mssql::position::Since;
 use crate::source::mssql::session::Session;
 use crate::source::mssql::statements::SourceTable;
 use crate::source::mssql::whole::Reader;
+use crate::source::{SourceError, SourceEvent};
 
 /// A table's place among those that are read at one moment. Dropped, it is left.
 pub struct Seat {
@@ -61,8 +61,6 @@ pub(super) struct Ask {
     pub(super) table: SourceTable,
     /// Since when changes count, where they are tracked.
     pub(super) since: Option<Since>,
-    /// When it was read last; none where it is read whole.
-    pub(super) at: Option<DateTime<Utc>>,
 }
 
 /// What is known when the transaction has begun.
@@ -72,8 +70,6 @@ struct Opened {
     version: Option<i64>,
     /// Which tables changed, by their places.
     changed: HashMap<usize, bool>,
-    /// Since when the oldest change may have waited.
-    waiting_since: Option<DateTime<Utc>>,
 }
 
 /// The connection the tables share.
@@ -216,10 +212,8 @@ impl Gathering {
             let answers = change_tracking::changed(&mut session, &tables).await?;
             let changed: HashMap<usize, bool> =
                 tracked.iter().zip(answers).map(|((place, ..), changed)| (*place, changed)).collect();
-            let waiting = asks.iter().filter(|(place, _)| changed.get(place) != Some(&false));
-            let waiting_since = waiting.filter_map(|(_, ask)| ask.at).min();
             *line = Line::Open(Box::new(session));
-            Ok(Opened { version, changed, waiting_since })
+            Ok(Opened { version, changed })
         };
         opening.await.map_err(|error: SourceError| Failure::from(&error))
     }
@@ -297,8 +291,6 @@ pub(super) struct Entry {
     pub(super) version: Option<i64>,
     /// Whether the table changed; always, where its changes are not tracked.
     pub(super) changed: bool,
-    /// Since when the oldest change may have waited, of all that are published together.
-    pub(super) waiting_since: Option<DateTime<Utc>>,
     way: Way,
 }
 
@@ -324,8 +316,7 @@ impl Entry {
             drop(own);
             let opened = seat.opened(reader, ask, snapshots).await?;
             let changed = opened.changed.get(&seat.place).copied().unwrap_or(true);
-            let (version, waiting_since) = (opened.version, opened.waiting_since);
-            return Ok(Self { version, changed, waiting_since, way: Way::Together(seat) });
+            return Ok(Self { version: opened.version, changed, way: Way::Together(seat) });
         }
         let mut session = match own {
             Some(session) => session,
@@ -338,7 +329,7 @@ impl Entry {
             let answers = change_tracking::changed(&mut session, &[(ask.table, since)]).await?;
             changed = answers.first().copied().unwrap_or(true);
         }
-        Ok(Self { version, changed, waiting_since: ask.at, way: Way::Alone(Box::new(session)) })
+        Ok(Self { version, changed, way: Way::Alone(Box::new(session)) })
     }
 
     /// Goes without being read.
@@ -348,18 +339,26 @@ impl Entry {
         }
     }
 
-    /// Begins to be read, in a transaction of its own or when its turn has come.
+    /// Begins to be read, in a transaction of its own or when its turn has come; from here on whoever takes the rows is
+    /// not waited for.
     ///
     /// # Errors
     /// What the server says, and where the settings ask for more than the database allows.
-    pub(super) async fn begin(self, reader: &Reader, snapshots: bool) -> Result<Transaction, SourceError> {
-        match self.way {
+    pub(super) async fn begin(
+        self,
+        reader: &Reader,
+        snapshots: bool,
+        output: &Output,
+    ) -> Result<Transaction, SourceError> {
+        let transaction = match self.way {
             Way::Alone(mut session) => {
                 let is_snapshot = reader.begin(&mut session, snapshots).await?;
-                Ok(Transaction::Own { session: *session, is_snapshot })
+                Transaction::Own { session: *session, is_snapshot }
             }
-            Way::Together(seat) => Ok(Transaction::Shared(seat.turn(reader, snapshots).await?)),
-        }
+            Way::Together(seat) => Transaction::Shared(seat.turn(reader, snapshots).await?),
+        };
+        output.send(SourceEvent::Hurry).await?;
+        Ok(transaction)
     }
 }
 

@@ -14,11 +14,11 @@ impl SqlServerTable {
         let snapshots = found.database.allows_snapshots;
         let content = before.content.clone().filter(|_| known.suspect.is_none());
         let now = found.now.clone();
-        let ask = Ask { table: found.shape.table.clone(), since: None, at: Some(before.at) };
+        let ask = Ask { table: found.shape.table.clone(), since: None };
         let seat = known.seat.clone();
         let events = spawn(move |mut output| async move {
             let entry = Entry::come(&reader, Some(session), seat, ask, snapshots).await?;
-            let mut transaction = entry.begin(&reader, snapshots).await?;
+            let mut transaction = entry.begin(&reader, snapshots, &output).await?;
             let read = reader.at_once(transaction.session(), ChangeKind::Present, &mut output).await?;
             transaction.end().await?;
             output.send(SourceEvent::Complete(KeyRange::default())).await?;
@@ -27,6 +27,6 @@ impl SqlServerTable {
             let position = position::write(&now)?;
             output.send(SourceEvent::End(ReadingEnd { position, unchanged, ..ReadingEnd::default() })).await
         });
-        reading(&found.shape, None, Some(before.at), events).of(found.shape.bytes)
+        reading(&found.shape, None, None, events).of(found.shape.bytes)
     }
 }

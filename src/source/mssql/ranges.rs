@@ -139,7 +139,7 @@ impl Comparison {
         told: &mut (dyn FnMut(&Compared) + Send),
     ) -> Result<Vec<Compared>, SourceError> {
         let settings = &self.reader.settings;
-        let mut pace = Pace::new(settings, 1, Arc::clone(&self.reader.clock));
+        let mut pace = Pace::new(&self.reader.connections, settings, Arc::clone(&self.reader.clock));
         let mut session = self.reader.connections.take(settings).await?;
         let mut differing = Vec::new();
         let mut keep = |compared: Compared| {
@@ -161,11 +161,11 @@ impl Comparison {
                 let (rows, compared) = self.chunk(&mut session, &rest, pace.rows()).await?;
                 let (bytes, end) = (compared.bytes, compared.range.until.clone());
                 keep(compared);
+                pace.after_chunk(started, rows, bytes).await;
                 if end == range.until {
                     break;
                 }
                 rest.after = end;
-                pace.after_chunk(started, rows, bytes).await;
             }
         }
         Ok(differing)
@@ -177,6 +177,7 @@ impl Comparison {
         let sql = statements::chunk(&shape.table, &shape.keys, &shape.plans, range.of_server(), wanted);
         let sql = sql.map_err(not_asked)?;
         self.reader.begin(session, self.snapshots).await?;
+        session.read_gently(None);
         let mut read = Read::new(self)?;
         read.all(session, &sql, None).await?;
         let is_last = read.rows < wanted;

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use arrow::array::{BinaryArray, RecordBatch, Scalar};
 use arrow::compute::filter_record_batch;
 use arrow::compute::kernels::cmp::gt_eq;
-use chrono::{DateTime, Utc};
 use futures::TryStreamExt;
 
 use crate::error::ErrorKind;
@@ -69,11 +68,11 @@ impl SqlServerTable {
         known: &Known,
     ) -> Result<Reading, SourceError> {
         let (lake, suspect) = (known.rows.clone(), known.suspect.is_some());
-        let (reader, seat, at) = (self.reader(&found), known.seat.clone(), before.at);
+        let (reader, seat) = (self.reader(&found), known.seat.clone());
         let low = LowMark::note(&mut session, &found.shape, before.rowversion.unwrap_or_default()).await?;
         let now = found.now;
         let events = spawn(move |output| async move {
-            let (changes, transaction) = Changes::begin(reader, Some(session), seat, (now, Some(at)), low).await?;
+            let (changes, transaction) = Changes::begin(reader, Some(session), seat, now, low, &output).await?;
             if changes.is_idle(&before) && !suspect {
                 transaction.end().await?;
                 let end = ReadingEnd { unchanged: true, ..ReadingEnd::default() };
@@ -81,7 +80,7 @@ impl SqlServerTable {
             }
             changes.read(transaction, &before, lake, suspect, output).await
         });
-        Ok(reading(&found.shape, None, Some(at), events))
+        Ok(reading(&found.shape, None, None, events))
     }
 
     /// The whole table, by chunks of its key, with what row versions tell of the time meanwhile.
@@ -113,8 +112,9 @@ impl SqlServerTable {
             };
             let mut session = reader.connections.take(&reader.settings).await?;
             let low = LowMark::note(&mut session, &shape, partial.from.rowversion.unwrap_or_default()).await?;
-            let from = (partial.from.clone(), None);
-            let (changes, mut transaction) = Changes::begin(reader.clone(), Some(session), seat, from, low).await?;
+            let from = partial.from.clone();
+            let (changes, mut transaction) =
+                Changes::begin(reader.clone(), Some(session), seat, from, low, &output).await?;
             let partial = changes.catch_up(transaction.session(), partial, &mut output).await?;
             let mut session = transaction.end_and_take(&reader).await?;
             own.finish_whole(&mut session, &shape, partial, &output).await
@@ -177,8 +177,8 @@ struct Newer {
 }
 
 impl Changes {
-    /// Begins a snapshot and looks how many rows are at the low mark or above. `now` is what the position will be, and
-    /// when the table was read last.
+    /// Begins a snapshot and looks how many rows are at the low mark or above. `now` is what the position will
+    /// be.
     ///
     /// # Errors
     /// What the server says.
@@ -186,16 +186,17 @@ impl Changes {
         reader: Reader,
         session: Option<Taken>,
         seat: Option<Arc<Seat>>,
-        (now, at): (Position, Option<DateTime<Utc>>),
+        now: Position,
         mark: LowMark,
+        output: &Output,
     ) -> Result<(Self, Transaction), SourceError> {
         const DOING: &str = "counting rows";
         let column = reader.shape.row_version.clone();
         let missing = || SourceError::new(ErrorKind::Internal, "a table without row versions is read by them");
         let column = column.ok_or_else(missing)?;
-        let ask = Ask { table: reader.shape.table.clone(), since: None, at };
+        let ask = Ask { table: reader.shape.table.clone(), since: None };
         let entry = Entry::come(&reader, session, seat, ask, true).await?;
-        let mut transaction = entry.begin(&reader, true).await?;
+        let mut transaction = entry.begin(&reader, true, output).await?;
         let sql = statements::newer_count(&reader.shape.table, &column, mark.low);
         let rows = transaction.session().all(&sql, DOING).await?;
         let count = |place: usize| rows.get(place).and_then(|row| whole(row, 0)).map(i64::cast_unsigned);

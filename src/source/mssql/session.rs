@@ -1,17 +1,22 @@
 //! One connection, used for one statement after the other.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod answer;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
-use tiberius::{QueryItem, Row};
+use futures::{StreamExt, TryStreamExt};
+use tiberius::Row;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::SqlServerConnection;
 use crate::error::ErrorKind;
 use crate::source::mssql::connect::Wire;
 use crate::source::mssql::error::SqlServerError;
+use crate::source::mssql::pace::Gentle;
 use crate::source::mssql::statements;
+use answer::{Answer, Statement};
 
 /// Rows of a statement, as they come: what drivers of other makes would have to give as well.
 ///
@@ -24,16 +29,22 @@ pub trait RowSource: Send {
 
 /// An open connection.
 pub struct Session {
-    client: Wire,
-    /// Whether an answer was not read to its end.
-    unread: bool,
+    /// None while an answer is being read, and ever after where it was not read to its end.
+    wire: Option<Box<Wire>>,
+    /// Longest that a server may be silent while it owes an answer.
+    timeout: Duration,
     in_transaction: bool,
+    /// How rows are read until the transaction ends; as fast as they come where there is none.
+    gentle: Option<Gentle>,
+    /// The place among the connections that may be open: kept by whoever still reads from the wire.
+    permit: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Session {
     /// Takes over a connection and sets what every statement of lakegate runs under.
     pub(super) async fn begin(client: Wire, settings: &SqlServerConnection) -> Result<Self, SqlServerError> {
-        let mut session = Self { client, unread: false, in_transaction: false };
+        let wire = Some(Box::new(client));
+        let mut session = Self { wire, timeout: settings.timeout, in_transaction: false, gentle: None, permit: None };
         session.run(&statements::session(settings.lock_timeout), "setting up the connection").await?;
         Ok(session)
     }
@@ -87,14 +98,27 @@ impl Session {
     /// # Errors
     /// What the server or the line says.
     pub async fn end(&mut self) -> Result<(), SqlServerError> {
+        self.gentle = None;
         self.run(statements::COMMIT, "ending a transaction").await?;
         self.in_transaction = false;
         Ok(())
     }
 
+    /// How rows are read from here to the end of the transaction: by one long statement gently, by chunks as fast as
+    /// they come, since the transaction is short and the wait is between two of them.
+    pub(super) fn read_gently(&mut self, gentle: Option<Gentle>) {
+        self.gentle = gentle;
+    }
+
+    /// Counts as one of the connections that may be open, as long as anybody reads from it; as none of them where it is
+    /// idle. Gives what it counted as before.
+    pub(super) fn hold(&mut self, permit: Option<OwnedSemaphorePermit>) -> Option<Arc<OwnedSemaphorePermit>> {
+        std::mem::replace(&mut self.permit, permit.map(Arc::new))
+    }
+
     /// Whether another may use the connection: every answer was read, and no transaction is open.
     pub(super) fn is_reusable(&self) -> bool {
-        !self.unread && !self.in_transaction
+        self.wire.is_some() && !self.in_transaction
     }
 
     /// Whether the server still answers.
@@ -105,44 +129,19 @@ impl Session {
 
 impl RowSource for Session {
     fn rows<'a>(&'a mut self, sql: &'a str, doing: &'a str) -> BoxStream<'a, Result<Row, SqlServerError>> {
-        let Self { client, unread, .. } = self;
-        if *unread {
+        let Some(wire) = self.wire.take() else {
             let message = "an answer before this one was not read to its end";
             let error = SqlServerError::line(doing, ErrorKind::Internal, message);
             return futures::stream::iter([Err(error)]).boxed();
-        }
-        *unread = true;
-        let items = async move {
-            let items = client.simple_query(sql).await.map_err(|cause| SqlServerError::driver(doing, cause))?;
-            let rows = items.try_filter_map(|item| {
-                std::future::ready(Ok(match item {
-                    QueryItem::Row(row) => Some(row),
-                    QueryItem::Metadata(_) => None,
-                }))
-            });
-            Ok(rows.map_err(move |cause| SqlServerError::driver(doing, cause)))
         };
-        Read { rows: futures::stream::once(items).try_flatten().boxed(), unread }.boxed()
-    }
-}
-
-/// Rows that take note when the last has been read.
-struct Read<'a> {
-    rows: BoxStream<'a, Result<Row, SqlServerError>>,
-    unread: &'a mut bool,
-}
-
-impl Stream for Read<'_> {
-    type Item = Result<Row, SqlServerError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.rows.poll_next_unpin(context);
-        match &polled {
-            Poll::Ready(None) => *self.unread = false,
-            // After an error of the server the answer is over; after any other the connection is.
-            Poll::Ready(Some(Err(SqlServerError::Server { .. }))) => *self.unread = false,
-            _ => {}
-        }
-        polled
+        let statement = Statement {
+            wire,
+            sql: sql.to_owned(),
+            doing: doing.to_owned(),
+            timeout: self.timeout,
+            gentle: self.gentle.clone(),
+            _permit: self.permit.clone(),
+        };
+        Answer::ask(statement, &mut self.wire, doing).boxed()
     }
 }

@@ -110,7 +110,7 @@ impl SqlServerTable {
         seat: Option<Arc<Seat>>,
     ) -> Result<Option<Reading>, SourceError> {
         let (reader, snapshots) = (self.reader(&found), found.database.allows_snapshots);
-        let ask = Ask { table: found.shape.table.clone(), since: Some(since), at: Some(before.at) };
+        let ask = Ask { table: found.shape.table.clone(), since: Some(since) };
         let entry = Entry::come(&reader, Some(session), seat, ask, snapshots).await?;
         let version = entry.version;
         let next = found.now.clone();
@@ -132,10 +132,8 @@ impl SqlServerTable {
             return Ok(Some(reading(&found.shape, None, None, events)));
         }
         let shape = Arc::clone(&found.shape);
-        // The change may have waited since the last load; when it came about only the server's log knows.
-        let oldest_change = entry.waiting_since;
         let events = spawn(move |mut output| async move {
-            let mut transaction = entry.begin(&reader, snapshots).await?;
+            let mut transaction = entry.begin(&reader, snapshots, &output).await?;
             let is_snapshot = transaction.is_snapshot();
             let newest = change_tracking::read(transaction.session(), &shape, since, is_snapshot, &mut output).await?;
             transaction.end().await?;
@@ -143,7 +141,7 @@ impl SqlServerTable {
             let end = ReadingEnd { position, ..ReadingEnd::default() };
             output.send(SourceEvent::End(end)).await
         });
-        Ok(Some(reading(&found.shape, None, oldest_change, events)))
+        Ok(Some(reading(&found.shape, None, None, events)))
     }
 
     /// The whole table, by chunks of its key, with what changed meanwhile.
@@ -171,10 +169,10 @@ impl SqlServerTable {
                 reader.chunks(partial, snapshots, &mut output).await?
             };
             let since = partial.from.since().unwrap_or(Since { version: 0, ahead: None });
-            let ask = Ask { table: shape.table.clone(), since: Some(since), at: None };
+            let ask = Ask { table: shape.table.clone(), since: Some(since) };
             let entry = Entry::come(&reader, None, seat, ask, snapshots).await?;
             let version = entry.version;
-            let mut transaction = entry.begin(&reader, snapshots).await?;
+            let mut transaction = entry.begin(&reader, snapshots, &output).await?;
             let is_snapshot = transaction.is_snapshot();
             let newest = change_tracking::read(transaction.session(), &shape, since, is_snapshot, &mut output).await?;
             let mut session = transaction.end_and_take(&reader).await?;
@@ -221,9 +219,9 @@ impl SqlServerTable {
         let bytes = found.shape.bytes;
         let now = found.now.clone();
         let events = spawn(move |mut output| async move {
-            let ask = Ask { table: reader.shape.table.clone(), since: None, at: None };
+            let ask = Ask { table: reader.shape.table.clone(), since: None };
             let entry = Entry::come(&reader, Some(session), seat, ask, snapshots).await?;
-            let mut transaction = entry.begin(&reader, snapshots).await?;
+            let mut transaction = entry.begin(&reader, snapshots, &output).await?;
             let read = reader.at_once(transaction.session(), ChangeKind::Append, &mut output).await?;
             transaction.end().await?;
             let content = read.content.to_string();

@@ -1,6 +1,6 @@
 //! Reading a whole table: by its key in short transactions, or in one statement where it has none.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -16,13 +16,14 @@ use crate::model::{ChangeBatch, ChangeKind, ContentHash};
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
 use crate::source::mssql::change_tracking::{BATCH_BYTES, BATCH_ROWS};
-use crate::source::mssql::connect::Connections;
+use crate::source::mssql::column::SqlType;
+use crate::source::mssql::connect::{Connections, Taken};
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::discover::text;
-use crate::source::mssql::key::KeyError;
+use crate::source::mssql::key::{KeyColumn, KeyError};
 use crate::source::mssql::left_out::{KeyForm, LeftOut};
 use crate::source::mssql::output::Output;
-use crate::source::mssql::pace::{CHUNK_BYTES, Pace, check_hours};
+use crate::source::mssql::pace::{CHUNK_BYTES, Gentle, Pace, check_hours};
 use crate::source::mssql::position::{self, Part, Partial, Position};
 use crate::source::mssql::session::{RowSource, Session};
 use crate::source::mssql::shape::Shape;
@@ -33,6 +34,11 @@ use crate::source::{SourceError, SourceEvent};
 const ROWS_WORTH_CUTTING: u64 = 200_000;
 /// Most readers of one table.
 const MOST_READERS: usize = 4;
+/// Parts for each reader, which takes the next when it has read one: so that all are busy to the end, though some parts
+/// have more rows.
+const PARTS_OF_A_READER: usize = 4;
+/// Keys of whole numbers that take up more than so many numbers for a row may be anywhere: their rows are counted.
+const NUMBERS_OF_A_ROW: u64 = 4;
 /// Chunks that wait for the writer.
 const WAITING_CHUNKS: usize = 2;
 
@@ -77,9 +83,11 @@ enum End {
 }
 
 impl Reader {
-    /// Begins a transaction as the connection's settings allow; true when it sees one state.
+    /// Begins a transaction as the connection's settings allow, in which rows are read gently; true when it sees one
+    /// state.
     pub(super) async fn begin(&self, session: &mut Session, snapshots: bool) -> Result<bool, SourceError> {
         check_hours(self.settings.hours.as_ref(), self.clock.as_ref())?;
+        session.read_gently(Gentle::new(&self.connections, &self.settings, &self.clock));
         if snapshots {
             session.begin_snapshot().await?;
             return Ok(true);
@@ -104,12 +112,10 @@ impl Reader {
         if readers < 2 || self.shape.rows.is_none_or(|rows| rows < ROWS_WORTH_CUTTING) {
             return Ok(vec![Part::default()]);
         }
-        let sql = statements::key_splits(&self.shape.table, key, u32::try_from(readers).unwrap_or(1));
-        let rows = session.all(&sql, "cutting the table into parts").await?;
-        let mut cuts: Vec<String> = rows.iter().filter_map(|row| text(row, 1)).collect();
-        cuts.dedup();
-        // The last part is open: rows may come after its end.
-        cuts.pop();
+        let cuts = match self.even_cuts(session, key, readers * PARTS_OF_A_READER).await? {
+            Some(cuts) => cuts,
+            None => self.counted_cuts(session, key, readers).await?,
+        };
         let mut parts = Vec::new();
         let mut after = Vec::new();
         for cut in cuts {
@@ -120,23 +126,56 @@ impl Reader {
         Ok(parts)
     }
 
-    /// Reads all parts side by side; after each chunk says how far it came.
+    /// Where to cut a key of whole numbers that has few gaps: at even steps, for which nothing has to be read.
+    async fn even_cuts(
+        &self,
+        session: &mut Session,
+        key: &KeyColumn,
+        parts: usize,
+    ) -> Result<Option<Vec<String>>, SourceError> {
+        if !matches!(key.sql_type(), SqlType::Int | SqlType::BigInt) {
+            return Ok(None);
+        }
+        let rows = session.all(&statements::bounds(&self.shape.table, key), "cutting the table into parts").await?;
+        let bound = |place: usize| rows.get(place).and_then(|row| text(row, 0)?.parse::<i128>().ok());
+        let (Some(least), Some(greatest)) = (bound(0), bound(1)) else { return Ok(None) };
+        Ok(even_cuts(least, greatest, self.shape.rows.unwrap_or(0), parts))
+    }
+
+    /// Where to cut the table into parts of as many rows each. It reads the whole key.
+    async fn counted_cuts(
+        &self,
+        session: &mut Session,
+        key: &KeyColumn,
+        parts: usize,
+    ) -> Result<Vec<String>, SourceError> {
+        let sql = statements::key_splits(&self.shape.table, key, u32::try_from(parts).unwrap_or(1));
+        let rows = session.all(&sql, "cutting the table into parts").await?;
+        let mut cuts: Vec<String> = rows.iter().filter_map(|row| text(row, 1)).collect();
+        cuts.dedup();
+        // The last part is open: rows may come after its end.
+        cuts.pop();
+        Ok(cuts)
+    }
+
+    /// Reads all parts, several side by side; after each chunk says how far it came.
     pub(super) async fn chunks(
         &self,
         mut partial: Partial,
         snapshots: bool,
         output: &mut Output,
     ) -> Result<Partial, SourceError> {
-        let open: Vec<usize> = (0..partial.parts.len()).filter(|part| !partial.parts[*part].done).collect();
+        let open: Vec<(usize, Part)> =
+            partial.parts.iter().cloned().enumerate().filter(|(_, part)| !part.done).collect();
+        let at_once = open.len().min(MOST_READERS).min(self.settings.max_connections.get());
+        let open = Arc::new(Mutex::new(open.into_iter()));
         let (sender, mut chunks) = mpsc::channel(WAITING_CHUNKS);
         let mut readers = JoinSet::new();
         let manner = Manner { snapshots, since: partial.from.version };
-        for part in &open {
-            let (reader, sender, from) = (self.clone(), sender.clone(), partial.parts[*part].clone());
-            let (output, count, part) = (output.clone(), open.len(), *part);
+        for _ in 0..at_once {
+            let (reader, sender, open, output) = (self.clone(), sender.clone(), Arc::clone(&open), output.clone());
             readers.spawn(async move {
-                let failed = reader.part(part, from, count, manner, &output, &sender).await;
-                if let Err(error) = failed {
+                if let Err(error) = reader.open_parts(&open, manner, &output, &sender).await {
                     // Nobody takes it when another reader has failed before.
                     let _ = sender.send(Err(error)).await;
                 }
@@ -166,42 +205,59 @@ impl Reader {
         Ok(partial)
     }
 
-    async fn part(
+    /// Reads one open part after the other, as long as there are any.
+    async fn open_parts(
         &self,
-        part: usize,
-        from: Part,
-        readers: usize,
+        open: &Mutex<std::vec::IntoIter<(usize, Part)>>,
         manner: Manner,
         output: &Output,
         chunks: &mpsc::Sender<Result<Chunk, SourceError>>,
     ) -> Result<(), SourceError> {
         let mut session = self.connections.take(&self.settings).await?;
-        let mut pace = Pace::new(&self.settings, readers, Arc::clone(&self.clock));
-        let mut after = from.after;
+        let mut pace = Pace::new(&self.connections, &self.settings, Arc::clone(&self.clock));
+        let next = || open.lock().unwrap_or_else(PoisonError::into_inner).next();
+        while let Some((place, part)) = next() {
+            session = self.part(session, place, part, &mut pace, manner, (output, chunks)).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads one part, chunk by chunk; gives the connection back, or another.
+    async fn part(
+        &self,
+        mut session: Taken,
+        place: usize,
+        part: Part,
+        pace: &mut Pace,
+        manner: Manner,
+        (output, chunks): (&Output, &mpsc::Sender<Result<Chunk, SourceError>>),
+    ) -> Result<Taken, SourceError> {
+        let mut after = part.after;
         loop {
             pace.check_hours()?;
             let started = Instant::now();
-            let range = KeyRange { after: &after, until: &from.until };
-            let chunk = self.chunk(&mut session, part, range, pace.rows(), manner, output).await?;
+            let range = KeyRange { after: &after, until: &part.until };
+            let chunk = self.chunk(&mut session, place, range, pace.rows(), manner, output).await?;
             let (rows, bytes, end, last) = (chunk.rows, chunk.bytes, chunk.end, chunk.after.clone());
-            if end == End::Cut && manner.since.is_some() {
-                // Which of its rows have changed cannot be asked for on this connection any more: it is read again,
-                // with as many rows as fit.
-                drop((session, chunk));
-                session = self.connections.take(&self.settings).await?;
-                pace.after_chunk(started, rows, bytes).await;
-                continue;
-            }
-            if chunks.send(Ok(chunk)).await.is_err() || end == End::OfPart {
-                return Ok(());
-            }
             if end == End::Cut {
                 // What the server still sends belongs to nobody; the connection is thrown away before another is taken.
                 drop(session);
                 session = self.connections.take(&self.settings).await?;
             }
-            after = last;
+            if end == End::Cut && manner.since.is_some() {
+                // Which of its rows have changed could not be asked for on that connection any more: it is read again,
+                // with as many rows as fit.
+                drop(chunk);
+            } else {
+                if chunks.send(Ok(chunk)).await.is_err() {
+                    return Err(SourceError::new(ErrorKind::Cancelled, "the load was given up"));
+                }
+                after = last;
+            }
             pace.after_chunk(started, rows, bytes).await;
+            if end == End::OfPart {
+                return Ok(session);
+            }
         }
     }
 
@@ -218,6 +274,7 @@ impl Reader {
         let sql = statements::chunk(&self.shape.table, &self.shape.keys, &self.shape.plans, range, wanted)
             .map_err(unasked)?;
         self.begin(session, manner.snapshots).await?;
+        session.read_gently(None);
         let (end, output) = (End::Whole, output.clone());
         let mut chunk = Chunk { part, batches: Vec::new(), rows: 0, bytes: 0, after: Vec::new(), end, output };
         let mut decoder = RowDecoder::new(&self.shape.plans);
@@ -325,6 +382,17 @@ pub(super) struct AtOnce {
     pub(super) rejected: u64,
 }
 
+/// Cuts a range of whole numbers at even steps, where so many rows take up a good part of it.
+fn even_cuts(least: i128, greatest: i128, rows: u64, parts: usize) -> Option<Vec<String>> {
+    let span = greatest
+        .checked_sub(least)
+        .filter(|span| (0..=i128::from(rows.saturating_mul(NUMBERS_OF_A_ROW))).contains(span))?;
+    let parts = i128::try_from(parts).ok()?;
+    let mut cuts: Vec<i128> = (1..parts).map(|part| least + span * part / parts).collect();
+    cuts.dedup();
+    Some(cuts.iter().map(i128::to_string).collect())
+}
+
 /// Takes note of the rows that were read, where a position counts them.
 fn count(from: &mut Position, chunk: &Chunk) {
     let kept: usize = chunk.batches.iter().map(RecordBatch::num_rows).sum();
@@ -360,4 +428,21 @@ fn unasked(cause: KeyError) -> SourceError {
 
 pub(super) fn unmade(cause: ArrowError) -> SourceError {
     SourceError::because(ErrorKind::Internal, "rows cannot be put together", cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_cut_at_even_steps_where_they_are_dense() {
+        assert_eq!(even_cuts(0, 99, 100, 4).unwrap(), ["24", "49", "74"]);
+        assert_eq!(even_cuts(-10, 10, 21, 2).unwrap(), ["0"]);
+        assert_eq!(even_cuts(7, 8, 2, 4).unwrap(), ["7"]);
+        // One row far away, and all others would be in one part.
+        assert_eq!(even_cuts(0, 1_000_000, 1_000, 4), None);
+        assert_eq!(even_cuts(i64::MIN.into(), i64::MAX.into(), u64::MAX, 2).unwrap(), ["-1"]);
+        // An empty table has no bounds; nor has one of which the server estimates nothing.
+        assert_eq!(even_cuts(0, 99, 0, 4), None);
+    }
 }

@@ -43,7 +43,7 @@ pub(crate) struct MemoryEngine {
 }
 
 impl MemoryEngine {
-    /// Tables `weather.hourly`, `weather.stations`, `shapes.wide`, `big.numbers`, `slow.endless`, `system.loads`.
+    /// Tables `weather.hourly`, `weather.stations`, `shapes.wide`, `big.numbers`, `slow.endless`, `slow.broken`, `system.loads`.
     pub(crate) fn new() -> Self {
         let endless = Arc::new(Endless::default());
         let config = SessionConfig::new().with_default_catalog_and_schema("lakegate", "weather");
@@ -70,6 +70,7 @@ impl MemoryEngine {
         add("shapes", "wide", &[], memory(wide()));
         add("big", "numbers", &["n"], memory_of(numbers()));
         add("slow", "endless", &[], endless.table());
+        add("slow", "broken", &[], broken());
         add("system", "loads", &[], memory(stations()));
         Self { context, tables, endless, asked: Mutex::default() }
     }
@@ -95,6 +96,7 @@ impl MemoryEngine {
 #[async_trait]
 impl QueryEngine for MemoryEngine {
     async fn plan(&self, statement: Statement, access: &Access) -> Result<Planned, QueryError> {
+        assert_ne!(statement.sql, "panic", "asked for by a test");
         self.asked.lock().unwrap().push(access.clone());
         if statement.sql == "break" {
             return Err(QueryError::new(ErrorKind::Internal, "secret place /var/lib"));
@@ -114,7 +116,7 @@ impl QueryEngine for MemoryEngine {
             plan = plan.with_param_values(statement.parameters.clone())?;
         }
         let schema = Arc::clone(plan.schema().inner());
-        Ok(Planned { statement, schema, parameters, plan: Arc::new(plan) })
+        Ok(Planned { statement, schema, parameters, plan: Arc::new(plan), memory: Arc::default() })
     }
 
     async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError> {
@@ -138,6 +140,25 @@ impl QueryEngine for MemoryEngine {
     async fn tables(&self, _access: &Access) -> Result<Vec<TableSummary>, QueryError> {
         Ok(self.tables.clone())
     }
+}
+
+/// A table whose first row panics.
+fn broken() -> Arc<dyn TableProvider> {
+    #[derive(Debug)]
+    struct Broken(SchemaRef);
+
+    impl PartitionStream for Broken {
+        fn schema(&self) -> &SchemaRef {
+            &self.0
+        }
+
+        fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+            let rows = futures::stream::poll_fn(|_| panic!("asked for by a test"));
+            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.0), rows))
+        }
+    }
+
+    Arc::new(StreamingTable::try_new(endless_schema(), vec![Arc::new(Broken(endless_schema()))]).unwrap())
 }
 
 /// A table that never ends, and what became of those who read it.

@@ -58,6 +58,7 @@ impl House {
         let parts = ServiceParts {
             engine: Arc::new(engine.unwrap()),
             settings: Arc::clone(&settings),
+            journal: Arc::clone(&journal),
             clock: Arc::clone(&clock),
         };
         let shutdown = Shutdown::new();

@@ -1,6 +1,7 @@
 //! A server on a free port, its clients, and what they read.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use chrono::DateTime;
 use futures::TryStreamExt;
 use lakegate::config::{Settings, TicketSettings};
 use lakegate::flight::{FlightError, ServiceParts, serve};
+use lakegate::journal::Journal;
 use lakegate::runtime::clock::ManualClock;
 use lakegate::runtime::shutdown::Shutdown;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -30,11 +33,13 @@ pub(crate) struct Options {
     pub(crate) drain: Duration,
     /// Longest run of a statement.
     pub(crate) query_timeout: Duration,
+    /// What else is set.
+    pub(crate) change: fn(&mut Settings),
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { key: "01", drain: Duration::from_secs(30), query_timeout: Duration::from_secs(60) }
+        Self { key: "01", drain: Duration::from_secs(30), query_timeout: Duration::from_secs(60), change: |_| {} }
     }
 }
 
@@ -48,6 +53,10 @@ pub(crate) struct TestServer {
     pub(crate) clock: ManualClock,
     /// Stops it.
     pub(crate) shutdown: Shutdown,
+    /// What it notes.
+    pub(crate) journal: Arc<Journal>,
+    /// Where its lake would be.
+    pub(crate) folder: TempDir,
     /// Ends when it has stopped.
     pub(crate) stopped: JoinHandle<Result<(), FlightError>>,
 }
@@ -62,13 +71,13 @@ impl TestServer {
         let address = listener.local_addr().unwrap();
         let (engine, shutdown) = (Arc::new(MemoryEngine::new()), Shutdown::new());
         let clock = ManualClock::new(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
-        let parts = ServiceParts {
-            engine: engine.clone(),
-            settings: Arc::new(settings(&options)),
-            clock: Arc::new(clock.clone()),
-        };
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Arc::new(settings(&options, folder.path()));
+        let journal = Arc::new(Journal::open(&settings.lake, Arc::new(clock.clone())).unwrap());
+        let parts =
+            ServiceParts { engine: engine.clone(), settings, journal: journal.clone(), clock: Arc::new(clock.clone()) };
         let stopped = tokio::spawn(serve(listener, parts, shutdown.clone()));
-        Self { address, engine, clock, shutdown, stopped }
+        Self { address, engine, clock, shutdown, journal, folder, stopped }
     }
 
     /// A new connection.
@@ -88,12 +97,12 @@ impl TestServer {
 }
 
 /// Settings of a server for tests: the defaults, but for what tests look at.
-pub(crate) fn settings(options: &Options) -> Settings {
-    let folder = tempfile::tempdir().unwrap();
-    let mut settings = lakegate::config::load(folder.path(), None).unwrap();
+pub(crate) fn settings(options: &Options, folder: &Path) -> Settings {
+    let mut settings = lakegate::config::load(folder, None).unwrap();
     settings.limits.query_timeout = options.query_timeout;
     settings.serve.drain = options.drain;
     settings.tickets = TicketSettings { key: Some(options.key.repeat(32).into()), lifetime: Duration::from_secs(60) };
+    (options.change)(&mut settings);
     settings
 }
 

@@ -28,7 +28,8 @@ async fn any_credentials_are_accepted_and_answered_with_a_token() {
         let response = plain.handshake(request).await.unwrap();
         let token = response.metadata().get("authorization").unwrap().to_str().unwrap();
         assert!(token.starts_with("Bearer lgs_"), "{token}");
-        assert_eq!(response.into_inner().count().await, 1);
+        // A client that sends a message and reads none would wait for ever behind one of ours.
+        assert_eq!(response.into_inner().count().await, 0);
     }
     let response = plain.handshake(futures::stream::empty::<HandshakeRequest>()).await.unwrap();
     assert!(response.metadata().contains_key("authorization"));
@@ -70,6 +71,40 @@ async fn every_kind_of_result_has_its_announced_schema() {
         // `read` compares the schemas.
         read(&mut client, info).await;
     }
+}
+
+#[tokio::test]
+async fn a_client_chooses_how_its_rows_are_encoded() {
+    let server = TestServer::start().await;
+    let sql = "select station, hour, degrees from weather.hourly order by hour";
+    let plain = text(&query(&server, sql).await.unwrap());
+    for (codec, dictionaries) in [("zstd", "off"), ("zstd", "on"), ("lz4", "on"), ("none", "on"), ("auto", "off")] {
+        let mut client = server.client().await;
+        client.set_header("lakegate-codec", codec);
+        client.set_header("lakegate-dictionaries", dictionaries);
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        let announced = info.clone().try_decode_schema().unwrap();
+        let dictionary = matches!(announced.field(0).data_type(), DataType::Dictionary(..));
+        assert_eq!(dictionary, dictionaries == "on");
+        assert_eq!(text(&read(&mut client, info).await), plain, "{codec} {dictionaries}");
+    }
+}
+
+#[tokio::test]
+async fn wishes_that_are_none_or_come_too_late_are_refused() {
+    let server = TestServer::start().await;
+    let sql = "select station from weather.hourly";
+    for (name, value) in [("lakegate-codec", "gzip"), ("lakegate-dictionaries", "yes")] {
+        let mut client = server.client().await;
+        client.set_header(name, value);
+        let error = client.execute(sql.to_owned(), None).await.unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("choose one of"), "{error}");
+    }
+    let mut client = server.client().await;
+    let info = client.execute(sql.to_owned(), None).await.unwrap();
+    client.set_header("lakegate-dictionaries", "on");
+    let error = client.do_get(ticket(&info)).await.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("announced with `lakegate-dictionaries: off`"), "{error}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use arrow_flight::sql::{ActionCancelQueryRequest, ActionCancelQueryResult, Any, 
 use arrow_flight::{Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor, Ticket};
 use futures::{StreamExt, TryStreamExt};
 use lakegate::flight::{FlightError, ServiceParts, serve};
+use lakegate::journal::Journal;
 use lakegate::runtime::clock::SystemClock;
 use lakegate::runtime::shutdown::Shutdown;
 use prost::Message;
@@ -156,11 +157,11 @@ async fn an_idle_server_stops_at_once() {
 #[tokio::test]
 async fn an_address_that_others_reach_is_refused_without_users() {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let parts = ServiceParts {
-        engine: Arc::new(MemoryEngine::new()),
-        settings: Arc::new(settings(&Options::default())),
-        clock: Arc::new(SystemClock),
-    };
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Arc::new(settings(&Options::default(), folder.path()));
+    let journal = Arc::new(Journal::open(&settings.lake, Arc::new(SystemClock)).unwrap());
+    let engine = Arc::new(MemoryEngine::new());
+    let parts = ServiceParts { engine, settings, journal, clock: Arc::new(SystemClock) };
     let refused = serve(listener, parts, Shutdown::new()).await.unwrap_err();
     assert!(matches!(refused, FlightError::Exposed { .. }));
     assert!(refused.to_string().contains("allow_anonymous_network = true"), "{refused}");

@@ -120,7 +120,8 @@ impl House {
         let mut settings = self.settings.as_ref().clone();
         settings.tickets.key = Some("01".repeat(32).into());
         let engine: Arc<dyn QueryEngine> = self.engine.clone();
-        let parts = ServiceParts { engine, settings: Arc::new(settings), clock: Arc::new(SystemClock) };
+        let (settings, journal) = (Arc::new(settings), Arc::clone(&self.journal));
+        let parts = ServiceParts { engine, settings, journal, clock: Arc::new(SystemClock) };
         tokio::spawn(serve(listener, parts, self.shutdown.clone()));
         FlightSqlServiceClient::new(Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap())
     }

@@ -1,8 +1,11 @@
 //! Tables with a key that tell nothing of their changes: all is read, and what differs is written.
 
+use std::os::unix::process::ExitStatusExt;
+
 use lakegate::journal::LoadStatus::{Committed, Unchanged};
 
 use super::support::Operations;
+use crate::support::process::told;
 
 async fn numbers(rows: i64) -> Operations {
     let ops = Operations::start().await;
@@ -96,4 +99,35 @@ async fn without_snapshots_the_table_is_read_as_it_is_committed() {
     ops.sync(Committed).await;
     ops.same("t", "id, v").await;
     ops.sync(Unchanged).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_it_compares_or_writes_what_differs_the_lake_has_all_of_it_or_nothing() {
+    let ops = numbers(3_000).await;
+    ops.sync(Committed).await;
+    let points = [
+        "lake.compare.before",
+        "lake.compare.found",
+        "lake.data.written",
+        "lake.record.written",
+        "lake.commit.before",
+        "lake.commit.after",
+    ];
+    for (round, point) in (0..).zip(points) {
+        let before = ops.rows("t").await;
+        ops.sql(&format!("UPDATE dbo.t SET v = N'round {round}' WHERE id % 100 = {round}"));
+        ops.sql(&format!("DELETE FROM dbo.t WHERE id = {}", 1_000 + round));
+        ops.sql(&format!("INSERT INTO dbo.t (id, v) VALUES ({}, N'new')", 5_000 + round));
+        let mut killed = ops.team.command_with_fault(&["sync", "--now"], point, "return(kill)");
+        let killed = tokio::task::spawn_blocking(move || killed.output().unwrap()).await.unwrap();
+        assert_eq!(killed.status.signal(), Some(9), "{point}: {}", told(&killed));
+        if point == "lake.commit.after" {
+            ops.same("t", "id, v").await;
+        } else {
+            assert_eq!(ops.rows("t").await, before, "{point}");
+            ops.sync(Committed).await;
+        }
+        ops.same("t", "id, v").await;
+        ops.sync(Unchanged).await;
+    }
 }

@@ -193,3 +193,29 @@ async fn a_table_of_which_most_differs_is_read_whole() {
     assert!(ranges > 0, "{all:?}");
     ops.same("t", "id, v").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_whose_history_was_lost_is_verified_and_mended_by_range() {
+    let ops = large().await;
+    change(&ops);
+    forget(&ops);
+    let files = ops.data_files("t");
+    let verify = async |arguments: &'static [&'static str]| {
+        let mut command = ops.team.command(arguments);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    };
+    let found = verify(&["verify", "ops.t"]).await;
+    assert_eq!(found.status.code(), Some(1), "{}", told(&found));
+    assert!(told(&found).contains("could not be left out"), "{}", told(&found));
+    ops.sql("UPDATE dbo.t SET v = N'meanwhile' WHERE id = 90000");
+    let mended = verify(&["verify", "ops.t", "--repair"]).await;
+    assert!(mended.status.success(), "{}", told(&mended));
+    ops.same("t", "id, v").await;
+    let written = ops.data_files("t") - files;
+    assert!(written <= 8, "{written} files were written, and there were {files}");
+    let again = verify(&["verify", "ops.t"]).await;
+    assert!(again.status.success(), "{}", told(&again));
+    ops.sql("UPDATE dbo.t SET v = N'later' WHERE id = 7");
+    ops.reads(1).await;
+    ops.same("t", "id, v").await;
+}

@@ -254,8 +254,8 @@ fn counts_bounds_and_cuts() {
     );
     assert_eq!(
         bounds(&orders(), &id()[0]),
-        "SELECT CONVERT(nvarchar(40), MIN(T.[id])), CONVERT(nvarchar(40), MAX(T.[id])) \
-         FROM [dbo].[orders] AS T OPTION (MAXDOP 1);"
+        "SELECT CONVERT(nvarchar(40), MIN(T.[id])) FROM [dbo].[orders] AS T OPTION (MAXDOP 1); \
+         SELECT CONVERT(nvarchar(40), MAX(T.[id])) FROM [dbo].[orders] AS T OPTION (MAXDOP 1);"
     );
     assert_eq!(
         key_splits(&orders(), &key("at", SqlType::DateTime), 4),

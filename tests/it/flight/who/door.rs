@@ -13,6 +13,7 @@ use chrono::DateTime;
 use lakegate::access::{NewToken, change_users, hash_password};
 use lakegate::config::{Settings, User, UserToken};
 use lakegate::flight::{Entrance, FlightError, ServiceParts, serve_with};
+use lakegate::journal::Journal;
 use lakegate::runtime::clock::{Clock, ManualClock};
 use lakegate::runtime::shutdown::Shutdown;
 use secrecy::{ExposeSecret, SecretString};
@@ -115,6 +116,7 @@ impl House {
         let parts = ServiceParts {
             engine: engine.clone(),
             settings: Arc::clone(&settings),
+            journal: Arc::new(Journal::open(&settings.lake, Arc::new(clock.clone())).unwrap()),
             clock: Arc::new(clock.clone()) as Arc<dyn Clock>,
         };
         let (kept, stop) = (entrance.clone(), shutdown.clone());

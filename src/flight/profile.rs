@@ -1,0 +1,264 @@
+//! How the results of one client are encoded: by what is known of its family, unless a header of the call or an option
+//! of its session says otherwise.
+//!
+//! A family is recognised by the header `user-agent`, never by a version in it: drivers are built without
+//! one. Everybody gets plain types (`delivery::wire_schema`), which every driver there is can read. Dictionaries
+//! are for those who ask. A codec is the default only where every build of the family decodes it.
+
+use http::HeaderMap;
+use tonic::Status;
+
+use crate::error::ErrorKind;
+use crate::flight::status::refuse;
+use crate::model::{Codec, WireProfile};
+
+/// Header that names a codec.
+pub(crate) const CODEC: &str = "lakegate-codec";
+/// Header that asks for dictionaries.
+pub(crate) const DICTIONARIES: &str = "lakegate-dictionaries";
+
+/// The words for codecs; `auto` is what the client's family decodes.
+const CODECS: &[(&str, Option<Codec>)] =
+    &[("auto", None), ("zstd", Some(Codec::Zstd)), ("lz4", Some(Codec::Lz4)), ("none", Some(Codec::None))];
+/// The words about dictionaries.
+const ON_OR_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
+
+/// What is known of the clients whose `user-agent` begins with some text.
+#[derive(Debug, PartialEq, Eq)]
+struct Family {
+    /// How the header begins.
+    prefix: &'static str,
+    /// What all of them decode.
+    codec: Codec,
+    /// Why dictionaries are refused even where they are asked for; none where they can be read.
+    no_dictionaries: Option<&'static str>,
+}
+
+/// The families there are; the first whose prefix fits counts.
+const FAMILIES: &[Family] = &[
+    // pyarrow, and all else on Arrow C++. ODBC drivers are built on it too.
+    Family { prefix: "grpc-c++/", codec: Codec::Zstd, no_dictionaries: None },
+    // The ADBC driver, in whatever language it is loaded.
+    Family { prefix: "ADBC Flight SQL Driver", codec: Codec::Zstd, no_dictionaries: None },
+    // arrow-go, which has decoded both codecs since before Flight SQL; Grafana's plugin is built on it.
+    Family { prefix: "grpc-go/", codec: Codec::Zstd, no_dictionaries: None },
+    // `lakegate query`.
+    Family { prefix: "lakegate/", codec: Codec::Zstd, no_dictionaries: None },
+    // The JDBC driver: it has no decompressor, and takes a dictionary's indices for its values.
+    Family {
+        prefix: "grpc-java",
+        codec: Codec::None,
+        no_dictionaries: Some("Java's drivers take the positions in a dictionary for its values"),
+    },
+    // Rust clients decode what their builders switched on, which by default is nothing.
+    Family { prefix: "tonic/", codec: Codec::None, no_dictionaries: None },
+];
+
+/// Anybody else.
+const UNKNOWN: Family = Family { prefix: "", codec: Codec::None, no_dictionaries: None };
+
+/// What a client is, and what it wishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    family: &'static Family,
+    /// The codec that was named; within, none for `auto`.
+    codec: Option<Option<Codec>>,
+    /// Whether dictionaries are wanted, where they were spoken of.
+    dictionaries: Option<bool>,
+}
+
+impl Wishes {
+    /// Those of a client that calls itself `agent` and sends these headers.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`, naming the choices, for a value that is none, and for two values that differ.
+    pub(crate) fn of(agent: &str, headers: &HeaderMap) -> Result<Self, Status> {
+        Ok(Self {
+            family: FAMILIES.iter().find(|family| agent.starts_with(family.prefix)).unwrap_or(&UNKNOWN),
+            codec: choice(headers, CODEC, CODECS)?,
+            dictionaries: choice(headers, DICTIONARIES, ON_OR_OFF)?,
+        })
+    }
+
+    /// Those of nobody anybody knows.
+    #[cfg(test)]
+    pub(crate) fn of_nobody() -> Self {
+        Self { family: &UNKNOWN, codec: None, dictionaries: None }
+    }
+
+    /// The same, with the words that the client's session chose for what no header speaks of.
+    pub(crate) fn within(self, word: impl Fn(&str) -> Option<&'static str>) -> Self {
+        Self {
+            codec: self.codec.or_else(|| find(CODECS, word(CODEC)?)),
+            dictionaries: self.dictionaries.or_else(|| find(ON_OR_OFF, word(DICTIONARIES)?)),
+            ..self
+        }
+    }
+
+    /// How results are encoded for the client.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for dictionaries where the client is known to read them wrongly.
+    pub(crate) fn profile(self) -> Result<WireProfile, Status> {
+        let dictionaries = self.dictionaries.unwrap_or(false);
+        if let (true, Some(reason)) = (dictionaries, self.family.no_dictionaries) {
+            let message = format!("`{DICTIONARIES}: on` is refused for this client: {reason}");
+            return Err(refuse(ErrorKind::InvalidInput, message));
+        }
+        Ok(WireProfile { codec: self.codec(), dictionaries })
+    }
+
+    /// How what is no statement's result is compressed for the client.
+    pub(crate) fn codec(self) -> Codec {
+        self.codec.flatten().unwrap_or(self.family.codec)
+    }
+}
+
+/// The profile of a result whose ticket was made under `fixed`, asked for with `wishes`. The codec may differ from
+/// call to call; what the schema says may not.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` where dictionaries are wanted now and were not when the schema was announced, or the other way round.
+pub(crate) fn at_redemption(fixed: WireProfile, wishes: Wishes) -> Result<WireProfile, Status> {
+    if wishes.dictionaries.is_some_and(|now| now != fixed.dictionaries) {
+        let then = if fixed.dictionaries { "on" } else { "off" };
+        let message = format!(
+            "the result was announced with `{DICTIONARIES}: {then}`; send the same header with every call, or run the query again"
+        );
+        return Err(refuse(ErrorKind::InvalidInput, message));
+    }
+    Ok(WireProfile { codec: wishes.codec(), ..fixed })
+}
+
+/// What a word stands for.
+fn find<T: Copy>(choices: &[(&'static str, T)], word: &str) -> Option<T> {
+    choices.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)).map(|(_, value)| *value)
+}
+
+/// The choice a header makes; none where it is not sent.
+fn choice<T: Copy + PartialEq>(
+    headers: &HeaderMap,
+    name: &str,
+    choices: &[(&'static str, T)],
+) -> Result<Option<T>, Status> {
+    let refused = |what: String| {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        Err(refuse(ErrorKind::InvalidInput, format!("header `{name}` {what}; choose one of {}", words.join(", "))))
+    };
+    let mut chosen: Option<(&str, T)> = None;
+    for value in headers.get_all(name) {
+        let word = value.to_str().unwrap_or_default().trim();
+        let Some(value) = find(choices, word) else { return refused(format!("is `{}`", word.escape_default())) };
+        match chosen {
+            Some((before, first)) if first != value => {
+                return refused(format!("is sent twice, as `{before}` and as `{word}`"));
+            }
+            _ => chosen = Some((word, value)),
+        }
+    }
+    Ok(chosen.map(|(_, value)| value))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use tonic::Code;
+
+    use super::*;
+
+    const PYARROW: &str = "grpc-c++/1.81.1 grpc-c/54.0.0 (linux; chttp2)";
+    const JAVA: &str = "grpc-java-netty/1.71.0";
+
+    fn wishes(agent: &str, sent: &[(&str, &str)]) -> Result<Wishes, Status> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        Wishes::of(agent, &headers)
+    }
+
+    fn profile(agent: &str, sent: &[(&str, &str)]) -> Result<WireProfile, Status> {
+        wishes(agent, sent)?.profile()
+    }
+
+    #[test]
+    fn a_client_gets_what_its_family_decodes() {
+        for (agent, codec) in [
+            (PYARROW, Codec::Zstd),
+            ("ADBC Flight SQL Driver (unknown or development build) grpc-go/1.84.0", Codec::Zstd),
+            ("grpc-go/1.58.3", Codec::Zstd),
+            ("lakegate/0.1.0 tonic/0.14.9", Codec::Zstd),
+            (JAVA, Codec::None),
+            ("tonic/0.14.9", Codec::None),
+            ("grpc-node-js/1.13.4", Codec::None),
+            ("grpc-dotnet/2.71.0", Codec::None),
+            ("", Codec::None),
+        ] {
+            let expected = WireProfile { codec, dictionaries: false };
+            assert_eq!(profile(agent, &[]).unwrap(), expected, "{agent}");
+            assert_eq!(profile(agent, &[(CODEC, "auto")]).unwrap(), expected, "{agent}");
+        }
+    }
+
+    #[test]
+    fn a_header_decides_over_the_family() {
+        for (agent, word, codec) in [
+            (PYARROW, "none", Codec::None),
+            (PYARROW, "LZ4", Codec::Lz4),
+            (JAVA, "zstd", Codec::Zstd),
+            ("", " zstd ", Codec::Zstd),
+        ] {
+            assert_eq!(profile(agent, &[(CODEC, word)]).unwrap().codec, codec, "{agent} {word}");
+        }
+        assert!(profile(PYARROW, &[(DICTIONARIES, "on")]).unwrap().dictionaries);
+        assert!(!profile(PYARROW, &[(DICTIONARIES, "off")]).unwrap().dictionaries);
+        assert_eq!(profile(PYARROW, &[(CODEC, "lz4"), (CODEC, "lz4")]).unwrap().codec, Codec::Lz4);
+    }
+
+    #[test]
+    fn a_session_decides_where_no_header_does() {
+        let session = |name: &str| match name {
+            CODEC => Some("lz4"),
+            DICTIONARIES => Some("on"),
+            _ => None,
+        };
+        let silent = wishes(PYARROW, &[]).unwrap().within(session);
+        assert_eq!(silent.profile().unwrap(), WireProfile { codec: Codec::Lz4, dictionaries: true });
+        let speaking = wishes(PYARROW, &[(CODEC, "auto"), (DICTIONARIES, "off")]).unwrap().within(session);
+        assert_eq!(speaking.profile().unwrap(), WireProfile { codec: Codec::Zstd, dictionaries: false });
+        let java = wishes(JAVA, &[]).unwrap().within(session);
+        assert!(java.profile().is_err() && java.codec() == Codec::Lz4);
+    }
+
+    #[test]
+    fn what_is_no_choice_is_refused_with_the_choices() {
+        for (sent, told) in [
+            (vec![(CODEC, "gzip")], "header `lakegate-codec` is `gzip`; choose one of auto, zstd, lz4, none"),
+            (vec![(CODEC, "zstd"), (CODEC, "none")], "is sent twice, as `zstd` and as `none`"),
+            (vec![(CODEC, "")], "choose one of auto"),
+            (vec![(DICTIONARIES, "true")], "header `lakegate-dictionaries` is `true`; choose one of on, off"),
+        ] {
+            let status = profile(PYARROW, &sent).unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument);
+            assert!(status.message().contains(told), "{}", status.message());
+        }
+    }
+
+    #[test]
+    fn dictionaries_are_refused_where_they_would_be_read_as_other_values() {
+        let status = profile(JAVA, &[(DICTIONARIES, "on")]).unwrap_err();
+        assert!(status.code() == Code::InvalidArgument && status.message().contains("positions"), "{status:?}");
+        assert!(!profile(JAVA, &[(DICTIONARIES, "off")]).unwrap().dictionaries);
+    }
+
+    #[test]
+    fn a_ticket_fixes_the_schema_and_not_the_codec() {
+        let announced = WireProfile { codec: Codec::Zstd, dictionaries: true };
+        let silent = wishes(PYARROW, &[(CODEC, "none")]).unwrap();
+        let redeemed = at_redemption(announced, silent).unwrap();
+        assert_eq!(redeemed, WireProfile { codec: Codec::None, dictionaries: true });
+        let other = wishes(PYARROW, &[(DICTIONARIES, "off")]).unwrap();
+        let status = at_redemption(announced, other).unwrap_err();
+        assert!(status.message().contains("announced with `lakegate-dictionaries: on`"), "{}", status.message());
+    }
+}

@@ -1,0 +1,225 @@
+//! The `system` schema: what happened and what there is. Each table stands in a file of its own, with its columns
+//! and what its rows are read from.
+
+mod columns;
+mod files;
+mod loads;
+mod queries;
+mod rejects;
+mod sessions;
+mod tables;
+mod verifications;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::stream::BoxStream;
+
+use crate::access::Access;
+use crate::config::Settings;
+use crate::error::ErrorKind;
+use crate::journal::Journal;
+use crate::lake::Lake;
+use crate::model::TableName;
+use crate::query::QueryError;
+
+/// The schema's name.
+pub(crate) const SYSTEM_SCHEMA: &str = "system";
+
+/// Rows of a batch that is made here.
+const BATCH_ROWS: usize = 1024;
+
+/// Tables whose log is looked at at the same time.
+const PARALLEL_TABLES: usize = 8;
+
+type Batches = BoxStream<'static, Result<RecordBatch>>;
+
+/// The tables, in order of their names.
+static TABLES: [&Definition; 7] = [
+    &files::FILES,
+    &loads::LOADS,
+    &queries::QUERIES,
+    &rejects::REJECTS,
+    &sessions::SESSIONS,
+    &tables::TABLES,
+    &verifications::VERIFICATIONS,
+];
+
+/// One of the tables.
+struct Definition {
+    name: &'static str,
+    description: &'static str,
+    /// A table whose rows are about tables begins with their schema and name.
+    columns: &'static [columns::Column],
+    rows: fn(System, Wanted) -> Batches,
+}
+
+impl Definition {
+    fn schema(&self) -> SchemaRef {
+        columns::arrow_schema(self.columns)
+    }
+}
+
+impl fmt::Debug for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SYSTEM_SCHEMA}.{}", self.name)
+    }
+}
+
+/// Which rows are asked for.
+#[derive(Clone, Debug)]
+struct Wanted {
+    /// Those about these tables; about all where there is nothing.
+    only: Option<BTreeSet<TableName>>,
+    /// For whom.
+    access: Access,
+}
+
+impl Wanted {
+    /// Whether rows about a table are asked for.
+    fn holds(&self, table: &TableName) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(table))
+    }
+
+    /// Whether what a person did may be told.
+    fn is_own(&self, principal: &str) -> bool {
+        self.access.is_unrestricted() || self.access.principal().name == principal
+    }
+}
+
+/// What the tables of the schema are made of.
+#[derive(Clone)]
+pub(crate) struct System {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) lake: Lake,
+    pub(crate) journal: Arc<Journal>,
+}
+
+impl System {
+    /// Names, columns and meanings, in order of the names.
+    pub(crate) fn tables() -> Vec<(&'static str, SchemaRef, &'static str)> {
+        TABLES.iter().map(|table| (table.name, table.schema(), table.description)).collect()
+    }
+
+    /// Whether there is such a table.
+    pub(crate) fn has(table: &str) -> bool {
+        TABLES.iter().any(|definition| definition.name == table)
+    }
+
+    /// What reads a table for somebody.
+    ///
+    /// # Errors
+    /// When there is no such table.
+    pub(crate) fn provider(&self, table: &str, access: &Access) -> Result<Arc<dyn TableProvider>, QueryError> {
+        match TABLES.iter().copied().find(|definition| definition.name == table) {
+            Some(definition) => Ok(Arc::new(SystemTable { definition, system: self.clone(), access: access.clone() })),
+            None => Err(QueryError::new(ErrorKind::NotFound, format!("there is no table `{SYSTEM_SCHEMA}.{table}`"))),
+        }
+    }
+
+    /// The tables that are defined and about which rows are asked for.
+    fn names(&self, wanted: &Wanted) -> Vec<TableName> {
+        self.settings.tables.keys().filter(|name| wanted.holds(name)).cloned().collect()
+    }
+}
+
+/// One of the schema's tables as the engine reads it.
+#[derive(Clone)]
+struct SystemTable {
+    definition: &'static Definition,
+    system: System,
+    access: Access,
+}
+
+impl fmt::Debug for SystemTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.definition, f)
+    }
+}
+
+#[async_trait]
+impl TableProvider for SystemTable {
+    fn schema(&self) -> SchemaRef {
+        self.definition.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Filters on the table's name save opening the others; they are applied again above.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let names: BTreeSet<TableName> = self.system.settings.tables.keys().cloned().collect();
+        let left: BTreeSet<TableName> =
+            names.iter().filter(|name| filters.iter().all(|filter| may_hold(filter, name))).cloned().collect();
+        let only = (left.len() < names.len()).then_some(left);
+        let wanted = Wanted { only, access: self.access.clone() };
+        let schema = self.definition.schema();
+        let part = Part { table: self.clone(), schema: Arc::clone(&schema), wanted };
+        let exec = StreamingTableExec::try_new(schema, vec![Arc::new(part)], projection, vec![], false, limit)?;
+        Ok(Arc::new(exec))
+    }
+}
+
+/// Whether a filter can be true for rows of a table: only `table_name = 'x'` and `table_schema = 'y'`
+/// are looked at.
+fn may_hold(filter: &Expr, name: &TableName) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return true };
+    match op {
+        Operator::And => may_hold(left, name) && may_hold(right, name),
+        Operator::Eq => {
+            let (Expr::Column(column), Expr::Literal(value, _)) = (left.as_ref(), right.as_ref()) else { return true };
+            match (column.name.as_str(), value.try_as_str().flatten()) {
+                ("table_schema", Some(schema)) => schema == name.schema(),
+                ("table_name", Some(table)) => table == name.table(),
+                _ => true,
+            }
+        }
+        _ => true,
+    }
+}
+
+/// The one partition of a table.
+struct Part {
+    table: SystemTable,
+    schema: SchemaRef,
+    wanted: Wanted,
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.table, f)
+    }
+}
+
+impl PartitionStream for Part {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches = (self.table.definition.rows)(self.table.system.clone(), self.wanted.clone());
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+    }
+}

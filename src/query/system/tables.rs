@@ -1,0 +1,81 @@
+//! `system.tables`: each table that is defined, with its newest version, none of whose columns has a value before the
+//! first load.
+
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+use futures::stream;
+use futures::{StreamExt, TryStreamExt};
+
+use crate::config::TableDefinition;
+use crate::model::LoadMode;
+use crate::query::system::columns::{Columns, count, failed, name, number, schema, text, time};
+use crate::query::system::{BATCH_ROWS, Batches, Definition, PARALLEL_TABLES, System, Wanted};
+
+/// `system.tables`.
+pub(super) static TABLES: Definition = Definition {
+    name: "tables",
+    description: "Tables that are defined, with their newest version",
+    columns: &[
+        schema(),
+        name(),
+        number("version"),
+        time("committed_at"),
+        number("rows"),
+        number("bytes"),
+        number("files"),
+        text("mode").always(),
+        text("key_columns"),
+        text("load_group"),
+        text("description"),
+    ],
+    rows,
+};
+
+fn rows(system: System, wanted: Wanted) -> Batches {
+    let names = system.names(&wanted);
+    let settings = Arc::clone(&system.settings);
+    stream::iter(names)
+        .map(move |name| {
+            let system = system.clone();
+            async move {
+                let snapshot = system.lake.table(&name).snapshot().await.map_err(failed)?;
+                Ok::<_, DataFusionError>((name, snapshot))
+            }
+        })
+        .buffered(PARALLEL_TABLES)
+        .try_chunks(BATCH_ROWS)
+        .map_err(|error| error.1)
+        .and_then(move |rows| {
+            std::future::ready({
+                let mut table = Columns::new(&TABLES);
+                let snapshot = |get: &dyn Fn(&crate::lake::Snapshot) -> Option<i64>| {
+                    rows.iter().map(|(_, s)| s.as_deref().and_then(get)).collect::<Vec<_>>()
+                };
+                let definition = |get: &dyn Fn(&TableDefinition) -> Option<String>| {
+                    rows.iter().map(|(name, _)| settings.tables.get(name).and_then(get)).collect::<Vec<_>>()
+                };
+                table.names(rows.iter().map(|(name, _)| name));
+                table.numbers(snapshot(&|s| count(s.version())));
+                table.times(rows.iter().map(|(_, s)| s.as_deref().and_then(|s| s.committed_at())));
+                table.numbers(snapshot(&|s| s.rows().and_then(count)));
+                table.numbers(snapshot(&|s| count(s.bytes())));
+                table.numbers(snapshot(&|s| i64::try_from(s.files()).ok()));
+                table.texts(definition(&|d| Some(mode_text(d.load.mode).to_owned())));
+                table.texts(definition(&|d| (!d.key.is_empty()).then(|| d.key.join(", "))));
+                table.texts(definition(&|d| d.load.group.clone()));
+                table.texts(definition(&|d| d.description.clone()));
+                table.batch()
+            })
+        })
+        .boxed()
+}
+
+fn mode_text(mode: LoadMode) -> &'static str {
+    match mode {
+        LoadMode::Append => "append",
+        LoadMode::Upsert => "upsert",
+        LoadMode::Replace => "replace",
+        LoadMode::Mirror => "mirror",
+    }
+}

@@ -1,0 +1,5 @@
+//! What the fuzz targets share.
+
+pub use harness::{Call, Server};
+
+mod harness;
