@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from served import program, run, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ONE = "select 1 as one"
 
@@ -53,14 +53,14 @@ def test_user_and_password_and_token_let_in(door: Door) -> None:
 
 
 def test_others_are_told_what_to_do(door: Door) -> None:
-    with lakegate.connect(door.url, tls_ca_file=door.certificate) as client:
-        with pytest.raises(lakegate.Unauthenticated, match="connect with user and password"):
-            client.sql(ONE)
+    wanted = pytest.raises(lakegate.Unauthenticated, match="connect with user and password")
+    with lakegate.connect(door.url, tls_ca_file=door.certificate) as client, wanted:
+        client.sql(ONE)
     with pytest.raises(lakegate.Unauthenticated, match="not accepted"):
         lakegate.connect(door.url, user="ann", password="wrong", tls_ca_file=door.certificate)  # noqa: S106
-    with lakegate.connect(door.url, token="lgp_0_0", tls_ca_file=door.certificate) as client:  # noqa: S106
-        with pytest.raises(lakegate.Unauthenticated):
-            client.sql(ONE)
+    stranger = lakegate.connect(door.url, token="lgp_0_0", tls_ca_file=door.certificate)  # noqa: S106
+    with stranger, pytest.raises(lakegate.Unauthenticated):
+        stranger.sql(ONE)
 
 
 def test_a_server_nobody_vouches_for_is_not_believed(door: Door) -> None:

@@ -69,6 +69,12 @@ impl Directory {
         Principal { name: name.to_owned(), roles }
     }
 
+    /// Those claims that give a role: the token of a session has to be short, and people may be in hundreds of groups.
+    pub fn claims_that_count(&self, claims: Vec<String>) -> Vec<String> {
+        let roles = || self.files.grants.iter().flat_map(|grants| grants.roles.values());
+        claims.into_iter().filter(|claim| roles().any(|role| role.claims.contains(claim))).collect()
+    }
+
     /// What somebody with these claims may see and do.
     pub fn access(&self, name: &str, claims: &[String]) -> Access {
         Access::granted(self.principal(name, claims), Arc::clone(&self.grants))
@@ -153,6 +159,8 @@ mod tests {
         assert_eq!(roles("bob", &["groups:other"]), "");
         assert_eq!(roles("bob", &["groups:lake-admins"]), "admin");
         assert!(directory.access("bob", &["groups:lake-admins".to_owned()]).is_unrestricted());
+        let claims = ["groups:other", "groups:lake-admins"].map(str::to_owned).to_vec();
+        assert_eq!(directory.claims_that_count(claims), ["groups:lake-admins"]);
         assert!(!directory.anonymous().is_unrestricted(), "with a grants file nobody sees all");
 
         assert_eq!(directory.token_owner(&token.text, now).map(|(name, _)| name), Some("ann"));

@@ -6,6 +6,7 @@ use crate::cli::CliError;
 use crate::cli::arguments::{Check, Common, SchemaOf};
 use crate::cli::program;
 use crate::config::{self, Format, Severity};
+use crate::flight::Entrance;
 
 pub(super) fn run(common: &Common, arguments: &Check) -> Result<(), CliError> {
     match arguments.schema {
@@ -35,6 +36,10 @@ fn problems(common: &Common) -> Result<(), CliError> {
     if errors > 0 {
         writeln!(out, "{} in {tables}", counted(errors, "problem")).map_err(CliError::stdout)?;
         return Err(CliError::Told);
+    }
+    if let Some(settings) = &report.settings {
+        // Certificate and key are looked at as the server would use them.
+        Entrance::open(settings).map_err(|error| CliError::Usage(error.to_string()))?;
     }
     let odd = if warnings > 0 { format!(", {}", counted(warnings, "warning")) } else { String::new() };
     writeln!(out, "all right: {tables}{odd}").map_err(CliError::stdout)

@@ -99,20 +99,17 @@ impl Authenticator {
     /// # Errors
     /// As [`Self::identify`].
     pub(crate) async fn begin_session(&self, credentials: Credentials, peer: &Peer) -> Result<String, Status> {
-        if let Credentials::Bearer(token) = &credentials
-            && token.expose_secret().starts_with(session_token::PREFIX)
-            && self.directory.current().is_closed()
-        {
-            // Whoever shakes hands again with the token of a session goes on with it, and not for longer.
-            self.prove(&self.directory.current(), credentials.clone(), peer).await?;
-            return Ok(token.expose_secret().to_owned());
-        }
-        let proof = self.prove(&self.directory.current(), credentials, peer).await?;
+        let directory = self.directory.current();
+        let proof = self.prove(&directory, credentials, peer).await?;
         let end = self.clock.now() + self.session_lifetime;
-        let end = proof.expires_at.map_or(end, |expires_at| end.min(expires_at));
-        let Proof { name, origin, .. } = proof;
-        let token = SessionToken { session: Uuid::new_v4(), name, origin, expires_at: end.timestamp_millis() };
-        Ok(token.seal(&self.sealer)?)
+        let expires_at = proof.expires_at.map_or(end, |expires_at| end.min(expires_at)).timestamp_millis();
+        // Whoever shakes hands again with the token of a session goes on with it, and not for longer.
+        let session = proof.session.unwrap_or_else(Uuid::new_v4);
+        let origin = match proof.origin {
+            Origin::Provider { claims } => Origin::Provider { claims: directory.claims_that_count(claims) },
+            origin => origin,
+        };
+        Ok(SessionToken { session, name: proof.name, origin, expires_at }.seal(&self.sealer)?)
     }
 
     /// Who it is.

@@ -315,7 +315,7 @@ mod tests {
         assert!(second.read && second.write && second.columns.as_ref().unwrap().contains("total"));
         assert!(!third.read && third.write && third.on == Scope::All && third.to == Grantee::Everyone);
         assert_eq!(list.row_filters[0].condition, "region = 'EU' or has_role('global')");
-        assert_eq!((list.masks[0].column.as_str(), list.masks[0].spot.line), ("email", 19));
+        assert_eq!((list.masks[0].column.as_str(), list.masks[0].spot.line), ("email", 20));
     }
 
     #[test]
