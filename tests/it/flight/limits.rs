@@ -174,8 +174,8 @@ async fn what_a_statement_held_is_given_back_however_it_ends() {
     rows.next().await.unwrap().unwrap();
     server.engine.endless.has_readers(1).await;
     let id = server.journal.running().all()[0].origin.query_id;
-    let killer = FlightClient::connect(&format!("grpc://{}", server.address), &ClientOptions::default());
-    let mut killer = killer.await.unwrap();
+    let (url, options) = (format!("grpc://{}", server.address), ClientOptions::default());
+    let mut killer = FlightClient::connect(&url, &options).await.unwrap();
     killer.kill(id).await.unwrap();
     nothing_is_held(&server).await;
     let told = killer.kill(id).await.unwrap_err().to_string();
