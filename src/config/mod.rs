@@ -5,6 +5,7 @@
 //! one go. This is the only room that reads environment variables.
 
 mod folder;
+mod foreign_keys;
 mod groups;
 mod lakegate_file;
 mod low;
@@ -20,6 +21,7 @@ pub mod table;
 mod table_file;
 pub mod units;
 mod values;
+mod writable;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -34,9 +36,12 @@ pub use settings::{
 pub use sqlserver::source_table_name;
 pub use state::state_folder;
 pub use table::{
-    ColumnChoices, ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, Method, Oversize, Schedule,
-    SqlServerSource, SubMicroseconds, TableDefinition, TableSource, Times, Timestamps, Variants,
+    ColumnChoices, ColumnDefinition, CsvOptions, FileFormat, FileSource, ForeignKey, LoadSettings, Method, Oversize,
+    Schedule, SqlServerSource, SubMicroseconds, TableDefinition, TableSource, Times, Timestamps, Variants,
 };
+
+pub(crate) use table_file::REFUSED_IN_NAMES;
+pub use writable::RESULTS_SCHEMA;
 
 use lakegate_file::{Connections, Surroundings};
 use low::{LowLakegate, LowTable};
@@ -93,6 +98,7 @@ fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&s
     }
     let mut problems = around.problems;
     groups::check(&tables, &groups, &mut problems);
+    foreign_keys::check(&mut tables, &mut problems);
     problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
     problems.dedup();
     if Problems::of(&problems).is_some() {

@@ -13,6 +13,8 @@ mod command;
 mod error;
 mod gate;
 mod handshake;
+mod incoming;
+mod ingest;
 mod line;
 mod metadata;
 mod parameters;
@@ -25,7 +27,7 @@ mod service;
 mod session;
 mod statement;
 mod status;
-mod updates;
+mod update;
 
 pub use client::{ClientError, FlightClient};
 pub use error::FlightError;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::sql::{Any, Command};
+use arrow_flight::sql::{Any, Command, DoPutUpdateResult};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
     PollInfo, PutResult, SchemaResult, Ticket,
@@ -27,7 +27,7 @@ use crate::flight::patience::Patience;
 use crate::flight::results::{ResultStream, encapsulated, flight_data, flight_info};
 use crate::flight::running::Running;
 use crate::flight::status::refuse;
-use crate::flight::{actions, handshake, prepared, statement, updates};
+use crate::flight::{actions, handshake, ingest, prepared, statement, update};
 use crate::query::{QueryEngine, QueryError, TableSummary};
 use crate::runtime::clock::Clock;
 
@@ -125,10 +125,19 @@ impl Service {
                 let result = prepared::bind(self, caller, command, messages).await?;
                 Ok(PutResult { app_metadata: result.encode_to_vec().into() })
             }
-            Command::CommandStatementUpdate(_) | Command::CommandPreparedStatementUpdate(_) => {
-                Err(updates::refuse_statement())
+            Command::CommandStatementUpdate(command) => Ok(told(&update::statement(self, caller, command).await?)),
+            Command::CommandPreparedStatementUpdate(command) => {
+                let messages = futures::stream::iter([Ok(first)]).chain(messages);
+                Ok(told(&update::prepared(self, caller, command, messages).await?))
             }
-            _ => Err(updates::refuse_ingest()),
+            Command::CommandStatementIngest(command) => {
+                let messages = futures::stream::iter([Ok(first)]).chain(messages);
+                Ok(told(&ingest::ingest(self, caller, command, messages).await?))
+            }
+            other => {
+                let message = format!("`{}` takes no data", other.type_url());
+                Err(refuse(ErrorKind::Unsupported, message))
+            }
         }
     }
 }
@@ -167,8 +176,12 @@ impl FlightService for FlightCalls {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
         let caller = caller(&request)?;
-        let _pass = self.gate.enter()?;
-        self.service.flight_info(&caller, request.into_inner()).await.map(Response::new)
+        let pass = self.gate.enter()?;
+        tokio::select! {
+            biased;
+            () = pass.stopped() => Err(pass.reason()),
+            info = self.service.flight_info(&caller, request.into_inner()) => info.map(Response::new),
+        }
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
@@ -194,8 +207,13 @@ impl FlightService for FlightCalls {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         let caller = caller(&request)?;
-        let _pass = self.gate.enter()?;
-        Ok(Response::new(many([self.service.put(&caller, request.into_inner()).await?])))
+        let pass = self.gate.enter()?;
+        let put = tokio::select! {
+            biased;
+            () = pass.stopped() => Err(pass.reason()),
+            put = self.service.put(&caller, request.into_inner()) => put,
+        };
+        Ok(Response::new(many([put?])))
     }
 
     async fn do_exchange(
@@ -215,6 +233,11 @@ impl FlightService for FlightCalls {
     async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
         Ok(Response::new(many(actions::list())))
     }
+}
+
+/// A count of rows as `DoPut` answers with it.
+fn told(result: &DoPutUpdateResult) -> PutResult {
+    PutResult { app_metadata: result.encode_to_vec().into() }
 }
 
 /// Who makes a call.

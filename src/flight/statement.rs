@@ -15,8 +15,9 @@ use crate::flight::patience::{LONGEST_DOWNLOAD, Patience};
 use crate::flight::results::{self, ResultStream};
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
+use crate::flight::update;
 use crate::model::WireProfile;
-use crate::query::{Planned, Statement, StatementOptions, TablePins};
+use crate::query::{Planned, Statement, StatementKind, StatementOptions, TablePins};
 
 /// A statement at the newest versions of its tables.
 pub(crate) fn statement(sql: &str, parameters: Vec<ScalarValue>) -> Statement {
@@ -45,6 +46,9 @@ pub(crate) async fn flight_info(
     descriptor: FlightDescriptor,
 ) -> Result<FlightInfo, Status> {
     let planned = plan(service, caller, statement).await?;
+    if planned.kind == StatementKind::Change {
+        return update::flight_info(service, caller, &planned, descriptor).await;
+    }
     let schema = wire_schema(&planned.schema);
     let profile = WireProfile::default();
     let now = service.clock.now();
@@ -81,6 +85,9 @@ pub(crate) async fn run_now(
 }
 
 async fn run(service: &Service, planned: &Planned, ticket: Uuid, pass: Pass) -> Result<ResultStream, Status> {
+    if planned.kind == StatementKind::Change {
+        return Err(update::refuse_ticket());
+    }
     let schema = wire_schema(&planned.schema);
     let mut patience = Patience::new(service.query_timeout);
     let batches = patience.wait(service.engine.execute(planned, LONGEST_DOWNLOAD)).await??;

@@ -11,7 +11,7 @@ mod record;
 mod segment;
 
 pub use error::JournalError;
-pub use record::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus};
+pub use record::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus, Written};
 
 use std::sync::Arc;
 

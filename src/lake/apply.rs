@@ -37,7 +37,7 @@ use crate::lake::writer::{DataFiles, Pipe, WritePlan, WriterPlace, unless_stoppe
 use crate::lake::{LakeError, RewriteEstimate, Snapshot};
 use crate::model::{ChangeBatch, ChangeKind, KeyRange, TableName};
 
-pub(super) use base::rewrite;
+pub(super) use base::{Base, rewrite};
 
 /// The column that says whether a change removes its key.
 const REMOVES: &str = "__lakegate_removes";

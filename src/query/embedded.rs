@@ -14,21 +14,28 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::access::Access;
+use crate::access::{Access, Principal};
 use crate::config::Settings;
 use crate::error::ErrorKind;
 use crate::journal::Journal;
 use crate::lake::Lake;
 use crate::query::cancel::{AbortOnDrop, Answer, Stop, stoppable, too_late};
 use crate::query::catalog::{Catalog, Versions};
+use crate::query::change::plan::{Given, PlannedChange};
+use crate::query::change::run::{Run, Values};
 use crate::query::explain::without_places;
 use crate::query::listing::{Listings, StatementCatalog};
 use crate::query::session::{KnownFunctions, Sessions, zone};
 use crate::query::statement::{Understood, understand};
 use crate::query::system::System;
-use crate::query::{Planned, QueryEngine, QueryError, Statement, TableSummary, literals, parameters};
+use crate::query::{
+    ChangeValues, Changed, IncomingRows, Ingestion, Planned, QueryEngine, QueryError, Statement, StatementKind,
+    StatementOptions, TableSummary, literals, parameters,
+};
 use crate::runtime::clock::Clock;
 
 /// Text in bytes from which a statement is planned on a thread of its own: shorter ones nest so little that
@@ -42,22 +49,27 @@ const STACK_BYTES: usize = 16 << 20;
 #[derive(Clone)]
 pub struct LakeEngine(Arc<Engine>);
 
-struct Engine {
-    settings: Arc<Settings>,
-    clock: Arc<dyn Clock>,
-    sessions: Sessions,
+pub(crate) struct Engine {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sessions: Sessions,
+    pub(crate) lake: Lake,
+    pub(crate) journal: Arc<Journal>,
     catalog: Arc<Catalog>,
-    listings: Listings,
+    pub(crate) listings: Listings,
     runtime: QueryRuntime,
 }
 
 /// What [`Planned::plan`] holds.
-struct EmbeddedPlan {
+pub(crate) struct EmbeddedPlan {
     /// With values for the parameters when there were any.
-    logical: LogicalPlan,
-    state: SessionState,
-    parameters: Vec<FieldRef>,
-    explains: bool,
+    pub(crate) logical: LogicalPlan,
+    /// What it was planned with.
+    pub(crate) state: SessionState,
+    /// The parameters it has, in order.
+    pub(crate) parameters: Vec<FieldRef>,
+    /// Whether the answer is a plan in text.
+    pub(crate) explains: bool,
 }
 
 impl LakeEngine {
@@ -90,6 +102,7 @@ impl LakeEngine {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, QueryError> {
         let threads = settings.limits.threads.get();
+        let (lake, journal) = (system.lake.clone(), Arc::clone(&system.journal));
         let catalog = Arc::new(Catalog::new(Arc::clone(&settings), versions, system));
         Ok(Self(Arc::new(Engine {
             sessions: Sessions::new(environment, threads, Catalog::default_schema(&settings)),
@@ -98,6 +111,8 @@ impl LakeEngine {
             catalog,
             settings,
             clock,
+            lake,
+            journal,
         })))
     }
 }
@@ -107,11 +122,15 @@ impl Engine {
         let profile = self.sessions.state(&statement.options)?;
         let now = *statement.options.now.get_or_insert_with(|| self.clock.now());
         let zone = zone(&statement.options)?;
-        let understood = understand(&statement.sql, &KnownFunctions(&profile), zone, now)?;
+        let mut understood = understand(&statement.sql, &KnownFunctions(&profile), zone, now)?;
+        if let Some(change) = understood.change.take() {
+            return self.plan_change(statement, understood, change, access).await;
+        }
         let mut state = profile.as_ref().clone();
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(now);
-        let (logical, parameters) = self.logical_plan(&mut state, &understood, &mut statement, access).await?;
+        let (logical, parameters) =
+            self.logical_plan(&mut state, &understood, &mut statement, access, &Given::new()).await?;
         let analyzed = analyze(&state, &logical, &parameters)?;
         let schema = Arc::new(match &analyzed {
             Some(plan) => plan.schema().as_arrow().clone(),
@@ -119,21 +138,28 @@ impl Engine {
         });
         let explains = understood.explains;
         let plan = EmbeddedPlan { logical, state, parameters: parameters.clone(), explains };
-        Ok(Planned { statement, schema, parameters, plan: Arc::new(plan) })
+        let kind = StatementKind::Query;
+        Ok(Planned { statement, schema, parameters, kind, plan: Arc::new(plan) })
     }
 
-    /// Resolves the tables and plans the statement; fills in its pins.
-    async fn logical_plan(
+    /// Resolves the tables, but those that are `given`, and plans the statement; fills in its pins.
+    pub(crate) async fn logical_plan(
         &self,
         state: &mut SessionState,
         understood: &Understood,
         statement: &mut Statement,
         access: &Access,
+        given: &Given,
     ) -> Result<(LogicalPlan, Vec<FieldRef>), QueryError> {
-        let references = state.resolve_table_references(&understood.statement)?;
+        let mut references = state.resolve_table_references(&understood.statement)?;
+        let (own, other): (Vec<_>, Vec<_>) = references.drain(..).partition(|name| given.contains_key(name.table()));
+        let references = other;
         let functions = state.table_functions().clone();
         let is_function = |name: &str| functions.contains_key(name);
-        let resolved = self.catalog.resolve(references, is_function, &statement.pins, access).await?;
+        let mut resolved = self.catalog.resolve(references, is_function, &statement.pins, access).await?;
+        for name in own {
+            resolved.tables.extend(given.get(name.table()).map(|table| (self.catalog.key(&name), Arc::clone(table))));
+        }
         statement.pins = resolved.pins.clone();
         let listing = if resolved.lists { Some(self.listings.visible(access).await) } else { None };
         let catalog = StatementCatalog::new(resolved, listing, functions);
@@ -173,6 +199,55 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Runs a plan; its rows end with an error at the deadline, which is `limit` after the start.
+    ///
+    /// # Errors
+    /// When it cannot be planned.
+    pub(crate) async fn run(
+        &self,
+        plan: &Arc<dyn std::any::Any + Send + Sync>,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let explains = plan.downcast_ref::<EmbeddedPlan>().is_some_and(|embedded| embedded.explains);
+        let stop = Stop::default();
+        let planning = tokio::time::timeout_at(deadline, self.physical_plan(plan, &stop));
+        let (physical, context) = planning.await.unwrap_or_else(|_| Err(too_late(limit)))?;
+        let runtime = self.runtime.handle();
+        let rows = {
+            // Operators start tasks of their own when they are asked for their streams.
+            let _entered = runtime.enter();
+            execute_stream(physical, context)?
+        };
+        let rows = if explains { without_places(rows, &self.settings.lake.location) } else { rows };
+        Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, limit)))
+    }
+}
+
+impl LakeEngine {
+    /// A run of a change by nobody in particular, that begins now.
+    fn run_of(&self, options: StatementOptions, stop: CancellationToken, limit: Duration) -> Run {
+        let now = options.now.unwrap_or_else(|| self.0.clock.now());
+        Run {
+            engine: Arc::clone(&self.0),
+            access: Access::granted(Principal::anonymous(), Arc::default()),
+            parameters: Vec::new(),
+            literals: false,
+            options,
+            now,
+            stop,
+            deadline: Instant::now() + limit,
+            limit,
+        }
+    }
+}
+
+/// What a change came to that runs in a task of its own, so that nobody who leaves cuts it off in its commit.
+async fn settled(task: JoinHandle<Result<Changed, QueryError>>) -> Result<Changed, QueryError> {
+    task.await.unwrap_or_else(|error| Err(DataFusionError::ExecutionJoin(Box::new(error)).into()))
+}
+
 #[async_trait]
 impl QueryEngine for LakeEngine {
     async fn plan(&self, statement: Statement, access: &Access) -> Result<Planned, QueryError> {
@@ -198,17 +273,37 @@ impl QueryEngine for LakeEngine {
         if given != needed {
             return Err(parameters::wrong_number(given, needed));
         }
-        let stop = Stop::default();
-        let planning = tokio::time::timeout_at(deadline, self.0.physical_plan(&planned.plan, &stop));
-        let (physical, context) = planning.await.unwrap_or_else(|_| Err(too_late(timeout)))?;
-        let runtime = self.0.runtime.handle();
-        let rows = {
-            // Operators start tasks of their own when they are asked for their streams.
-            let _entered = runtime.enter();
-            execute_stream(physical, context)?
+        self.0.run(&planned.plan, deadline, timeout).await
+    }
+
+    async fn change(&self, planned: &Planned, values: ChangeValues, timeout: Duration) -> Result<Changed, QueryError> {
+        let change = Arc::clone(&planned.plan).downcast::<PlannedChange>().map_err(|_| foreign())?;
+        let values = match values {
+            ChangeValues::Planned => Values::One(planned.statement.parameters.clone()),
+            ChangeValues::Rows(rows) => Values::Rows(rows),
         };
-        let rows = if embedded.explains { without_places(rows, &self.0.settings.lake.location) } else { rows };
-        Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, timeout)))
+        let stop = CancellationToken::new();
+        let _stops_when_dropped = stop.clone().drop_guard();
+        let run = Run {
+            access: change.access.clone(),
+            parameters: change.parameters.clone(),
+            literals: change.literals,
+            ..self.run_of(planned.statement.options.clone(), stop, timeout)
+        };
+        settled(tokio::spawn(async move { run.all(&change.change, values).await })).await
+    }
+
+    async fn ingest(
+        &self,
+        ingestion: Ingestion,
+        rows: IncomingRows,
+        access: &Access,
+        timeout: Duration,
+    ) -> Result<Changed, QueryError> {
+        let stop = CancellationToken::new();
+        let _stops_when_dropped = stop.clone().drop_guard();
+        let run = Run { access: access.clone(), ..self.run_of(StatementOptions::default(), stop, timeout) };
+        settled(tokio::spawn(run.ingest(ingestion, rows))).await
     }
 
     async fn tables(&self, access: &Access) -> Result<Vec<TableSummary>, QueryError> {
@@ -218,7 +313,10 @@ impl QueryEngine for LakeEngine {
 
 /// The plan with its final types, which may differ from those it was written with: a CASE has its first
 /// branch's type until then. None where types hang on parameters that have no values yet.
-fn analyze(
+///
+/// # Errors
+/// What is wrong with the statement.
+pub(crate) fn analyze(
     state: &SessionState,
     plan: &LogicalPlan,
     parameters: &[FieldRef],

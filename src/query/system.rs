@@ -6,7 +6,8 @@
 //!
 //! `system.loads`: `load_id`, `table_schema`, `table_name`, `started_at`, `ended_at`, `status`
 //! (committed, unchanged, deferred, failed), `rows_read`, `rows_written`, `rows_rejected`, `bytes_read`,
-//! `bytes_written`, `version`, `attempt`, `position` (JSON), `error_kind`, `error`.
+//! `bytes_written`, `version`, `attempt`, `position` (JSON), `error_kind`, `error`, and for a change by a statement
+//! `written_by` and `statement` (its first words).
 //!
 //! `system.files`: `table_schema`, `table_name`, `path`, `size_bytes`, `modified_at`, `content_hash`,
 //! `rows_taken`, `rows_rejected`, `status` (loaded, touched, renamed, refused, removed).
@@ -119,7 +120,7 @@ impl Kind {
     fn description(self) -> &'static str {
         match self {
             Self::Files => "Source files as the newest version of each table knows them",
-            Self::Loads => "Every load: when, how many rows, how it ended",
+            Self::Loads => "Every load and every change by a statement: when, how many rows, how it ended",
             Self::Rejects => "Rows that did not fit, with file, line, column, reason and raw text",
             Self::Tables => "Tables that are defined, with their newest version",
             Self::Verifications => "Every comparison of a table with its source: what was compared, what differs",
@@ -157,6 +158,8 @@ impl Kind {
                 ("position", &text, false),
                 ("error_kind", &text, false),
                 ("error", &text, false),
+                ("written_by", &text, false),
+                ("statement", &text, false),
             ],
             Self::Verifications => vec![
                 ("verification_id", &text, true),
@@ -374,6 +377,8 @@ fn load_batch(loads: &[LoadRecord]) -> Result<RecordBatch> {
     table.texts(texts(&|load| load.position.as_ref().map(ToString::to_string)));
     table.texts(texts(&|load| load.error_kind.map(|kind| kind.as_str().to_owned())));
     table.texts(texts(&|load| load.error.clone()));
+    table.texts(texts(&|load| load.written.as_ref().map(|written| written.by.clone())));
+    table.texts(texts(&|load| load.written.as_ref().map(|written| written.statement.clone())));
     table.batch()
 }
 

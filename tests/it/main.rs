@@ -15,3 +15,4 @@ mod slt;
 mod sqlserver;
 mod support;
 mod tidy;
+mod writes;
