@@ -248,6 +248,8 @@ low_table! {
         table: LowTableSection = {};
         /// The columns in order; inferred from the files where none is declared; not for a table of SQL Server.
         columns: Vec<At<LowColumn>> = [];
+        /// Columns whose values name rows of other tables; told to tools, not enforced.
+        foreign_keys: Vec<At<LowForeignKey>> = [];
     }
     later { "rules": "checking rows by rules", "transform": "transforming by SQL", "export": "exporting tables" }
 }
@@ -348,6 +350,8 @@ low_table! {
     LowTableSection {
         /// Columns that name a row; the source's primary key for a table of SQL Server where none is given.
         key: Vec<At<Text>> = [];
+        /// Whether people may change its rows by SQL and send rows to it.
+        writable: bool = false;
     }
 }
 
@@ -364,5 +368,17 @@ low_table! {
         formats: Vec<At<DateFormat>> = [];
         /// Whether a value may be missing; a row without one is rejected otherwise.
         nullable: bool = true;
+    }
+}
+
+low_table! {
+    /// `[[foreign_keys]]`
+    LowForeignKey {
+        /// The columns of this table.
+        columns: Vec<At<Text>> = [];
+        /// The table whose rows they name, as schema.table.
+        references: Text;
+        /// Its columns; its key where none is given.
+        their_columns: Vec<At<Text>> = [];
     }
 }

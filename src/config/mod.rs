@@ -7,6 +7,7 @@
 pub mod access;
 pub mod client;
 mod folder;
+mod foreign_keys;
 mod groups;
 mod lakegate_file;
 mod low;
@@ -23,6 +24,7 @@ pub mod table;
 mod table_file;
 pub mod units;
 mod values;
+mod writable;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -44,9 +46,12 @@ pub use settings::{
 pub use sqlserver::source_table_name;
 pub use state::state_folder;
 pub use table::{
-    ColumnChoices, ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, Method, Oversize, Schedule,
-    SqlServerSource, SubMicroseconds, TableDefinition, TableSource, Times, Timestamps, Variants,
+    ColumnChoices, ColumnDefinition, CsvOptions, FileFormat, FileSource, ForeignKey, LoadSettings, Method, Oversize,
+    Schedule, SqlServerSource, SubMicroseconds, TableDefinition, TableSource, Times, Timestamps, Variants,
 };
+
+pub(crate) use table_file::REFUSED_IN_NAMES;
+pub use writable::RESULTS_SCHEMA;
 
 use lakegate_file::{Connections, Surroundings};
 use low::{LowLakegate, LowTable};
@@ -107,6 +112,7 @@ fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&s
     }
     let mut problems = around.problems;
     groups::check(&tables, &groups, &mut problems);
+    foreign_keys::check(&mut tables, &mut problems);
     if let (Some(settings), Some(low)) = (&mut settings, &low) {
         let files = access::read_files(&settings.access, &folder, &tables, &mut problems);
         settings.access.files = files.unwrap_or_default();

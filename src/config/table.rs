@@ -26,13 +26,28 @@ pub struct TableDefinition {
     pub columns: Vec<ColumnDefinition>,
     /// What the table is, for people.
     pub description: Option<String>,
+    /// Whether rows may be changed by SQL and sent to it, by those who may write it.
+    pub writable: bool,
+    /// Columns whose values name rows of other tables. Told to tools, not enforced.
+    pub foreign_keys: Vec<ForeignKey>,
+}
+
+/// Columns whose values name rows of another table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignKey {
+    /// The columns of the table itself.
+    pub columns: Vec<String>,
+    /// The other table.
+    pub references: TableName,
+    /// As many columns of the other table; empty where its key is meant.
+    pub their_columns: Vec<String>,
 }
 
 /// Where the rows of a table come from.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one for each table, and it is rarely moved")]
 pub enum TableSource {
-    /// Files; one block or more.
+    /// Files; no block where rows come by SQL alone.
     Files(Vec<FileSource>),
     /// A table of SQL Server, which the table is kept in step with.
     SqlServer(SqlServerSource),

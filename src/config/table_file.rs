@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::config::S3Connection;
+use crate::config::foreign_keys;
 use crate::config::lakegate_file::{Connections, Surroundings, connection, location, optional, positive, refuse};
 use crate::config::low::{FormatWord, LowColumn, LowLoad, LowSource, LowTable};
 use crate::config::reader::{At, Field, OneOrMany, Place};
@@ -12,6 +13,7 @@ use crate::config::table::{
     ColumnDefinition, CsvOptions, FileFormat, FileSource, LoadSettings, Schedule, TableDefinition, TableSource,
 };
 use crate::config::values::{Byte, Text};
+use crate::config::writable::{self, is_writable};
 use crate::model::{ColumnType, LoadMode, Location, TableName};
 
 /// The definition of one table, checked as a whole.
@@ -28,6 +30,7 @@ pub(super) fn definition(
         true => Origin::SqlServer,
         false => Origin::Files,
     };
+    writable::check(&name, low, origin == Origin::SqlServer, around);
     let source = source(low, connections, around);
     let load = low.value.load.value().and_then(|load| load_settings(load, origin, around));
     let key = key(&low.value, around);
@@ -43,6 +46,7 @@ pub(super) fn definition(
         }
     };
     let key = key?.into_iter().map(|at| at.value.0).collect();
+    let foreign_keys = foreign_keys::foreign_keys(&low.value, around);
     Some(TableDefinition {
         name,
         defined_in,
@@ -52,6 +56,8 @@ pub(super) fn definition(
         key,
         columns: columns?,
         description: optional(&low.value.description)?,
+        writable: is_writable(&low.value),
+        foreign_keys: foreign_keys?,
     })
 }
 
@@ -66,9 +72,13 @@ fn source(low: &At<LowTable>, connections: &Connections, around: &mut Surroundin
     let given = match &low.value.source {
         Field::Given(at) => at,
         Field::Wrong => return None,
+        Field::Missing if is_writable(&low.value) => return Some(TableSource::Files(Vec::new())),
         Field::Missing => {
             let problem = low.place.problem("the table has no [source], so there is nothing to load");
-            around.problems.push(problem.expected("[source] with files = \"landing/*.csv\" or the like"));
+            around.problems.push(
+                problem
+                    .expected("[source] with files = \"landing/*.csv\" or the like, or [table] with writable = true"),
+            );
             return None;
         }
     };
@@ -354,7 +364,7 @@ fn column(at: &At<LowColumn>, key: &[At<Text>], around: &mut Surroundings<'_>) -
 
 /// The characters that names of columns in Delta tables without column mapping cannot have (Delta protocol,
 /// "Column Mapping": what Parquet writers of Spark refuse).
-const REFUSED_IN_NAMES: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
+pub(crate) const REFUSED_IN_NAMES: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
 
 fn check_column_name(name: &str, place: &Place, around: &mut Surroundings<'_>) {
     if name.contains(REFUSED_IN_NAMES) {

@@ -89,6 +89,19 @@ pub(super) fn check(definition: &TableDefinition) -> Result<(), EtlError> {
     Ok(())
 }
 
+/// Checks that a table may be loaded anew in the place of what is there.
+pub(super) fn check_reload(definition: &TableDefinition) -> Result<(), EtlError> {
+    if !definition.writable {
+        return Ok(());
+    }
+    Err(EtlError::Definition(format!(
+        "table {} is writable, and loading it anew would take away what people wrote into it; where that is meant, take \
+         `writable = true` out of {} first",
+        definition.name,
+        definition.defined_in.display()
+    )))
+}
+
 /// Checks that the key's columns are among those that will be loaded.
 pub(super) fn check_key(definition: &TableDefinition, columns: &arrow::datatypes::Schema) -> Result<(), EtlError> {
     for key in &definition.key {

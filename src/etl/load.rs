@@ -85,6 +85,9 @@ impl Load {
     /// Checks the definition and takes the table's lease.
     pub(super) async fn lease(&self) -> Result<Lease, EtlError> {
         definition::check(&self.definition)?;
+        if self.reload {
+            definition::check_reload(&self.definition)?;
+        }
         let table = self.lake.table(&self.definition.name);
         tokio::select! {
             lease = table.lease("load", self.lease_wait) => Ok(lease?),

@@ -285,6 +285,7 @@ impl Loads {
             position: figures.position,
             error_kind: result.as_ref().err().map(Classify::kind),
             error: result.as_ref().err().map(|error| chain_text(error)),
+            written: None,
         };
         TableOutcome { record, reject_reasons: figures.rejects.lines(), note: figures.note }
     }

@@ -1,109 +1,145 @@
-//! Rows that clients send. What a message says of itself is looked at before anything is decoded: the
-//! decoder allocates what a compressed buffer claims to hold, and believes every length.
+//! Rows that clients send: read message by message, none of which may become much more than it was on the line.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::panic::AssertUnwindSafe;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::{self, CompressionType};
-use arrow::record_batch::RecordBatch;
+use arrow::ipc::{CompressionType, root_as_message};
 use arrow_flight::FlightData;
-use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::decode::{DecodedPayload, FlightDataDecoder, FlightRecordBatchStream};
 use arrow_flight::error::FlightError;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::stream::BoxStream;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
 use crate::error::ErrorKind;
 use crate::flight::status::refuse;
 
-/// Most bytes that the compressed buffers of one message may hold: as much as the largest message without compression
-/// that is taken where nothing else is configured.
-const MOST_BYTES: i64 = 64 << 20;
-/// Most values of one column of one message, nested ones too: no more fit into a message, but for columns that are all
-/// null and for lists of nothing, whose lengths cost no bytes.
-const MOST_VALUES: i64 = 1 << 26;
-/// Most times its size that an LZ4 frame can hold (one byte of length for 255 of content). Its decoder goes on until the
+/// Bytes the buffers of one message may have once they are unpacked: four times the largest message.
+const MOST_UNPACKED_BYTES: i64 = 256 << 20;
+
+/// Values of one column of one message, nested ones too: NULLs and lists of nothing have no bytes on the line, and have
+/// some here.
+const MOST_VALUES: i64 = 64 << 20;
+
+/// Most times its size that an LZ4 frame can hold (one byte of length for 255 of content): its decoder goes on until the
 /// frame ends, whatever the message said.
 const LZ4_RATIO: i64 = 255;
 
-/// The batches of a stream of messages. Ends with its first error.
-pub(crate) struct IncomingRows {
-    /// None after an error.
-    decoder: Option<FlightRecordBatchStream>,
-    schema: Option<SchemaRef>,
-}
+/// Bytes of the values that may be bound at once: they are held in memory until the statement has run.
+const MOST_BOUND_BYTES: usize = 256 << 20;
 
-impl IncomingRows {
-    /// Decodes `messages`, the first of which holds the schema.
-    pub(crate) fn new(messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static) -> Self {
-        let checked = messages.and_then(|message| std::future::ready(check(&message).map(|()| message)));
-        let checked = checked.map_err(|status| FlightError::Tonic(Box::new(status)));
-        Self { decoder: Some(FlightRecordBatchStream::new_from_flight_data(checked)), schema: None }
-    }
-
-    /// The columns, once the first batch or the end has come; none where no schema was sent.
-    pub(crate) fn schema(&self) -> Option<SchemaRef> {
-        let now = self.decoder.as_ref().and_then(|decoder| decoder.schema().cloned());
-        now.or_else(|| self.schema.clone())
-    }
-}
-
-impl Stream for IncomingRows {
-    type Item = Result<RecordBatch, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(decoder) = &mut self.decoder else { return Poll::Ready(None) };
-        // Where buffers are shorter than the lengths need, parts of the decoder assert instead of failing.
-        let polled = catch_unwind(AssertUnwindSafe(|| decoder.poll_next_unpin(context)));
-        let end = match polled {
-            Ok(Poll::Ready(Some(Err(FlightError::Tonic(status))))) => Some(*status),
-            Ok(Poll::Ready(Some(Err(error)))) => Some(unreadable(&error.to_string())),
-            Ok(Poll::Ready(Some(Ok(batch)))) => return Poll::Ready(Some(Ok(batch))),
-            Ok(Poll::Ready(None)) => None,
-            Ok(Poll::Pending) => return Poll::Pending,
-            Err(_) => Some(unreadable("their lengths do not fit their bytes")),
-        };
-        self.schema = self.schema();
-        self.decoder = None;
-        Poll::Ready(end.map(Err))
+/// The columns of what is sent, and its batches.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when what is sent does not begin with its columns.
+pub(crate) async fn rows(
+    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> Result<(SchemaRef, BoxStream<'static, Result<RecordBatch, Status>>), Status> {
+    let mut decoder = FlightDataDecoder::new(checked(messages));
+    loop {
+        match decoder.next().await.transpose().map_err(status_of)? {
+            Some(message) => match message.payload {
+                DecodedPayload::Schema(schema) => {
+                    let batches = FlightRecordBatchStream::new(decoder).map_err(status_of);
+                    return Ok((schema, sound(batches.boxed())));
+                }
+                DecodedPayload::None => {}
+                DecodedPayload::RecordBatch(_) => return Err(no_columns()),
+            },
+            None => return Err(no_columns()),
+        }
     }
 }
 
-/// Whether the lengths of a message can be true.
+/// All batches of bound values.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when they cannot be read, `RESOURCE_EXHAUSTED` when they are too many.
+pub(crate) async fn bound(
+    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> Result<Vec<RecordBatch>, Status> {
+    let batches = FlightRecordBatchStream::new_from_flight_data(checked(messages)).map_err(status_of);
+    let mut batches = sound(batches.boxed());
+    let (mut bound, mut bytes) = (Vec::new(), 0);
+    while let Some(batch) = batches.try_next().await? {
+        bytes += batch.get_array_memory_size();
+        if bytes > MOST_BOUND_BYTES {
+            let message = format!(
+                "more than {} MiB of values are bound at once; bind fewer rows at a time, or send them as an ingestion",
+                MOST_BOUND_BYTES >> 20
+            );
+            return Err(refuse(ErrorKind::ResourceExhausted, message));
+        }
+        bound.push(batch);
+    }
+    Ok(bound)
+}
+
+/// Batches up to the first that cannot be read, also where reading it panics: the library's checks are not complete.
+fn sound(batches: BoxStream<'static, Result<RecordBatch, Status>>) -> BoxStream<'static, Result<RecordBatch, Status>> {
+    futures::stream::unfold(Some(batches), |batches| async {
+        let mut batches = batches?;
+        match AssertUnwindSafe(batches.next()).catch_unwind().await {
+            Ok(Some(Ok(batch))) => Some((Ok(batch), Some(batches))),
+            Ok(Some(Err(status))) => Some((Err(status), None)),
+            Ok(None) => None,
+            Err(_) => Some((Err(refuse(ErrorKind::InvalidInput, "the rows cannot be read: they are damaged")), None)),
+        }
+    })
+    .boxed()
+}
+
+fn checked(
+    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+) -> impl Stream<Item = Result<FlightData, FlightError>> + Send + 'static {
+    messages.map(|message| {
+        let checked = message.and_then(|message| check(&message).map(|()| message));
+        checked.map_err(|status| FlightError::Tonic(Box::new(status)))
+    })
+}
+
+fn status_of(error: FlightError) -> Status {
+    match error {
+        FlightError::Tonic(status) => *status,
+        other => refuse(ErrorKind::InvalidInput, format!("the rows cannot be read: {other}")),
+    }
+}
+
+fn no_columns() -> Status {
+    refuse(ErrorKind::InvalidInput, "the rows cannot be read: no schema came before them")
+}
+
+/// Refuses a message whose lengths cannot be true, or that may hold much more than it has bytes.
 fn check(message: &FlightData) -> Result<(), Status> {
     if message.data_header.is_empty() {
         return Ok(());
     }
-    let header = ipc::root_as_message(&message.data_header).map_err(|error| unreadable(&error.to_string()))?;
-    let batch = match (header.header_as_record_batch(), header.header_as_dictionary_batch()) {
-        (Some(batch), _) => batch,
-        (None, Some(dictionary)) => match dictionary.data() {
-            Some(batch) => batch,
-            None => return Err(unreadable("a dictionary has no values")),
-        },
-        (None, None) => return Ok(()),
-    };
+    let header = root_as_message(&message.data_header).map_err(|error| unreadable(&error.to_string()))?;
+    let batch = header
+        .header_as_record_batch()
+        .or_else(|| header.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()));
+    let Some(batch) = batch else { return Ok(()) };
     let lengths = batch.nodes().into_iter().flatten().flat_map(|node| [node.length(), node.null_count()]);
     if std::iter::once(batch.length()).chain(lengths).any(|length| !(0..=MOST_VALUES).contains(&length)) {
         return Err(too_large(&format!("has columns of more than {MOST_VALUES} values")));
     }
-    let mut held = 0_i64;
+    let mut unpacked = 0_i64;
     for buffer in batch.buffers().into_iter().flatten() {
         let bytes = bytes_of(&message.data_body, buffer.offset(), buffer.length())
-            .ok_or_else(|| unreadable("a buffer lies outside of its message"))?;
-        if let (Some(compression), Some(prefix)) = (batch.compression(), bytes.first_chunk::<8>()) {
-            // Negative: it is not compressed (Message.fbs, `BodyCompressionMethod.BUFFER`).
-            let claimed = i64::from_le_bytes(*prefix).max(0);
+            .ok_or_else(|| unreadable("a message names bytes that it does not have"))?;
+        if let (Some(compression), Some(size)) = (batch.compression(), bytes.first_chunk::<8>()) {
+            // -1 stands for a buffer that was not packed (Message.fbs, `BodyCompressionMethod.BUFFER`).
+            let claimed = i64::from_le_bytes(*size).max(0);
             let possible = match compression.codec() {
                 CompressionType::LZ4_FRAME => claimed.max(buffer.length().saturating_mul(LZ4_RATIO)),
                 _ => claimed,
             };
-            held = held.saturating_add(possible);
+            unpacked = unpacked.saturating_add(possible);
         }
     }
-    if held > MOST_BYTES {
-        return Err(too_large(&format!("may hold {held} bytes when its compression is undone")));
+    if unpacked > MOST_UNPACKED_BYTES {
+        return Err(too_large(&format!("may hold {unpacked} bytes when it is unpacked")));
     }
     Ok(())
 }
@@ -114,13 +150,14 @@ fn bytes_of(body: &[u8], offset: i64, length: i64) -> Option<&[u8]> {
 }
 
 fn unreadable(reason: &str) -> Status {
-    refuse(ErrorKind::InvalidInput, format!("the rows that were sent cannot be read: {reason}"))
+    refuse(ErrorKind::InvalidInput, format!("the rows cannot be read: {reason}"))
 }
 
 fn too_large(what: &str) -> Status {
-    let most = MOST_BYTES >> 20;
-    let message =
-        format!("a message of rows {what}; send batches of at most {most} MiB, without compression or with ZSTD");
+    let most = MOST_UNPACKED_BYTES >> 20;
+    let message = format!(
+        "a message of rows {what}; send batches of at most {most} MiB, not compressed or by ZSTD"
+    );
     refuse(ErrorKind::ResourceExhausted, message)
 }
 
@@ -149,7 +186,8 @@ mod tests {
     }
 
     async fn read(messages: Vec<FlightData>) -> Result<Vec<RecordBatch>, Status> {
-        IncomingRows::new(stream::iter(messages.into_iter().map(Ok))).try_collect().await
+        let (_, batches) = rows(stream::iter(messages.into_iter().map(Ok))).await?;
+        batches.try_collect().await
     }
 
     #[tokio::test]
@@ -163,7 +201,7 @@ mod tests {
     async fn a_buffer_that_claims_to_be_huge_is_refused_before_it_is_undone() {
         let mut bomb = messages(&numbers(), Some(CompressionType::ZSTD)).await;
         let header = bomb[1].data_header.clone();
-        let batch = ipc::root_as_message(&header).unwrap().header_as_record_batch().unwrap();
+        let batch = root_as_message(&header).unwrap().header_as_record_batch().unwrap();
         let at = batch.buffers().unwrap().iter().find(|buffer| buffer.length() > 8).unwrap().offset() as usize;
         let mut body = bomb[1].data_body.to_vec();
         body[at..at + 8].copy_from_slice(&(1_i64 << 46).to_le_bytes());
@@ -184,10 +222,10 @@ mod tests {
         for keep in [0, 8, 1000] {
             let mut cut = messages(&numbers(), None).await;
             cut[1].data_body.truncate(keep);
-            let mut rows = IncomingRows::new(stream::iter(cut.into_iter().map(Ok)));
-            let refused = rows.next().await.unwrap().unwrap_err();
+            let (_, mut batches) = rows(stream::iter(cut.into_iter().map(Ok))).await.unwrap();
+            let refused = batches.next().await.unwrap().unwrap_err();
             assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
-            assert!(rows.next().await.is_none());
+            assert!(batches.next().await.is_none());
         }
     }
 

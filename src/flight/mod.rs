@@ -22,6 +22,7 @@ mod gate;
 mod handshake;
 mod housekeeping;
 mod incoming;
+mod ingest;
 mod line;
 mod metadata;
 mod parameters;
@@ -38,7 +39,7 @@ mod session_token;
 mod statement;
 mod status;
 mod tls;
-mod updates;
+mod update;
 
 pub use client::{ClientCredentials, ClientError, ClientOptions, FlightClient};
 pub use entrance::{Entrance, EntranceStamp};

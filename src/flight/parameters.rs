@@ -43,7 +43,46 @@ pub(crate) fn values(batches: &[RecordBatch], needed: usize) -> Result<Vec<Scala
     columns
         .map(|column| ScalarValue::try_from_array(column, 0).map(plain))
         .collect::<Result<_, _>>()
-        .map_err(|error| refuse(ErrorKind::InvalidInput, format!("a bound value cannot be read: {error}")))
+        .map_err(|error| unreadable(&error))
+}
+
+/// The values of all rows that a client sent for a statement with `needed` parameters, row after row.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when there is not a column for each parameter.
+pub(crate) fn rows(batches: &[RecordBatch], needed: usize) -> Result<Vec<ScalarValue>, Status> {
+    let mut values = Vec::new();
+    for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+        if batch.num_columns() != needed {
+            let given = batch.num_columns();
+            let message = format!("the statement has {needed} parameters, but {given} values were bound");
+            return Err(refuse(ErrorKind::InvalidInput, message));
+        }
+        for row in 0..batch.num_rows() {
+            for column in batch.columns() {
+                values.push(ScalarValue::try_from_array(column, row).map(plain).map_err(|error| unreadable(&error))?);
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// Values, row after row, as a table again.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` when one parameter has values of several types.
+pub(crate) fn table(values: &[ScalarValue], columns: usize) -> Result<RecordBatch, Status> {
+    let column = |at: usize| {
+        let values = values.iter().skip(at).step_by(columns.max(1)).cloned();
+        let column = ScalarValue::iter_to_array(values).map_err(|error| unreadable(&error))?;
+        Ok::<_, Status>((format!("${}", at + 1), column))
+    };
+    let columns = (0..columns).map(column).collect::<Result<Vec<_>, _>>()?;
+    RecordBatch::try_from_iter(columns).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &dyn std::error::Error) -> Status {
+    refuse(ErrorKind::InvalidInput, format!("a bound value cannot be read: {error}"))
 }
 
 /// The value itself: one client wraps each in a union of the types it knows, and dictionaries are a

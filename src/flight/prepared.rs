@@ -3,7 +3,7 @@
 //! The handle is sealed and holds the text, so a statement outlives a restart and is redeemed by any
 //! server with the same key. Only the values bound to it are kept here (`bindings.rs`).
 
-use arrow::record_batch::RecordBatch;
+use arrow::array::RecordBatch;
 use arrow_flight::sql::{
     ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult,
     Any, CommandPreparedStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
@@ -11,7 +11,7 @@ use arrow_flight::sql::{
 use arrow_flight::{FlightData, FlightDescriptor, FlightInfo};
 use bytes::Bytes;
 use datafusion::common::ScalarValue;
-use futures::{Stream, TryStreamExt};
+use futures::Stream;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use tonic::Status;
@@ -21,12 +21,12 @@ use crate::delivery::{Purpose, result_schema};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
-use crate::flight::incoming::IncomingRows;
+use crate::flight::gate::Pass;
 use crate::flight::results::encapsulated;
 use crate::flight::service::Service;
 use crate::flight::status::{malformed, refuse};
-use crate::flight::{parameters, statement};
-use crate::query::Statement;
+use crate::flight::{incoming, parameters, statement};
+use crate::query::{Statement, StatementKind};
 
 /// Field 4 of `ActionCreatePreparedStatementResult`, `is_update`, as a varint field's tag. The
 /// generated message does not know the field yet; without it some drivers take a query for an update.
@@ -40,6 +40,9 @@ struct Handle {
     principal: String,
     /// How many values it needs.
     parameters: usize,
+    /// Whether it changes tables, and so may run once for each of many rows of values.
+    #[serde(default)]
+    changes: bool,
 }
 
 /// Makes a prepared statement: its handle, the columns of its result and its parameters, as the
@@ -56,19 +59,23 @@ pub(crate) async fn create(
         sql: request.query,
         principal: caller.name().to_owned(),
         parameters: planned.parameters.len(),
+        changes: planned.kind == StatementKind::Change,
     };
     let content = serde_json::to_vec(&handle).map_err(|error| malformed(&error))?;
     let result = ActionCreatePreparedStatementResult {
         prepared_statement_handle: service.sealer.seal(Purpose::PreparedStatement, &content)?.into(),
-        dataset_schema: encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))?,
+        // Without columns for what changes tables: by that older JDBC drivers tell updates from queries.
+        dataset_schema: match planned.kind {
+            StatementKind::Query => encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))?,
+            StatementKind::Change => Bytes::new(),
+        },
         parameter_schema: match planned.parameters.as_slice() {
             [] => Bytes::new(),
             some => encapsulated(&parameters::announced(some))?,
         },
     };
     let mut value = result.encode_to_vec();
-    // Queries only: what changes tables was refused by the plan.
-    value.extend_from_slice(&[IS_UPDATE_TAG, 0]);
+    value.extend_from_slice(&[IS_UPDATE_TAG, u8::from(planned.kind == StatementKind::Change)]);
     let any = Any { type_url: ActionCreatePreparedStatementResult::type_url().to_owned(), value: value.into() };
     Ok(any.encode_to_vec().into())
 }
@@ -82,8 +89,11 @@ pub(crate) async fn bind(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<DoPutPreparedStatementResult, Status> {
     let handle = open(service, caller, &command.prepared_statement_handle)?;
-    let batches: Vec<RecordBatch> = IncomingRows::new(messages).try_collect().await?;
-    let values = parameters::values(&batches, handle.parameters)?;
+    let batches = incoming::bound(messages).await?;
+    let values = match handle.changes {
+        true => parameters::rows(&batches, handle.parameters)?,
+        false => parameters::values(&batches, handle.parameters)?,
+    };
     service.bindings.bind(handle.id, caller.session_id(), values);
     Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(command.prepared_statement_handle) })
 }
@@ -92,6 +102,10 @@ pub(crate) async fn bind(
 pub(crate) fn bound_statement(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Statement, Status> {
     let handle = open(service, caller, handle)?;
     let values: Vec<ScalarValue> = match service.bindings.values(handle.id) {
+        Some(values) if values.len() > handle.parameters => {
+            let message = "several rows of values are bound; run the statement as an update, which takes them all";
+            return Err(refuse(ErrorKind::InvalidInput, message));
+        }
         Some(values) => values.to_vec(),
         None if handle.parameters == 0 => Vec::new(),
         None => {
@@ -106,6 +120,20 @@ pub(crate) fn bound_statement(service: &Service, caller: &Caller, handle: &[u8])
     Ok(caller.statement(&handle.sql, values))
 }
 
+/// The rows of values that are bound, where they are more than one.
+pub(crate) fn bound_rows(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Option<RecordBatch>, Status> {
+    let handle = open(service, caller, handle)?;
+    match service.bindings.values(handle.id) {
+        Some(values) if values.len() > handle.parameters => parameters::table(&values, handle.parameters).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The text as it was prepared, without the values bound to it.
+pub(crate) fn text(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Statement, Status> {
+    Ok(caller.statement(&open(service, caller, handle)?.sql, Vec::new()))
+}
+
 /// The text as it was prepared, whether it has values or not.
 pub(crate) fn unbound_statement(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Statement, Status> {
     let handle = open(service, caller, handle)?;
@@ -118,9 +146,9 @@ pub(crate) async fn flight_info(
     service: &Service,
     caller: &Caller,
     handle: &[u8],
-    descriptor: FlightDescriptor,
+    (descriptor, pass): (FlightDescriptor, Pass),
 ) -> Result<FlightInfo, Status> {
-    statement::flight_info(service, caller, bound_statement(service, caller, handle)?, descriptor).await
+    statement::flight_info(service, caller, bound_statement(service, caller, handle)?, (descriptor, pass)).await
 }
 
 /// Frees what the server keeps for a handle.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightService;
-use arrow_flight::sql::{Any, Command};
+use arrow_flight::sql::{Any, Command, DoPutUpdateResult};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
     PollInfo, PutResult, SchemaResult, Ticket,
@@ -35,7 +35,7 @@ use crate::flight::results::{ResultStream, encapsulated, flight_data, flight_inf
 use crate::flight::run::{Handle, StopReason, stop_all};
 use crate::flight::session::Sessions;
 use crate::flight::status::refuse;
-use crate::flight::{actions, handshake, prepared, statement, updates};
+use crate::flight::{actions, handshake, ingest, prepared, statement, update};
 use crate::journal::Journal;
 use crate::query::{QueryEngine, QueryError, TableSummary};
 use crate::runtime::clock::Clock;
@@ -92,12 +92,17 @@ impl Service {
         self.bindings.forget_session(session);
     }
 
-    async fn flight_info(&self, caller: &Caller, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+    async fn flight_info(
+        &self,
+        caller: &Caller,
+        descriptor: FlightDescriptor,
+        pass: Pass,
+    ) -> Result<FlightInfo, Status> {
         match Asked::try_from(&descriptor)? {
             Asked::Statement(sql) => {
-                statement::flight_info(self, caller, caller.statement(&sql, Vec::new()), descriptor).await
+                statement::flight_info(self, caller, caller.statement(&sql, Vec::new()), (descriptor, pass)).await
             }
-            Asked::Prepared(handle) => prepared::flight_info(self, caller, &handle, descriptor).await,
+            Asked::Prepared(handle) => prepared::flight_info(self, caller, &handle, (descriptor, pass)).await,
             Asked::Metadata(command) => flight_info(&command.schema(), descriptor.cmd.clone(), None, descriptor),
         }
     }
@@ -144,7 +149,12 @@ impl Service {
     }
 
     /// Takes what a client sends. The first message says what for, and may hold data already.
-    async fn put(&self, caller: &Caller, mut messages: Streaming<FlightData>) -> Result<PutResult, Status> {
+    async fn put(
+        &self,
+        caller: &Caller,
+        mut messages: Streaming<FlightData>,
+        pass: Pass,
+    ) -> Result<PutResult, Status> {
         let nothing = || refuse(ErrorKind::InvalidInput, "nothing says what the data is for: no descriptor was sent");
         let first = messages.message().await?.ok_or_else(nothing)?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(nothing)?;
@@ -158,10 +168,19 @@ impl Service {
                 let result = prepared::bind(self, caller, command, messages).await?;
                 Ok(PutResult { app_metadata: result.encode_to_vec().into() })
             }
-            Command::CommandStatementUpdate(_) | Command::CommandPreparedStatementUpdate(_) => {
-                Err(updates::refuse_statement())
+            Command::CommandStatementUpdate(command) => Ok(told(&update::statement(self, caller, command, pass).await?)),
+            Command::CommandPreparedStatementUpdate(command) => {
+                let messages = futures::stream::iter([Ok(first)]).chain(messages);
+                Ok(told(&update::prepared(self, caller, command, messages, pass).await?))
             }
-            _ => Err(updates::refuse_ingest()),
+            Command::CommandStatementIngest(command) => {
+                let messages = futures::stream::iter([Ok(first)]).chain(messages);
+                Ok(told(&ingest::ingest(self, caller, command, messages, pass).await?))
+            }
+            other => {
+                let message = format!("`{}` takes no data", other.type_url());
+                Err(refuse(ErrorKind::Unsupported, message))
+            }
         }
     }
 }
@@ -200,15 +219,15 @@ impl FlightService for FlightCalls {
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
         let caller = self.caller(request.metadata(), request.extensions()).await?;
-        let _pass = self.gate.enter()?;
-        self.service.flight_info(&caller, request.into_inner()).await.map(Response::new)
+        let pass = self.gate.enter()?;
+        self.service.flight_info(&caller, request.into_inner(), pass).await.map(Response::new)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
         let caller = self.caller(request.metadata(), request.extensions()).await?;
-        let _pass = self.gate.enter()?;
+        let pass = self.gate.enter()?;
         // Planning is all there is to wait for; without a descriptor in the answer nobody polls again.
-        let info = self.service.flight_info(&caller, request.into_inner()).await?;
+        let info = self.service.flight_info(&caller, request.into_inner(), pass).await?;
         Ok(Response::new(PollInfo { info: Some(info), progress: Some(1.0), ..PollInfo::default() }))
     }
 
@@ -227,8 +246,8 @@ impl FlightService for FlightCalls {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
         let caller = self.caller(request.metadata(), request.extensions()).await?;
-        let _pass = self.gate.enter()?;
-        Ok(Response::new(many([self.service.put(&caller, request.into_inner()).await?])))
+        let pass = self.gate.enter()?;
+        Ok(Response::new(many([self.service.put(&caller, request.into_inner(), pass).await?])))
     }
 
     async fn do_exchange(
@@ -267,6 +286,11 @@ impl FlightCalls {
         self.service.connections.check(peer(extensions).address)?;
         Caller::read(&self.service.authenticator, headers, extensions).await
     }
+}
+
+/// A count of rows as `DoPut` answers with it.
+fn told(result: &DoPutUpdateResult) -> PutResult {
+    PutResult { app_metadata: result.encode_to_vec().into() }
 }
 
 fn many<T: Send + 'static, I: IntoIterator<Item = T>>(items: I) -> Boxed<T>

@@ -22,8 +22,9 @@ use crate::flight::results::{self, ResultStream};
 use crate::flight::run::{self, Run};
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
+use crate::flight::update;
 use crate::model::WireProfile;
-use crate::query::{Planned, QueryError, Statement};
+use crate::query::{Planned, QueryError, Statement, StatementKind};
 
 /// Plans a statement that is asked about, not run yet. It takes a turn for it, and what cannot be planned is noted in
 /// the history, since nothing will run.
@@ -35,7 +36,7 @@ pub(crate) async fn look_at(service: &Service, caller: &Caller, statement: State
 }
 
 /// Plans a statement. A panic while it does is the statement's error.
-async fn understand(service: &Service, caller: &Caller, statement: Statement) -> Result<Planned, Status> {
+pub(crate) async fn understand(service: &Service, caller: &Caller, statement: Statement) -> Result<Planned, Status> {
     let planning = AssertUnwindSafe(service.engine.plan(statement, &caller.access)).catch_unwind();
     planning.await.unwrap_or_else(|_| Err(panicked())).map_err(Status::from)
 }
@@ -46,7 +47,7 @@ fn panicked() -> QueryError {
 }
 
 /// What was planned, if it can be run: all its parameters need values.
-fn complete(planned: Planned) -> Result<Planned, Status> {
+pub(crate) fn complete(planned: Planned) -> Result<Planned, Status> {
     let given = planned.statement.parameters.len();
     let needed = planned.parameters.len();
     if given < needed {
@@ -63,10 +64,13 @@ pub(crate) async fn flight_info(
     service: &Service,
     caller: &Caller,
     statement: Statement,
-    descriptor: FlightDescriptor,
+    (descriptor, pass): (FlightDescriptor, Pass),
 ) -> Result<FlightInfo, Status> {
     let profile = caller.wishes().profile()?;
     let planned = complete(look_at(service, caller, statement).await?)?;
+    if planned.kind == StatementKind::Change {
+        return update::flight_info(service, caller, planned, descriptor, pass).await;
+    }
     let schema = result_schema(&planned.schema, profile);
     let now = service.clock.now();
     let ticket = Ticket::new(planned.statement.clone(), caller.name(), profile, now, service.ticket_lifetime);
@@ -136,6 +140,9 @@ async fn rows(
             () = run.pass().stopped() => return Err(run.stopped()),
         },
     };
+    if planned.kind == StatementKind::Change {
+        return Err(update::refuse_ticket());
+    }
     run.planned(begun.elapsed(), &planned);
     let schema = result_schema(&planned.schema, profile);
     let mut patience = Patience::new(caller.options().timeout(service.query_timeout));

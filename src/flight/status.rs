@@ -69,6 +69,18 @@ impl From<DeliveryError> for Status {
     }
 }
 
+/// A refusal that has to pass through the engine.
+pub(crate) fn in_query_words(status: &Status) -> QueryError {
+    let kind = match status.code() {
+        Code::Cancelled => ErrorKind::Cancelled,
+        Code::ResourceExhausted | Code::OutOfRange => ErrorKind::ResourceExhausted,
+        Code::Unknown | Code::Unavailable | Code::Internal => ErrorKind::Unavailable,
+        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        _ => ErrorKind::InvalidInput,
+    };
+    QueryError::new(kind, status.message())
+}
+
 /// An answer of ours that cannot be put into its own format: our mistake.
 pub(crate) fn malformed(error: &(dyn std::error::Error + 'static)) -> Status {
     let cause = error.to_string();

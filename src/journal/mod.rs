@@ -15,7 +15,7 @@ mod session;
 mod statement;
 
 pub use error::JournalError;
-pub use record::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus};
+pub use record::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus, Written};
 pub use session::{OpenSession, SessionEnd, SessionRecord};
 pub use statement::{QueryFigures, QueryOrigin, QueryRecord, QueryStatus, RunningQuery};
 

@@ -54,6 +54,18 @@ pub struct LoadRecord {
     pub error_kind: Option<ErrorKind>,
     /// What failed, and what to do.
     pub error: Option<String>,
+    /// Who changed the table by which statement, where it was no load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
+}
+
+/// A change of a table by a statement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Who made it.
+    pub by: String,
+    /// The first words of the statement, such as `insert`.
+    pub statement: String,
 }
 
 /// How a verification ended.

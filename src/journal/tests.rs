@@ -47,6 +47,7 @@ fn record(rows: u64, clock: &ManualClock) -> LoadRecord {
         position: Some(serde_json::json!({"files": 3})),
         error_kind: Some(crate::error::ErrorKind::Unavailable),
         error: Some("the disk is \"full\"\nreally".to_owned()),
+        written: None,
     }
 }
 

@@ -38,7 +38,7 @@ use crate::lake::{LakeError, RewriteEstimate, Snapshot};
 use crate::model::{ChangeBatch, ChangeKind, KeyRange, TableName};
 use crate::runtime::fault;
 
-pub(super) use base::rewrite;
+pub(super) use base::{Base, rewrite};
 
 /// The column that says whether a change removes its key.
 const REMOVES: &str = "__lakegate_removes";

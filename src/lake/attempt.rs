@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use deltalake::kernel::Action;
 use serde_json::{Value, json};
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, chain_text};
 use crate::lake::chain::Folded;
 use crate::lake::commit::{self, ATTEMPT_KEY, Change, Outcome};
 use crate::lake::lease::LeaseGuard;
 use crate::lake::record::{self, Record};
 use crate::lake::rejects::RejectSpool;
+use crate::lake::store;
 use crate::lake::writer::WriterPlace;
 use crate::lake::{Chain, LakeError, LakeTable, Snapshot, Staged, TableWriter, WritePlan, clean};
 use crate::model::{CarriedFile, Reject};
@@ -42,6 +43,18 @@ pub struct Facts {
     pub definition_hash: String,
     /// Names the life of the source the position belongs to, where it has such a name.
     pub epoch: Option<String>,
+}
+
+impl Facts {
+    /// Of a change that has nothing to do with the source: how far that was read stays what it was.
+    pub fn unchanged(chain: &Chain) -> Self {
+        Self {
+            position: chain.position().cloned(),
+            definition_hash: chain.definition_hash().unwrap_or_default().to_owned(),
+            epoch: chain.epoch().map(str::to_owned),
+            ..Self::default()
+        }
+    }
 }
 
 /// An attempt that landed.
@@ -88,13 +101,17 @@ impl Attempt {
     /// # Errors
     /// When the plan's columns cannot become the table's.
     pub fn writer(&self, plan: WritePlan) -> Result<TableWriter, LakeError> {
-        let place = WriterPlace {
+        TableWriter::open(self.writer_place(), plan)
+    }
+
+    /// What writers need to know of the table and the machine.
+    pub(super) fn writer_place(&self) -> WriterPlace {
+        WriterPlace {
             place: self.table.place().clone(),
             snapshot: self.snapshot.clone(),
             environment: Arc::clone(self.table.environment()),
             target_file_size: self.table.target_file_size(),
-        };
-        TableWriter::open(place, plan)
+        }
     }
 
     /// Keeps rows that did not fit; they become visible when the attempt lands. Memory is bounded: they go to disk.
@@ -104,6 +121,17 @@ impl Attempt {
     pub async fn reject(&mut self, rejects: &[Reject]) -> Result<(), LakeError> {
         let spool = self.rejects.get_mut().unwrap_or_else(PoisonError::into_inner);
         spool.add(self.table.environment(), rejects)
+    }
+
+    /// Removes the data files of what is not going to be committed.
+    pub async fn discard(&self, staged: &Staged) {
+        let place = self.table.place();
+        for path in added(&staged.actions) {
+            match place.data_file(&path) {
+                Ok(path) => store::discard(place.store().as_ref(), &path).await,
+                Err(error) => tracing::warn!(table = %place.name(), error = %chain_text(&error), "left a file behind"),
+            }
+        }
     }
 
     /// Writes the record, then commits once. Landed means: the table's `txn` is this attempt's number. Goes on
@@ -116,7 +144,7 @@ impl Attempt {
         let name = self.table.name().clone();
         tokio::spawn(self.run(staged, facts)).await.unwrap_or_else(|cause| {
             let text = format!("committing to table {name} broke off; the next load will find out what landed");
-            Err(LakeError::because(ErrorKind::Internal, text, cause))
+            Err(LakeError::because(ErrorKind::Internal, text, cause).of_unknown_outcome())
         })
     }
 
@@ -151,7 +179,7 @@ impl Attempt {
                      next load will look, and neither lose nor double anything",
                     self.table.name()
                 );
-                Err(LakeError::because(ErrorKind::Unavailable, text, cause))
+                Err(LakeError::because(ErrorKind::Unavailable, text, cause).of_unknown_outcome())
             }
         }
     }
@@ -233,7 +261,7 @@ impl Attempt {
             match self.fold(&chain, version).await {
                 Ok(folded) => chain = folded,
                 Err(error) => {
-                    let error = crate::error::chain_text(&error);
+                    let error = chain_text(&error);
                     tracing::warn!(table = %self.table.name(), error, "could not fold the records of attempts");
                 }
             }

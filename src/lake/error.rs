@@ -17,12 +17,13 @@ pub struct LakeError {
     message: String,
     #[source]
     cause: Option<Box<dyn Error + Send + Sync>>,
+    outcome_unknown: bool,
 }
 
 impl LakeError {
     /// An error without a deeper cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), cause: None }
+        Self { kind, message: message.into(), cause: None, outcome_unknown: false }
     }
 
     /// An error with its cause.
@@ -31,7 +32,18 @@ impl LakeError {
         message: impl Into<String>,
         cause: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
-        Self { kind, message: message.into(), cause: Some(cause.into()) }
+        Self { kind, message: message.into(), cause: Some(cause.into()), outcome_unknown: false }
+    }
+
+    /// The same, where it is not known whether something was changed.
+    #[must_use]
+    pub(super) fn of_unknown_outcome(self) -> Self {
+        Self { outcome_unknown: true, ..self }
+    }
+
+    /// Whether something may have been changed all the same.
+    pub fn is_of_unknown_outcome(&self) -> bool {
+        self.outcome_unknown
     }
 
     /// A failure of the object store; `what` says what could not be done, and where.

@@ -4,7 +4,10 @@
 //! (`bounds.rs`); it is used only for tables with features a plain scan cannot read.
 
 mod files;
+mod numbered;
+mod staged;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -35,6 +38,8 @@ use crate::lake::snapshot::{DataFile, Pinned, features};
 use crate::lake::sort::task_context;
 use crate::lake::store::TablePlace;
 
+pub use numbered::{FILE_COLUMN, ROW_COLUMN};
+
 /// Features whose tables the library's own scan has to read.
 const LIBRARY_FEATURES: &[&str] = &["deletionVectors", "columnMapping", "variantType", "typeWidening"];
 
@@ -54,7 +59,11 @@ pub(super) fn provider(pinned: &Arc<Pinned>) -> std::result::Result<Arc<dyn Tabl
             .map_err(|cause| LakeError::rows(format!("cannot read table {}", pinned.place.name()), cause))?;
         return Ok(Arc::new(LibraryScan { pinned: Arc::clone(pinned), scan }));
     }
-    Ok(Arc::new(PlainScan { pinned: Arc::clone(pinned), statistics: FileStatistics::default() }))
+    Ok(Arc::new(PlainScan {
+        pinned: Arc::clone(pinned),
+        statistics: FileStatistics::default(),
+        left_out: HashSet::new(),
+    }))
 }
 
 /// A scan by the library, with the table's store made known to whoever runs it.
@@ -95,6 +104,8 @@ impl TableProvider for LibraryScan {
 struct PlainScan {
     pinned: Arc<Pinned>,
     statistics: FileStatistics,
+    /// Places in the log of files that are not read.
+    left_out: HashSet<usize>,
 }
 
 #[async_trait]
@@ -116,7 +127,9 @@ impl TableProvider for PlainScan {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let leaf = Leaf::new(&self.pinned, state);
         let predicate = leaf.predicate(filters)?;
-        let kept = leaf.prune(predicate.as_ref(), limit.filter(|_| filters.is_empty()))?;
+        let enough = limit.filter(|_| filters.is_empty() && self.left_out.is_empty());
+        let mut kept = leaf.prune(predicate.as_ref(), enough)?;
+        kept.retain(|place| !self.left_out.contains(place));
         let statistics = self.statistics.of(&self.pinned, &leaf.columns, &kept);
         leaf.plan(&kept, projection, predicate, limit, statistics)
     }

@@ -105,6 +105,11 @@ impl LakePlace {
         below(&self.path, OWN_FOLDER, parts)
     }
 
+    /// The folder of a schema's tables.
+    pub(super) fn folder(&self, schema: &str) -> Path {
+        self.path.clone().join(schema)
+    }
+
     /// Where a table is.
     pub(super) fn table(&self, name: &TableName) -> TablePlace {
         let mut url = self.url.clone();

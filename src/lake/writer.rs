@@ -21,7 +21,7 @@ use crate::lake::writer::modes::Work;
 use crate::lake::{LakeError, Snapshot};
 use crate::model::{ChangeBatch, ChangeKind, KeyFolding, KeyRange, LoadMode};
 
-pub(super) use data_files::DataFiles;
+pub(super) use data_files::{DataFiles, OpenFiles};
 pub(super) use encoders::{Pipe, encode, unless_stopped};
 
 /// What is going to be written.

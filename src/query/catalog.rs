@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::datatypes::{Field, Schema};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
+use datafusion::datasource::empty::EmptyTable;
 use futures::future::try_join_all;
 
 use crate::access::Access;
-use crate::config::{Settings, TableDefinition, TableSource};
-use crate::error::ErrorKind;
-use crate::lake::{At, Lake, Snapshot};
+use crate::config::{RESULTS_SCHEMA, Settings, TableDefinition, TableSource};
+use crate::error::{Classify, ErrorKind};
+use crate::lake::{At, Lake, Made, Snapshot};
 use crate::model::TableName;
 use crate::query::rewrite::Asked;
 use crate::query::system::{SYSTEM_SCHEMA, System};
@@ -32,11 +34,20 @@ pub(crate) struct Version {
     pub(crate) number: u64,
     /// Reads its rows; its schema is the table's.
     pub(crate) provider: Arc<dyn TableProvider>,
+    /// What it says of itself, where people made the table.
+    pub(crate) made: Made,
+    /// Whether the table was dropped with it.
+    pub(crate) is_dropped: bool,
 }
 
 impl From<Arc<Snapshot>> for Version {
     fn from(snapshot: Arc<Snapshot>) -> Self {
-        Self { number: snapshot.version(), provider: snapshot.provider() }
+        Self {
+            number: snapshot.version(),
+            provider: snapshot.provider(),
+            made: snapshot.made(),
+            is_dropped: snapshot.is_dropped(),
+        }
     }
 }
 
@@ -48,6 +59,9 @@ pub(crate) trait Versions: Send + Sync {
 
     /// An older version. `NotFound` when it is not there, or the time is before the first.
     async fn at(&self, table: &TableName, at: At) -> Result<Version, QueryError>;
+
+    /// The tables of a schema that may be there, in order.
+    async fn tables_in(&self, schema: &str) -> Result<Vec<TableName>, QueryError>;
 
     /// The versions of a group's members that belong together; none before the group was published.
     async fn group(&self, group: &str) -> Result<Option<TablePins>, QueryError>;
@@ -61,6 +75,10 @@ impl Versions for Lake {
 
     async fn at(&self, table: &TableName, at: At) -> Result<Version, QueryError> {
         Ok(self.table(table).snapshot_at(at).await?.into())
+    }
+
+    async fn tables_in(&self, schema: &str) -> Result<Vec<TableName>, QueryError> {
+        Ok(self.tables_in(schema).await?.into_iter().collect())
     }
 
     async fn group(&self, group: &str) -> Result<Option<TablePins>, QueryError> {
@@ -95,6 +113,8 @@ impl fmt::Debug for Resolved {
 /// What a name in a statement stands for.
 enum Meant {
     Defined(TableName, Option<Asked>),
+    /// A table that people make; whether it is there shows when it is opened.
+    Made(TableName, Option<Asked>),
     System(String),
     Information,
 }
@@ -145,8 +165,8 @@ impl Catalog {
             wanted.push((key, meant));
         }
         let groups = self.groups(&wanted, pins).await?;
-        let opened =
-            try_join_all(wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups, access))).await?;
+        let opened = wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups, access));
+        let opened = try_join_all(opened).await?;
         let mut resolved = Resolved::default();
         for (key, provider, pin) in opened {
             match provider {
@@ -160,7 +180,13 @@ impl Catalog {
         Ok(resolved)
     }
 
-    fn key(&self, reference: &TableReference) -> (String, String) {
+    /// Names of tables that people may have made.
+    pub(crate) async fn made(&self) -> Result<Vec<TableName>, QueryError> {
+        self.versions.tables_in(RESULTS_SCHEMA).await
+    }
+
+    /// What a reference is looked up by.
+    pub(crate) fn key(&self, reference: &TableReference) -> (String, String) {
         let schema = reference.schema().map(str::to_owned).or_else(|| Self::default_schema(&self.settings));
         (schema.unwrap_or_default(), reference.table().to_owned())
     }
@@ -185,6 +211,13 @@ impl Catalog {
             SYSTEM_SCHEMA if System::has(table) => Ok(Meant::System(table.to_owned())),
             _ => match TableName::new(&schema, table) {
                 Ok(name) if self.is_there(&name, access) => Ok(Meant::Defined(name, asked)),
+                Ok(name) if name.schema() == RESULTS_SCHEMA => Ok(Meant::Made(name, asked)),
+                // A name without a schema may be that of a table that people made.
+                _ if reference.schema().is_none()
+                    && let Ok(name) = TableName::new(RESULTS_SCHEMA, table) =>
+                {
+                    Ok(Meant::Made(name, asked))
+                }
                 _ => Err(self.unknown(&schema, table, access)),
             },
         }
@@ -242,6 +275,7 @@ impl Catalog {
         access: &Access,
     ) -> Result<Opened, QueryError> {
         match meant {
+            Meant::Made(name, asked) => self.open_made(key, name, asked, pins, access).await,
             Meant::Information => Ok((key, None, None)),
             Meant::System(table) => Ok((key, Some(self.system.provider(&table, access)?), None)),
             Meant::Defined(name, Some(asked)) => {
@@ -254,14 +288,57 @@ impl Catalog {
                 let published = group.and_then(|group| groups.get(group)).and_then(|tables| tables.get(&name));
                 let at_one_moment = definition.is_some_and(|own| matches!(own.source, TableSource::SqlServer(_)));
                 let version = match pins.get(&name).or(published) {
+                    Some(&BEFORE_FIRST) => return Ok(self.without_rows(key, name)),
                     Some(pin) => self.pinned_version(&name, *pin).await?,
                     // Its newest version need not be of the moment of the others.
                     None if at_one_moment && group.is_some() => return Err(not_published(&name, group)),
-                    None => self.versions.newest(&name).await?.ok_or_else(|| not_loaded(&name))?,
+                    None => match self.versions.newest(&name).await? {
+                        Some(version) => version,
+                        None if definition.is_some_and(rows_come_by_sql) => return Ok(self.without_rows(key, name)),
+                        None => return Err(not_loaded(&name)),
+                    },
                 };
                 Ok((key, Some(version.provider), Some((name, version.number))))
             }
         }
+    }
+
+    /// A table that people made, or the error of one that is not there: whoever may not see it gets the same.
+    async fn open_made(
+        &self,
+        key: (String, String),
+        name: TableName,
+        asked: Option<Asked>,
+        pins: &TablePins,
+        access: &Access,
+    ) -> Result<Opened, QueryError> {
+        let is_visible =
+            |version: &Version| access.table(&name, version.made.owner.as_deref()).is_visible() && !version.is_dropped;
+        let unknown = || self.unknown(&key.0, name.table(), access);
+        let newest = self.versions.newest(&name).await?.ok_or_else(unknown)?;
+        let found = match (asked, pins.get(&name)) {
+            (Some(asked), _) => self.asked_version(&name, asked).await,
+            (None, Some(pin)) => self.pinned_version(&name, *pin).await,
+            (None, None) => Ok(newest.clone()),
+        };
+        let version = match found {
+            // Which versions there are is told to those only who see the table.
+            Err(error) if error.kind() == ErrorKind::NotFound && !is_visible(&newest) => return Err(unknown()),
+            found => found?,
+        };
+        if !is_visible(&version) {
+            return Err(unknown());
+        }
+        Ok((key, Some(version.provider), asked.is_none().then_some((name.clone(), version.number))))
+    }
+
+    /// A table that nothing was written to yet, as its definition declares it.
+    fn without_rows(&self, key: (String, String), name: TableName) -> Opened {
+        let columns = self.settings.tables.get(&name).map(|table| table.columns.as_slice()).unwrap_or_default();
+        let fields =
+            columns.iter().map(|column| Field::new(&column.name, column.column_type.to_arrow(), column.nullable));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        (key, Some(Arc::new(EmptyTable::new(schema))), Some((name, BEFORE_FIRST)))
     }
 
     async fn pinned_version(&self, name: &TableName, pin: u64) -> Result<Version, QueryError> {
@@ -284,6 +361,14 @@ impl Catalog {
             Asked::Time(time) => self.versions.at(name, At::Time(time)).await,
         }
     }
+}
+
+/// What stands for the version of a table that has none yet.
+const BEFORE_FIRST: u64 = u64::MAX;
+
+/// Whether a table has no source: then it is there, without rows, before anything was written to it.
+fn rows_come_by_sql(definition: &TableDefinition) -> bool {
+    definition.writable && matches!(&definition.source, TableSource::Files(blocks) if blocks.is_empty())
 }
 
 /// A name's key, what reads it (none for `information_schema`), and the version it is pinned to.

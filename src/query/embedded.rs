@@ -15,22 +15,27 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::access::Access;
+use crate::access::{Access, Principal};
 use crate::config::Settings;
 use crate::error::ErrorKind;
 use crate::journal::Journal;
 use crate::lake::Lake;
 use crate::query::cancel::{AbortOnDrop, Answer, Stop, stoppable, too_late};
 use crate::query::catalog::{Catalog, Versions};
+use crate::query::change::plan::{Given, PlannedChange};
+use crate::query::change::run::{Run, Values};
 use crate::query::explain::without_places;
 use crate::query::listing::{Listings, StatementCatalog};
 use crate::query::session::{KnownFunctions, Sessions, zone};
 use crate::query::statement::{Understood, understand};
 use crate::query::system::System;
 use crate::query::{
-    MemoryGauge, Planned, QueryEngine, QueryError, Statement, TableSummary, literals, memory, parameters, small,
+    ChangeValues, Changed, IncomingRows, Ingestion, MemoryGauge, Planned, QueryEngine, QueryError, Statement,
+    StatementKind, StatementOptions, TableSummary, literals, memory, parameters, small,
 };
 use crate::runtime::clock::Clock;
 
@@ -45,24 +50,29 @@ const STACK_BYTES: usize = 16 << 20;
 #[derive(Clone)]
 pub struct LakeEngine(Arc<Engine>);
 
-struct Engine {
-    settings: Arc<Settings>,
-    clock: Arc<dyn Clock>,
-    sessions: Sessions,
+pub(crate) struct Engine {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sessions: Sessions,
+    pub(crate) lake: Lake,
+    pub(crate) journal: Arc<Journal>,
     catalog: Arc<Catalog>,
-    listings: Listings,
+    pub(crate) listings: Listings,
     runtime: QueryRuntime,
 }
 
 /// What [`Planned::plan`] holds.
-struct EmbeddedPlan {
+pub(crate) struct EmbeddedPlan {
     /// With values for the parameters when there were any.
-    logical: LogicalPlan,
-    state: SessionState,
-    parameters: Vec<FieldRef>,
-    explains: bool,
+    pub(crate) logical: LogicalPlan,
+    /// What it was planned with.
+    pub(crate) state: SessionState,
+    /// The parameters it has, in order.
+    pub(crate) parameters: Vec<FieldRef>,
+    /// Whether the answer is a plan in text.
+    pub(crate) explains: bool,
     /// Whether it is over at once wherever it runs.
-    is_small: bool,
+    pub(crate) is_small: bool,
 }
 
 impl LakeEngine {
@@ -95,6 +105,7 @@ impl LakeEngine {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, QueryError> {
         let threads = settings.limits.threads.get();
+        let (lake, journal) = (system.lake.clone(), Arc::clone(&system.journal));
         let catalog = Arc::new(Catalog::new(Arc::clone(&settings), versions, system));
         Ok(Self(Arc::new(Engine {
             sessions: Sessions::new(environment, threads, Catalog::default_schema(&settings)),
@@ -103,6 +114,8 @@ impl LakeEngine {
             catalog,
             settings,
             clock,
+            lake,
+            journal,
         })))
     }
 }
@@ -112,11 +125,15 @@ impl Engine {
         let profile = self.sessions.state(&statement.options)?;
         let now = *statement.options.now.get_or_insert_with(|| self.clock.now());
         let zone = zone(&statement.options)?;
-        let understood = understand(&statement.sql, &KnownFunctions(&profile), zone, now)?;
+        let mut understood = understand(&statement.sql, &KnownFunctions(&profile), zone, now)?;
+        if let Some(change) = understood.change.take() {
+            return self.plan_change(statement, understood, change, access).await;
+        }
         let mut state = profile.as_ref().clone();
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(now);
-        let (logical, parameters) = self.logical_plan(&mut state, &understood, &mut statement, access).await?;
+        let (logical, parameters) =
+            self.logical_plan(&mut state, &understood, &mut statement, access, &Given::new()).await?;
         let analyzed = analyze(&state, &logical, &parameters)?;
         let schema = Arc::new(match &analyzed {
             Some(plan) => plan.schema().as_arrow().clone(),
@@ -125,25 +142,32 @@ impl Engine {
         let explains = understood.explains;
         let is_small = small::is_small(&logical);
         let plan = EmbeddedPlan { logical, state, parameters: parameters.clone(), explains, is_small };
-        Ok(Planned { statement, schema, parameters, plan: Arc::new(plan), memory: Arc::default() })
+        let kind = StatementKind::Query;
+        Ok(Planned { statement, schema, parameters, kind, plan: Arc::new(plan), memory: Arc::default() })
     }
 
-    /// Resolves the tables and plans the statement; fills in its pins.
-    async fn logical_plan(
+    /// Resolves the tables, but those that are `given`, and plans the statement; fills in its pins.
+    pub(crate) async fn logical_plan(
         &self,
         state: &mut SessionState,
         understood: &Understood,
         statement: &mut Statement,
         access: &Access,
+        given: &Given,
     ) -> Result<(LogicalPlan, Vec<FieldRef>), QueryError> {
-        let references = state.resolve_table_references(&understood.statement)?;
+        let mut references = state.resolve_table_references(&understood.statement)?;
+        let (own, other): (Vec<_>, Vec<_>) = references.drain(..).partition(|name| given.contains_key(name.table()));
+        let references = other;
         let functions = state.table_functions().clone();
         let is_function = |name: &str| functions.contains_key(name);
         let references = match &statement.options.schema {
             Some(schema) => references.into_iter().map(|name| in_schema(name, schema, is_function)).collect(),
             None => references,
         };
-        let resolved = self.catalog.resolve(references, is_function, &statement.pins, access).await?;
+        let mut resolved = self.catalog.resolve(references, is_function, &statement.pins, access).await?;
+        for name in own {
+            resolved.tables.extend(given.get(name.table()).map(|table| (self.catalog.key(&name), Arc::clone(table))));
+        }
         statement.pins = resolved.pins.clone();
         let listing = if resolved.lists { Some(self.listings.visible(access).await) } else { None };
         let catalog = StatementCatalog::new(resolved, listing, functions);
@@ -182,8 +206,12 @@ impl Engine {
     }
 
     /// Plans what runs, on the query's runtime: optimizing may compute for a while.
-    async fn physical_plan(&self, planned: &Planned, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
-        let (plan, stop) = (Arc::clone(&planned.plan), stop.clone());
+    async fn physical_plan(
+        &self,
+        plan: &Arc<dyn std::any::Any + Send + Sync>,
+        stop: &Stop,
+    ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+        let (plan, stop) = (Arc::clone(plan), stop.clone());
         let mut planning = AbortOnDrop(self.runtime.handle().spawn(async move {
             let Some(embedded) = plan.downcast_ref::<EmbeddedPlan>() else { return Err(foreign()) };
             let physical = embedded.state.create_physical_plan(&embedded.logical).await?;
@@ -194,6 +222,58 @@ impl Engine {
             Err(error) => Err(DataFusionError::ExecutionJoin(Box::new(error)).into()),
         }
     }
+}
+
+impl Engine {
+    /// Runs a plan in its statement's share of the memory, which `gauge` tells; its rows end with an error at the
+    /// deadline, which is `limit` after the start.
+    ///
+    /// # Errors
+    /// When it cannot be planned.
+    pub(crate) async fn run(
+        &self,
+        plan: &Arc<dyn std::any::Any + Send + Sync>,
+        gauge: &Arc<MemoryGauge>,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<SendableRecordBatchStream, QueryError> {
+        let embedded = plan.downcast_ref::<EmbeddedPlan>().ok_or_else(foreign)?;
+        let stop = Stop::default();
+        let planning = tokio::time::timeout_at(deadline, self.physical_plan(plan, &stop));
+        let physical = planning.await.unwrap_or_else(|_| Err(too_late(limit)))?;
+        let runtime = self.runtime.handle();
+        let rows = {
+            // Operators start tasks of their own when they are asked for their streams.
+            let _entered = runtime.enter();
+            execute_stream(physical, self.context(embedded, gauge))?
+        };
+        let rows = if embedded.explains { without_places(rows, &self.settings.lake.location) } else { rows };
+        Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, limit)))
+    }
+}
+
+impl LakeEngine {
+    /// A run of a change by nobody in particular, that begins now.
+    fn run_of(&self, options: StatementOptions, stop: CancellationToken, limit: Duration) -> Run {
+        let now = options.now.unwrap_or_else(|| self.0.clock.now());
+        Run {
+            engine: Arc::clone(&self.0),
+            access: Access::granted(Principal::anonymous(), Arc::default()),
+            parameters: Vec::new(),
+            literals: false,
+            memory: Arc::default(),
+            options,
+            now,
+            stop,
+            deadline: Instant::now() + limit,
+            limit,
+        }
+    }
+}
+
+/// What a change came to that runs in a task of its own, so that nobody who leaves cuts it off in its commit.
+async fn settled(task: JoinHandle<Result<Changed, QueryError>>) -> Result<Changed, QueryError> {
+    task.await.unwrap_or_else(|error| Err(DataFusionError::ExecutionJoin(Box::new(error)).into()))
 }
 
 #[async_trait]
@@ -224,17 +304,38 @@ impl QueryEngine for LakeEngine {
         if embedded.is_small {
             return self.0.at_once(embedded, planned).await;
         }
-        let stop = Stop::default();
-        let planning = tokio::time::timeout_at(deadline, self.0.physical_plan(planned, &stop));
-        let physical = planning.await.unwrap_or_else(|_| Err(too_late(timeout)))?;
-        let runtime = self.0.runtime.handle();
-        let rows = {
-            // Operators start tasks of their own when they are asked for their streams.
-            let _entered = runtime.enter();
-            execute_stream(physical, self.0.context(embedded, &planned.memory))?
+        self.0.run(&planned.plan, &planned.memory, deadline, timeout).await
+    }
+
+    async fn change(&self, planned: &Planned, values: ChangeValues, timeout: Duration) -> Result<Changed, QueryError> {
+        let change = Arc::clone(&planned.plan).downcast::<PlannedChange>().map_err(|_| foreign())?;
+        let values = match values {
+            ChangeValues::Planned => Values::One(planned.statement.parameters.clone()),
+            ChangeValues::Rows(rows) => Values::Rows(rows),
         };
-        let rows = if embedded.explains { without_places(rows, &self.0.settings.lake.location) } else { rows };
-        Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, timeout)))
+        let stop = CancellationToken::new();
+        let _stops_when_dropped = stop.clone().drop_guard();
+        let run = Run {
+            access: change.access.clone(),
+            parameters: change.parameters.clone(),
+            literals: change.literals,
+            memory: Arc::clone(&planned.memory),
+            ..self.run_of(planned.statement.options.clone(), stop, timeout)
+        };
+        settled(tokio::spawn(async move { run.all(&change.change, values).await })).await
+    }
+
+    async fn ingest(
+        &self,
+        ingestion: Ingestion,
+        rows: IncomingRows,
+        access: &Access,
+        timeout: Duration,
+    ) -> Result<Changed, QueryError> {
+        let stop = CancellationToken::new();
+        let _stops_when_dropped = stop.clone().drop_guard();
+        let run = Run { access: access.clone(), ..self.run_of(StatementOptions::default(), stop, timeout) };
+        settled(tokio::spawn(run.ingest(ingestion, rows))).await
     }
 
     async fn tables(&self, access: &Access) -> Result<Vec<TableSummary>, QueryError> {
@@ -244,7 +345,10 @@ impl QueryEngine for LakeEngine {
 
 /// The plan with its final types, which may differ from those it was written with: a CASE has its first
 /// branch's type until then. None where types hang on parameters that have no values yet.
-fn analyze(
+///
+/// # Errors
+/// What is wrong with the statement.
+pub(crate) fn analyze(
     state: &SessionState,
     plan: &LogicalPlan,
     parameters: &[FieldRef],

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
+use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
+use crate::config::ForeignKey;
 use crate::model::TableName;
 use crate::query::{MemoryGauge, QueryError};
 
@@ -65,10 +68,81 @@ pub struct Planned {
     pub schema: SchemaRef,
     /// Parameters in order; the type is `Null` where nothing tells it.
     pub parameters: Vec<FieldRef>,
+    /// Whether it answers with rows or changes tables.
+    pub kind: StatementKind,
     /// What the engine needs to run it.
     pub plan: Arc<dyn std::any::Any + Send + Sync>,
     /// What its runs take of the memory.
     pub memory: Arc<MemoryGauge>,
+}
+
+/// What a statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatementKind {
+    /// It answers with rows, and is run by [`QueryEngine::execute`].
+    Query,
+    /// It changes tables, and is run by [`QueryEngine::change`]; its schema is that of a count of rows.
+    Change,
+}
+
+/// What a statement changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// How many rows were added, changed or deleted.
+    pub rows: u64,
+    /// The version that holds the change; none where nothing is there to have one.
+    pub version: Option<u64>,
+}
+
+/// Rows that are to be put into a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingestion {
+    /// The table's schema; `results` where none is named.
+    pub schema: Option<String>,
+    /// Its own name.
+    pub table: String,
+    /// What is done where there is no such table.
+    pub missing: IfMissing,
+    /// What is done where there is one.
+    pub existing: IfExisting,
+}
+
+/// What an ingestion does where there is no table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// It makes one with the columns of the rows.
+    Create,
+    /// It fails.
+    Fail,
+}
+
+/// What an ingestion does where there is a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfExisting {
+    /// It fails.
+    Fail,
+    /// The rows join those that are there.
+    Append,
+    /// A table with the columns of the rows takes its place.
+    Replace,
+}
+
+/// Rows as a client sends them. An error ends them, and nothing of them stays.
+pub struct IncomingRows {
+    /// Their columns.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub batches: BoxStream<'static, Result<RecordBatch, QueryError>>,
+}
+
+/// Values for the parameters of a statement that changes tables.
+#[derive(Debug)]
+pub enum ChangeValues {
+    /// Those the statement was planned with: it runs once.
+    Planned,
+    /// A column for each parameter: it runs once for each row. What an INSERT of values adds is committed once for all
+    /// rows; other statements commit once for each.
+    Rows(Vec<RecordBatch>),
 }
 
 /// Something that answers SQL over the lake.
@@ -88,6 +162,20 @@ pub trait QueryEngine: Send + Sync {
     /// Runs a planned statement with its [`Statement::parameters`]. Fails when a parameter has no
     /// value; the stream fails with `DeadlineExceeded` when `timeout` has passed since this call.
     async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError>;
+
+    /// Runs a statement that changes tables, once for each set of values. Dropping the future, and `timeout`, stop it as
+    /// long as nothing is committed, and then it leaves nothing; once its commit has begun it goes on to the end, whether
+    /// anybody waits for it or not.
+    async fn change(&self, planned: &Planned, values: ChangeValues, timeout: Duration) -> Result<Changed, QueryError>;
+
+    /// Puts rows into a table, in one commit after the last of them; stopped as [`Self::change`] is.
+    async fn ingest(
+        &self,
+        ingestion: Ingestion,
+        rows: IncomingRows,
+        access: &Access,
+        timeout: Duration,
+    ) -> Result<Changed, QueryError>;
 
     /// The tables the principal may read now, with the columns they may read, in order, from the catalogue's cache of
     /// versions and schemas.
@@ -109,4 +197,10 @@ pub struct TableSummary {
     pub key: Vec<String>,
     /// What it is, for people.
     pub description: Option<String>,
+    /// Who made it, where people make tables by SQL.
+    pub owner: Option<String>,
+    /// Whether the principal may change its rows; in a listing for all, whether anybody may.
+    pub writable: bool,
+    /// Columns whose values name rows of other tables.
+    pub foreign_keys: Vec<ForeignKey>,
 }

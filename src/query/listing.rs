@@ -15,7 +15,7 @@ use datafusion::logical_expr::TableType;
 use futures::{StreamExt, stream};
 
 use crate::access::Access;
-use crate::config::TableDefinition;
+use crate::config::{ForeignKey, TableDefinition};
 use crate::error::chain_text;
 use crate::model::TableName;
 use crate::query::TableSummary;
@@ -72,8 +72,20 @@ impl Listings {
         listing
     }
 
+    /// Forgets the last listing: a table was made or changed by this process, and whoever did it looks for it.
+    pub(crate) async fn forget(&self) {
+        *self.last.lock().await = None;
+    }
+
     async fn make(&self) -> Vec<TableSummary> {
-        let looks: Vec<_> = self.catalog.definitions().iter().map(|(name, table)| self.look(name, table)).collect();
+        let definitions = self.catalog.definitions();
+        let made = self.catalog.made().await.unwrap_or_else(|error| {
+            tracing::warn!(error = %chain_text(&error), "the tables that people made cannot be listed");
+            Vec::new()
+        });
+        let defined = definitions.iter().map(|(name, table)| (name.clone(), Some(table)));
+        let made = made.into_iter().filter(|name| !definitions.contains_key(name)).map(|name| (name, None));
+        let looks: Vec<_> = defined.chain(made).map(|(name, table)| self.look(name, table)).collect();
         let opened = stream::iter(looks).buffered(PARALLEL_TABLES);
         let mut tables: Vec<TableSummary> = opened.filter_map(std::future::ready).collect().await;
         tables.extend(System::tables().into_iter().map(|(table, columns, description)| TableSummary {
@@ -83,20 +95,26 @@ impl Listings {
             columns,
             key: Vec::new(),
             description: Some(description.to_owned()),
+            owner: None,
+            writable: false,
+            foreign_keys: Vec::new(),
         }));
         tables.sort_by(|a, b| (&a.schema, &a.table).cmp(&(&b.schema, &b.table)));
         tables
     }
 
-    async fn look(&self, name: &TableName, definition: &TableDefinition) -> Option<TableSummary> {
-        match self.catalog.newest(name).await {
-            Ok(version) => version.map(|version| TableSummary {
+    async fn look(&self, name: TableName, definition: Option<&TableDefinition>) -> Option<TableSummary> {
+        match self.catalog.newest(&name).await {
+            Ok(version) => version.filter(|version| !version.is_dropped).map(|version| TableSummary {
                 schema: name.schema().to_owned(),
                 table: name.table().to_owned(),
                 version: Some(version.number),
                 columns: version.provider.schema(),
-                key: definition.key.clone(),
-                description: definition.description.clone(),
+                key: definition.map_or(version.made.key, |definition| definition.key.clone()),
+                description: definition.and_then(|definition| definition.description.clone()),
+                owner: version.made.owner,
+                writable: definition.is_none_or(|definition| definition.writable),
+                foreign_keys: definition.map(|definition| definition.foreign_keys.clone()).unwrap_or_default(),
             }),
             Err(error) => {
                 tracing::warn!(table = %name, error = %chain_text(&error), "a table cannot be listed");
@@ -112,13 +130,20 @@ fn visible(table: &TableSummary, access: &Access) -> Option<TableSummary> {
     if table.schema == SYSTEM_SCHEMA {
         return Some(table.clone());
     }
-    let rights = access.table(&name, None);
+    let rights = access.table(&name, table.owner.as_deref());
     let fields: Vec<_> = table.columns.fields().iter().filter(|field| rights.reads(field.name())).cloned().collect();
     if fields.is_empty() {
         return None;
     }
     let key = table.key.iter().filter(|column| rights.reads(column)).cloned().collect();
-    Some(TableSummary { columns: Arc::new(Schema::new(fields)), key, ..table.clone() })
+    let writable = table.writable && rights.write;
+    let told = |foreign: &&ForeignKey| {
+        let theirs = access.table(&foreign.references, None);
+        foreign.columns.iter().all(|column| rights.reads(column))
+            && foreign.their_columns.iter().all(|column| theirs.reads(column))
+    };
+    let foreign_keys = table.foreign_keys.iter().filter(told).cloned().collect();
+    Some(TableSummary { columns: Arc::new(Schema::new(fields)), key, writable, foreign_keys, ..table.clone() })
 }
 
 /// The catalog of one statement: the tables it was resolved to and, where it asks for them, all others

@@ -1,8 +1,9 @@
-//! Answering SQL over the lake.
+//! Answering SQL over the lake, and changing its tables by SQL.
 
 mod arithmetic;
 mod cancel;
 mod catalog;
+mod change;
 mod clauses;
 mod dialect;
 pub mod embedded;
@@ -23,7 +24,10 @@ mod sum;
 mod system;
 
 pub use embedded::LakeEngine;
-pub use engine::{Planned, QueryEngine, Statement, StatementOptions, TablePins, TableSummary};
+pub use engine::{
+    ChangeValues, Changed, IfExisting, IfMissing, IncomingRows, Ingestion, Planned, QueryEngine, Statement,
+    StatementKind, StatementOptions, TablePins, TableSummary,
+};
 pub use error::QueryError;
 pub use memory::{MemoryGauge, environment, pool};
 pub use redact::without_literals;

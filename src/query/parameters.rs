@@ -44,7 +44,8 @@ pub(crate) fn wrong_number(given: usize, needed: usize) -> QueryError {
     QueryError::invalid(format!("the statement has {needed} parameters and was given {given} values"))
 }
 
-fn fit(value: &ScalarValue, wanted: &DataType) -> ScalarValue {
+/// A value as the type a statement asks for, where that loses nothing; otherwise as it is.
+pub(crate) fn fit(value: &ScalarValue, wanted: &DataType) -> ScalarValue {
     let own = value.data_type();
     if own == *wanted || *wanted == DataType::Null {
         return value.clone();

@@ -1,11 +1,13 @@
-//! Which statements are answered: one at a time, and only those that read.
+//! Which statements are answered, one at a time: those that read, and those that change tables in known ways.
 
 use arrow::array::timezone::Tz;
 use chrono::{DateTime, Utc};
 use datafusion::sql::parser::Statement as ParsedStatement;
-use datafusion::sql::sqlparser::ast::{DescribeAlias, Statement, VisitMut};
+use datafusion::sql::sqlparser::ast::{DescribeAlias, Query, Statement, VisitMut};
 
 use crate::query::QueryError;
+use crate::query::change::Change;
+use crate::query::change::statement::{self, changes};
 use crate::query::clauses::{self, Functions};
 use crate::query::parse::parse;
 use crate::query::rewrite::rewrite;
@@ -20,6 +22,21 @@ pub(crate) struct Understood {
     pub(crate) literals: bool,
     /// Whether the answer is a plan in text, which names data files.
     pub(crate) explains: bool,
+    /// What it changes, if it is no query; [`Self::statement`] means nothing then.
+    pub(crate) change: Option<Change>,
+}
+
+impl Understood {
+    /// A query that was taken from an understood statement.
+    pub(crate) fn of_query(query: Query, literals: bool, parameters: usize) -> Self {
+        let statement = ParsedStatement::Statement(Box::new(Statement::Query(Box::new(query))));
+        Self { statement, parameters, literals, explains: false, change: None }
+    }
+
+    /// A query that was taken from this statement, with the same parameters.
+    pub(crate) fn with_query(&self, query: Query) -> Self {
+        Self::of_query(query, self.literals, self.parameters)
+    }
 }
 
 /// Reads a statement and refuses what is not answered. `zone` reads times without a zone, `now` is the
@@ -34,8 +51,18 @@ pub(crate) fn understand(
     now: DateTime<Utc>,
 ) -> Result<Understood, QueryError> {
     let mut parsed = parse(sql)?;
+    if let ParsedStatement::Statement(inner) = &mut parsed.statement
+        && changes(inner)
+    {
+        statement::prepare(inner);
+        rewrite_and_check(inner.as_mut(), functions, zone, now)?;
+        let change = Some(statement::change(inner.as_ref().clone())?);
+        let (statement, parameters, literals) = (parsed.statement, parsed.parameters, parsed.literals);
+        return Ok(Understood { statement, parameters, literals, explains: false, change });
+    }
     let explains = prepare(&mut parsed.statement, functions, zone, now)?;
-    Ok(Understood { statement: parsed.statement, parameters: parsed.parameters, literals: parsed.literals, explains })
+    let (statement, parameters, literals) = (parsed.statement, parsed.parameters, parsed.literals);
+    Ok(Understood { statement, parameters, literals, explains, change: None })
 }
 
 /// Checks and rewrites; returns whether the statement is an EXPLAIN.
@@ -129,8 +156,8 @@ fn first_words(statement: &Statement) -> String {
 
 fn read_only(what: &str) -> QueryError {
     QueryError::unsupported(format!(
-        "{what} is refused: lakegate answers SELECT, VALUES, EXPLAIN, DESCRIBE and SHOW; its tables are written by \
-         loads (`lakegate sync`)"
+        "{what} is refused: lakegate answers SELECT, VALUES, EXPLAIN, DESCRIBE and SHOW, and changes tables by INSERT, \
+         UPDATE, DELETE, CREATE TABLE, DROP TABLE and ALTER TABLE … ADD COLUMN; other rows come from loads (`lakegate sync`)"
     ))
 }
 
@@ -274,16 +301,12 @@ mod tests {
     }
 
     #[test]
-    fn statements_that_write_are_refused_by_name() {
+    fn statements_that_are_not_done_are_refused_by_name() {
         for (sql, named) in [
-            ("insert into t values (1)", "INSERT"),
-            ("update t set a = 1", "UPDATE"),
-            ("delete from t", "DELETE"),
             ("merge into t using u on t.a = u.a when matched then delete", "MERGE"),
-            ("create table t (a int)", "CREATE TABLE"),
             ("create view v as select 1", "CREATE VIEW"),
             ("create external table t stored as parquet location 'x'", "CREATE EXTERNAL TABLE"),
-            ("drop table t", "DROP TABLE"),
+            ("drop view t", "DROP VIEW"),
             ("truncate table t", "TRUNCATE"),
             ("copy t to 'x.parquet'", "COPY"),
             ("explain insert into t values (1)", "EXPLAIN"),
@@ -293,10 +316,56 @@ mod tests {
             ("prepare p as select 1", "PREPARE"),
             ("grant select on t to u", "GRANT"),
             ("show all", "SHOW"),
+            ("insert into t values (1) on conflict do nothing", "ON CONFLICT"),
+            ("insert into t values (1) returning a", "RETURNING"),
+            ("insert into t default values", "DEFAULT VALUES"),
+            ("insert overwrite t select 1", "OVERWRITE"),
+            ("update t set a = 1 from u", "UPDATE … FROM"),
+            ("update t set (a, b) = (1, 2)", "SET (a, b)"),
+            ("update t join u on t.a = u.a set a = 1", "JOIN"),
+            ("delete from t using u where t.a = u.a", "USING"),
+            ("delete from t returning a", "RETURNING"),
+            ("delete from t version as of 3", "older version"),
+            ("create temporary table t (a int)", "TEMPORARY"),
+            ("create table t (a int) with (x = 1)", "CREATE TABLE"),
+            ("create table t (a int) partition by (a)", "CREATE TABLE"),
+            ("create table t (a int default 1)", "DEFAULT"),
+            ("create table t (a int unique)", "UNIQUE"),
+            ("create table t (a int, check (a > 1))", "CHECK"),
+            ("create table t (a varchar(10))", "VARCHAR"),
+            ("create table t (a interval)", "INTERVAL"),
+            ("create table t like u", "CREATE TABLE"),
+            ("drop table t cascade", "CASCADE"),
+            ("drop table t, u", "one by one"),
+            ("alter table t drop column a", "DROP COLUMN"),
+            ("alter table t add column a int not null", "NOT NULL"),
         ] {
             let error = understood(sql).err().unwrap_or_else(|| panic!("accepted: {sql}"));
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{sql}: {error}");
             assert!(error.to_string().contains(named), "{sql}: {error}");
+        }
+    }
+
+    #[test]
+    fn statements_that_change_tables_are_understood() {
+        for sql in [
+            "insert into t values (1, 'a'), ($1, upper($2))",
+            "insert into s.t (a, b) select a, b from u where a > 1",
+            "update t set a = a + 1, b = (select max(b) from u) where a in (select a from u)",
+            "update t as x set a = ? where x.a = ?",
+            "delete from t",
+            "delete from s.t as x where x.a = 1 and exists (select 1 from u where u.a = x.a)",
+            "create table t (a int not null, b decimal(12, 2), c timestamp with time zone, d double precision[])",
+            "create table if not exists lakegate.results.t (a int primary key, b varchar)",
+            "create or replace table t (a bigint, b text, primary key (a, b))",
+            "create table t as select 1 as a",
+            "drop table if exists t",
+            "alter table t add column a int, add b text",
+        ] {
+            match understood(sql) {
+                Ok(understood) => assert!(understood.change.is_some(), "{sql}"),
+                Err(error) => panic!("{sql}: {error}"),
+            }
         }
     }
 }

@@ -92,6 +92,8 @@ impl Landing {
             key: vec![],
             columns: vec![],
             description: None,
+            writable: false,
+            foreign_keys: Vec::new(),
         };
         let clock = ManualClock::new(chrono::Utc::now());
         Self { folder, definition, clock, known: Known::default() }

@@ -16,3 +16,4 @@ mod slt;
 mod sqlserver;
 mod support;
 mod tidy;
+mod writes;

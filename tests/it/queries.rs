@@ -289,6 +289,7 @@ async fn system_tables_tell_what_happened() {
         position: Some(serde_json::json!({ "file": 1 })),
         error_kind: Some(ErrorKind::InvalidInput),
         error: Some("too many".to_owned()),
+        written: None,
     });
     let loads = "select table_name, status, rows_read, rows_rejected, version, position, error_kind, error \
                  from system.loads where table_schema = 't'";

@@ -4,6 +4,7 @@ pub(super) mod broken;
 mod guide;
 mod mistakes;
 mod sqlserver;
+mod writable;
 
 use std::fs;
 use std::time::Duration;

@@ -22,6 +22,7 @@ use tonic::Status;
 
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
+use crate::flight::metadata::foreign_keys::ForeignKeys;
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
 
@@ -45,8 +46,8 @@ pub(crate) enum MetadataCommand {
     TypeInfo(CommandGetXdbcTypeInfo),
     /// The columns that name a table's rows.
     PrimaryKeys(CommandGetPrimaryKeys),
-    /// The keys of other tables that point here, or that this table points to: there are none.
-    ForeignKeys,
+    /// Columns that name rows of other tables.
+    ForeignKeys(ForeignKeys),
 }
 
 impl TryFrom<Command> for MetadataCommand {
@@ -61,9 +62,9 @@ impl TryFrom<Command> for MetadataCommand {
             Command::CommandGetSqlInfo(command) => Self::SqlInfo(command),
             Command::CommandGetXdbcTypeInfo(command) => Self::TypeInfo(command),
             Command::CommandGetPrimaryKeys(command) => Self::PrimaryKeys(command),
-            Command::CommandGetExportedKeys(_)
-            | Command::CommandGetImportedKeys(_)
-            | Command::CommandGetCrossReference(_) => Self::ForeignKeys,
+            Command::CommandGetExportedKeys(command) => Self::ForeignKeys(command.into()),
+            Command::CommandGetImportedKeys(command) => Self::ForeignKeys(command.into()),
+            Command::CommandGetCrossReference(command) => Self::ForeignKeys(command.into()),
             other => {
                 let message = format!("`{}` cannot be asked for here", other.type_url());
                 return Err(refuse(ErrorKind::Unsupported, message));
@@ -83,7 +84,7 @@ impl MetadataCommand {
             Self::SqlInfo(_) => sql_info::schema(),
             Self::TypeInfo(_) => type_info::schema(),
             Self::PrimaryKeys(_) => primary_keys::schema(),
-            Self::ForeignKeys => foreign_keys::schema(),
+            Self::ForeignKeys(_) => foreign_keys::schema(),
         }
     }
 
@@ -97,7 +98,7 @@ impl MetadataCommand {
             Self::SqlInfo(command) => sql_info::answer(command),
             Self::TypeInfo(command) => type_info::answer(command),
             Self::PrimaryKeys(command) => primary_keys::answer(command, &service.tables(caller).await?),
-            Self::ForeignKeys => Ok(RecordBatch::new_empty(foreign_keys::schema())),
+            Self::ForeignKeys(asked) => foreign_keys::answer(asked, &service.tables(caller).await?),
         }
     }
 }

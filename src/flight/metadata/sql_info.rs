@@ -36,7 +36,7 @@ fn server(builder: &mut SqlInfoDataBuilder) {
     builder.append(Code::FlightSqlServerName, "lakegate");
     builder.append(Code::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
     builder.append(Code::FlightSqlServerArrowVersion, arrow::ARROW_VERSION);
-    builder.append(Code::FlightSqlServerReadOnly, true);
+    builder.append(Code::FlightSqlServerReadOnly, false);
     builder.append(Code::FlightSqlServerSql, true);
     builder.append(Code::FlightSqlServerSubstrait, false);
     builder.append(Code::FlightSqlServerSubstraitMinVersion, "");
@@ -44,7 +44,7 @@ fn server(builder: &mut SqlInfoDataBuilder) {
     // No transactions. Drivers open one after every statement otherwise.
     builder.append(Code::FlightSqlServerTransaction, 0_i32);
     builder.append(Code::FlightSqlServerCancel, true);
-    builder.append(Code::FlightSqlServerBulkIngestion, false);
+    builder.append(Code::FlightSqlServerBulkIngestion, true);
     builder.append(Code::FlightSqlServerIngestTransactionsSupported, false);
     // Handles of prepared statements do not expire.
     builder.append(Code::FlightSqlServerStatementTimeout, 0_i32);
@@ -66,11 +66,12 @@ fn grammar(builder: &mut SqlInfoDataBuilder) {
         Code::SqlCatalogAtStart,
         Code::SqlCorrelatedSubqueriesSupported,
         Code::SqlMaxRowSizeIncludesBlobs,
+        Code::SqlDdlTable,
+        Code::SqlBatchUpdatesSupported,
     ];
     const NO: &[Code] = &[
         Code::SqlDdlCatalog,
         Code::SqlDdlSchema,
-        Code::SqlDdlTable,
         Code::SqlSupportsDifferentTableCorrelationNames,
         Code::SqlSupportsIntegrityEnhancementFacility,
         Code::SqlSelectForUpdateSupported,
@@ -78,7 +79,6 @@ fn grammar(builder: &mut SqlInfoDataBuilder) {
         Code::SqlTransactionsSupported,
         Code::SqlDataDefinitionCausesTransactionCommit,
         Code::SqlDataDefinitionsInTransactionsIgnored,
-        Code::SqlBatchUpdatesSupported,
         Code::SqlSavepointsSupported,
         Code::SqlNamedParametersSupported,
         Code::SqlLocatorsUpdateCopy,

@@ -65,7 +65,7 @@ fn column(table: &TableSummary, field: &FieldRef, stored: &FieldRef) -> Field {
     tell("TYPE_NAME", type_name(stored.data_type()));
     tell("IS_AUTO_INCREMENT", "0".to_owned());
     tell("IS_CASE_SENSITIVE", "1".to_owned());
-    tell("IS_READ_ONLY", "1".to_owned());
+    tell("IS_READ_ONLY", u8::from(!table.writable).to_string());
     tell("IS_SEARCHABLE", "1".to_owned());
     if let Some((precision, scale)) = precision_and_scale(field.data_type()) {
         tell("PRECISION", precision.to_string());

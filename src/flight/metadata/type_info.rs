@@ -24,9 +24,10 @@ pub(super) fn answer(command: &CommandGetXdbcTypeInfo) -> Result<RecordBatch, St
 fn types() -> Vec<XdbcTypeInfo> {
     use XdbcDataType::{
         XdbcBigint, XdbcBit, XdbcDate, XdbcDecimal, XdbcDouble, XdbcInteger, XdbcReal, XdbcSmallint, XdbcTimestamp,
-        XdbcVarbinary, XdbcVarchar,
+        XdbcUnknownType, XdbcVarbinary, XdbcVarchar,
     };
     vec![
+        plain("array", XdbcUnknownType, i32::MAX, None),
         number("bigint", XdbcBigint, 19),
         plain("binary", XdbcVarbinary, i32::MAX, Some(("X'", "'"))),
         plain("boolean", XdbcBit, 1, None),
@@ -38,9 +39,11 @@ fn types() -> Vec<XdbcTypeInfo> {
         },
         number("double", XdbcDouble, 15),
         number("int", XdbcInteger, 10),
+        plain("map", XdbcUnknownType, i32::MAX, None),
         number("real", XdbcReal, 7),
         number("smallint", XdbcSmallint, 5),
         XdbcTypeInfo { case_sensitive: true, ..plain("string", XdbcVarchar, i32::MAX, Some(("'", "'"))) },
+        plain("struct", XdbcUnknownType, i32::MAX, None),
         moment("timestamp", XdbcTimestamp, 32, Some(XdbcDatetimeSubcode::XdbcSubcodeTimestampWithTimezone)),
         moment("timestamp_ntz", XdbcTimestamp, 26, Some(XdbcDatetimeSubcode::XdbcSubcodeTimestamp)),
     ]

@@ -22,19 +22,19 @@ const MOST_STREAMS: usize = 24;
 
 /// Reads the files of a snapshot in the columns rows are to have.
 #[derive(Clone)]
-pub(super) struct Base {
+pub(in crate::lake) struct Base {
     snapshot: Arc<Snapshot>,
     environment: Arc<RuntimeEnv>,
     conform: Conform,
 }
 
 impl Base {
-    pub(super) fn new(snapshot: Arc<Snapshot>, environment: Arc<RuntimeEnv>, conform: Conform) -> Self {
+    pub(in crate::lake) fn new(snapshot: Arc<Snapshot>, environment: Arc<RuntimeEnv>, conform: Conform) -> Self {
         Self { snapshot, environment, conform }
     }
 
     /// The rows of files one after the other, in the order they stand in.
-    pub(super) fn read(&self, places: &[usize]) -> Result<SendableRecordBatchStream, LakeError> {
+    pub(in crate::lake) fn read(&self, places: &[usize]) -> Result<SendableRecordBatchStream, LakeError> {
         let what = || format!("cannot read the data files of table {}", self.snapshot.place().name());
         let rows = scan::read(self.snapshot.pinned(), &self.environment, places, self.conform.schema())
             .map_err(|cause| LakeError::rows(what(), cause))?;
@@ -67,7 +67,7 @@ impl Base {
     }
 
     /// Which of these files the log says are sorted so.
-    fn sorted_files(&self, places: &HashSet<usize>, sorted_by: &SortedBy) -> HashSet<usize> {
+    pub(in crate::lake) fn sorted_files(&self, places: &HashSet<usize>, sorted_by: &SortedBy) -> HashSet<usize> {
         let views = self.snapshot.pinned().eager.log_data();
         let is_sorted = |place: usize, view: deltalake::kernel::LogicalFileView| {
             #[expect(deprecated, reason = "no other call shows a file's tags")]

@@ -1,4 +1,4 @@
-//! `system.loads`: every load ever noted in the journal, those of tables that are defined no longer included.
+//! `system.loads`: every load and every change by a statement ever noted in the journal, those of tables that are defined no longer included.
 
 use std::sync::Arc;
 
@@ -11,10 +11,11 @@ use crate::journal::{LoadRecord, LoadStatus};
 use crate::query::system::columns::{Columns, count, failed, name, number, schema, text, time};
 use crate::query::system::{Batches, Definition, System, Wanted};
 
-/// `system.loads`. `status` is committed, unchanged, deferred or failed; `position` is JSON.
+/// `system.loads`. `status` is committed, unchanged, deferred or failed; `position` is JSON. Of a change by a statement
+/// `written_by` names who asked, and `statement` begins it.
 pub(super) static LOADS: Definition = Definition {
     name: "loads",
-    description: "Every load: when, how many rows, how it ended",
+    description: "Every load and every change by a statement: when, how many rows, how it ended",
     columns: &[
         schema(),
         name(),
@@ -32,6 +33,8 @@ pub(super) static LOADS: Definition = Definition {
         text("position"),
         text("error_kind"),
         text("error"),
+        text("written_by"),
+        text("statement"),
     ],
     rows,
 };
@@ -71,6 +74,8 @@ fn load_batch(loads: &[LoadRecord]) -> Result<RecordBatch> {
     table.texts(texts(&|load| load.position.as_ref().map(ToString::to_string)));
     table.texts(texts(&|load| load.error_kind.map(|kind| kind.as_str().to_owned())));
     table.texts(texts(&|load| load.error.clone()));
+    table.texts(texts(&|load| load.written.as_ref().map(|written| written.by.clone())));
+    table.texts(texts(&|load| load.written.as_ref().map(|written| written.statement.clone())));
     table.batch()
 }
 

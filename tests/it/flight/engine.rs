@@ -26,7 +26,10 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::Stream;
 use lakegate::access::Access;
 use lakegate::error::ErrorKind;
-use lakegate::query::{Planned, QueryEngine, QueryError, Statement, TableSummary};
+use lakegate::query::{
+    ChangeValues, Changed, IncomingRows, Ingestion, Planned, QueryEngine, QueryError, Statement, StatementKind,
+    TableSummary,
+};
 use tokio::sync::watch;
 
 /// Rows of `big.numbers`: eight messages' worth.
@@ -62,6 +65,9 @@ impl MemoryEngine {
                 columns: provider.schema(),
                 key: key.iter().map(|column| (*column).to_owned()).collect(),
                 description: None,
+                owner: None,
+                writable: false,
+                foreign_keys: Vec::new(),
             });
             context.register_table(TableReference::partial(schema, table), provider).unwrap();
         };
@@ -116,7 +122,8 @@ impl QueryEngine for MemoryEngine {
             plan = plan.with_param_values(statement.parameters.clone())?;
         }
         let schema = Arc::clone(plan.schema().inner());
-        Ok(Planned { statement, schema, parameters, plan: Arc::new(plan), memory: Arc::default() })
+        let kind = StatementKind::Query;
+        Ok(Planned { statement, schema, parameters, kind, plan: Arc::new(plan), memory: Arc::default() })
     }
 
     async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError> {
@@ -135,6 +142,14 @@ impl QueryEngine for MemoryEngine {
         let both = futures::StreamExt::take_while(both, |item| std::future::ready(item.is_some()));
         let both = futures::StreamExt::filter_map(both, std::future::ready);
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, both)))
+    }
+
+    async fn change(&self, _: &Planned, _: ChangeValues, _: Duration) -> Result<Changed, QueryError> {
+        Err(QueryError::new(ErrorKind::Unsupported, "tables are read only"))
+    }
+
+    async fn ingest(&self, _: Ingestion, _: IncomingRows, _: &Access, _: Duration) -> Result<Changed, QueryError> {
+        Err(QueryError::new(ErrorKind::Unsupported, "tables are read only"))
     }
 
     async fn tables(&self, _access: &Access) -> Result<Vec<TableSummary>, QueryError> {

@@ -1,0 +1,176 @@
+//! The table a statement changes: which one is meant, whether it may be changed, and its columns.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+
+use crate::access::{Access, TableRights};
+use crate::config::{RESULTS_SCHEMA, Settings, TableDefinition};
+use crate::error::ErrorKind;
+use crate::lake::Snapshot;
+use crate::model::TableName;
+use crate::query::QueryError;
+use crate::query::catalog::{Catalog, INFORMATION_SCHEMA};
+use crate::query::change::Named;
+use crate::query::system::SYSTEM_SCHEMA;
+
+/// A table that may be written, if it is there.
+pub(crate) struct Target {
+    /// Its name.
+    pub(crate) name: TableName,
+    /// What defines it; nothing for a table that people made.
+    pub(crate) definition: Option<TableDefinition>,
+}
+
+impl Target {
+    /// The table that is meant by a name. A name without a schema is that of the default schema where it is defined, and
+    /// of `results` otherwise.
+    ///
+    /// # Errors
+    /// `NotFound` where there cannot be such a table for the principal, `Unsupported` where it cannot be written.
+    pub(crate) fn find(named: &Named, words: &str, settings: &Settings, access: &Access) -> Result<Self, QueryError> {
+        let name = meant(named, settings)
+            .ok_or_else(|| QueryError::new(ErrorKind::NotFound, format!("there is no table `{}`", written(named))))?;
+        if [SYSTEM_SCHEMA, INFORMATION_SCHEMA].contains(&name.schema()) {
+            return Err(QueryError::unsupported(format!("{words} is refused: lakegate itself fills {name}")));
+        }
+        let Some(definition) = settings.tables.get(&name) else {
+            if name.schema() == RESULTS_SCHEMA {
+                return Ok(Self { name, definition: None });
+            }
+            return Err(if words.starts_with("CREATE") {
+                QueryError::unsupported(format!(
+                    "{words} {name} is refused: tables are made in the schema `{RESULTS_SCHEMA}`, and elsewhere by a \
+                     definition in tables/{}/{}.toml",
+                    name.schema(),
+                    name.table()
+                ))
+            } else {
+                missing(&name)
+            });
+        };
+        let rights = access.table(&name, None);
+        if !rights.is_visible() {
+            return Err(missing(&name));
+        }
+        if !definition.writable {
+            return Err(QueryError::unsupported(format!(
+                "{words} of {name} is refused: its rows come from loads (`lakegate sync {name}`); its definition has to say \
+                 `writable = true` in [table] before people can write to it"
+            )));
+        }
+        if matches!(words, "CREATE TABLE" | "DROP TABLE" | "ALTER TABLE") {
+            return Err(QueryError::unsupported(format!(
+                "{words} {name} is refused: it is defined in tables/{}/{}.toml; change it there",
+                name.schema(),
+                name.table()
+            )));
+        }
+        check_write(&name, &rights)?;
+        Ok(Self { name, definition: Some(definition.clone()) })
+    }
+
+    /// What may be done with a version of the table.
+    pub(crate) fn rights(&self, live: Option<&Snapshot>, access: &Access) -> TableRights {
+        let owner = live.and_then(|live| live.made().owner);
+        access.table(&self.name, owner.as_deref())
+    }
+
+    /// Checks that there is such a table, and that it may be written.
+    ///
+    /// # Errors
+    /// `NotFound` and `PermissionDenied`.
+    pub(crate) fn check(&self, live: Option<&Snapshot>, access: &Access) -> Result<(), QueryError> {
+        if live.is_none() && self.definition.is_none() {
+            return Err(missing(&self.name));
+        }
+        let rights = self.rights(live, access);
+        if !rights.is_visible() {
+            return Err(missing(&self.name));
+        }
+        check_write(&self.name, &rights)
+    }
+
+    /// Checks that rows may be changed by what they hold: whoever does not see everything would learn it.
+    ///
+    /// # Errors
+    /// `PermissionDenied`.
+    pub(crate) fn check_sees_everything(&self, live: Option<&Snapshot>, access: &Access) -> Result<(), QueryError> {
+        if self.rights(live, access).sees_everything() {
+            return Ok(());
+        }
+        Err(QueryError::new(
+            ErrorKind::PermissionDenied,
+            format!("rows of {} are updated and deleted by those only who may read the whole table", self.name),
+        ))
+    }
+
+    /// The columns rows are written in: those of the table, and those its definition adds.
+    ///
+    /// # Errors
+    /// When nothing says what they are.
+    pub(crate) fn columns(&self, live: Option<&Snapshot>) -> Result<SchemaRef, QueryError> {
+        let declared = self.definition.iter().flat_map(|definition| {
+            let field = |column: &crate::config::ColumnDefinition| {
+                Arc::new(Field::new(&column.name, column.column_type.to_arrow(), column.nullable))
+            };
+            definition.columns.iter().map(field)
+        });
+        let Some(live) = live else {
+            let fields: Vec<_> = declared.collect();
+            if fields.is_empty() {
+                return Err(QueryError::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "table {} has no columns before its first load; run `lakegate sync {}`",
+                        self.name, self.name
+                    ),
+                ));
+            }
+            return Ok(Arc::new(Schema::new(fields)));
+        };
+        let mut fields = live.schema().fields().to_vec();
+        for field in declared {
+            if !fields.iter().any(|known| known.name() == field.name()) {
+                fields.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+            }
+        }
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// Columns that name a row.
+    pub(crate) fn key(&self, live: Option<&Snapshot>) -> Vec<String> {
+        match &self.definition {
+            Some(definition) => definition.key.clone(),
+            None => live.map(|live| live.made().key).unwrap_or_default(),
+        }
+    }
+}
+
+/// The name that is meant; none for what is no name of a table.
+fn meant(named: &Named, settings: &Settings) -> Option<TableName> {
+    let Some(schema) = &named.schema else {
+        let default = Catalog::default_schema(settings).and_then(|schema| TableName::new(&schema, &named.table).ok());
+        return match default {
+            Some(name) if settings.tables.contains_key(&name) => Some(name),
+            _ => TableName::new(RESULTS_SCHEMA, &named.table).ok(),
+        };
+    };
+    TableName::new(schema, &named.table).ok()
+}
+
+fn written(named: &Named) -> String {
+    named.schema.as_ref().map_or_else(|| named.table.clone(), |schema| format!("{schema}.{}", named.table))
+}
+
+fn check_write(name: &TableName, rights: &TableRights) -> Result<(), QueryError> {
+    if rights.write {
+        return Ok(());
+    }
+    Err(QueryError::new(ErrorKind::PermissionDenied, format!("{name} may be read and not written by you")))
+}
+
+/// The error of a table that is not there, or not for the principal.
+pub(crate) fn missing(name: &TableName) -> QueryError {
+    QueryError::new(ErrorKind::NotFound, format!("there is no table `{name}`; SHOW TABLES lists what there is"))
+}
