@@ -155,9 +155,7 @@ fn unreadable(reason: &str) -> Status {
 
 fn too_large(what: &str) -> Status {
     let most = MOST_UNPACKED_BYTES >> 20;
-    let message = format!(
-        "a message of rows {what}; send batches of at most {most} MiB, not compressed or by ZSTD"
-    );
+    let message = format!("a message of rows {what}; send batches of at most {most} MiB, not compressed or by ZSTD");
     refuse(ErrorKind::ResourceExhausted, message)
 }
 

@@ -149,12 +149,7 @@ impl Service {
     }
 
     /// Takes what a client sends. The first message says what for, and may hold data already.
-    async fn put(
-        &self,
-        caller: &Caller,
-        mut messages: Streaming<FlightData>,
-        pass: Pass,
-    ) -> Result<PutResult, Status> {
+    async fn put(&self, caller: &Caller, mut messages: Streaming<FlightData>, pass: Pass) -> Result<PutResult, Status> {
         let nothing = || refuse(ErrorKind::InvalidInput, "nothing says what the data is for: no descriptor was sent");
         let first = messages.message().await?.ok_or_else(nothing)?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(nothing)?;
@@ -168,7 +163,9 @@ impl Service {
                 let result = prepared::bind(self, caller, command, messages).await?;
                 Ok(PutResult { app_metadata: result.encode_to_vec().into() })
             }
-            Command::CommandStatementUpdate(command) => Ok(told(&update::statement(self, caller, command, pass).await?)),
+            Command::CommandStatementUpdate(command) => {
+                Ok(told(&update::statement(self, caller, command, pass).await?))
+            }
             Command::CommandPreparedStatementUpdate(command) => {
                 let messages = futures::stream::iter([Ok(first)]).chain(messages);
                 Ok(told(&update::prepared(self, caller, command, messages, pass).await?))

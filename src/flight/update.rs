@@ -116,9 +116,7 @@ async fn change(
     let planned = match (planned, &values) {
         (Some(planned), _) => planned,
         (None, ChangeValues::Rows(_)) => statement::understand(service, caller, statement).await?,
-        (None, ChangeValues::Planned) => {
-            statement::complete(statement::understand(service, caller, statement).await?)?
-        }
+        (None, ChangeValues::Planned) => statement::complete(statement::understand(service, caller, statement).await?)?,
     };
     check_kind(&planned)?;
     run.planned(begun.elapsed(), &planned);

@@ -20,7 +20,7 @@ use crate::query::change::target::Target;
 use crate::query::change::{Action, Change};
 use crate::query::embedded::Engine;
 use crate::query::engine::Changed;
-use crate::query::{QueryError, StatementOptions, parameters};
+use crate::query::{MemoryGauge, QueryError, StatementOptions, parameters};
 
 /// What one run of a change works with.
 pub(crate) struct Run {
