@@ -10,7 +10,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use futures::future::try_join_all;
 
-use crate::access::Access;
+use crate::access::{Access, TableRights};
 use crate::config::{Settings, TableDefinition, TableSource};
 use crate::error::ErrorKind;
 use crate::lake::{At, Lake, Snapshot};
@@ -84,6 +84,10 @@ pub(crate) struct Resolved {
     pub(crate) pins: TablePins,
     /// Whether `information_schema` is read.
     pub(crate) lists: bool,
+    /// What of the tables may be seen by whom, as a digest.
+    pub(crate) rights: String,
+    /// The tables of which not everything may be seen: their scans are still to be sealed.
+    pub(crate) restricted: Vec<((String, String), TableName, TableRights)>,
 }
 
 impl fmt::Debug for Resolved {
@@ -123,31 +127,57 @@ impl Catalog {
         self.versions.newest(name).await
     }
 
+    /// What a principal may see and do with a table.
+    pub(crate) fn rights(name: &TableName, access: &Access) -> TableRights {
+        access.table(name, None)
+    }
+
     /// Resolves each name once, but for those of functions. `pins` are honoured where the statement itself names no version.
     ///
     /// # Errors
-    /// `NotFound` for tables and versions that are not there, with the nearest name there is.
+    /// `NotFound` for tables and versions that are not there, with the nearest name there is. A table of which nothing
+    /// may be read is not there. `PermissionDenied` when it was planned for other rights (`planned_for`) before.
     pub(crate) async fn resolve(
         &self,
         references: Vec<TableReference>,
         is_function: impl Fn(&str) -> bool,
         pins: &TablePins,
         access: &Access,
+        planned_for: Option<&str>,
     ) -> Result<Resolved, QueryError> {
-        let mut wanted = Vec::new();
+        let (mut wanted, mut seen) = (Vec::new(), BTreeMap::new());
         for reference in references {
             // Functions in FROM are listed among the tables.
             if matches!(reference, TableReference::Bare { .. }) && is_function(reference.table()) {
                 continue;
             }
             let key = self.key(&reference);
-            let meant = self.meaning(&reference, access)?;
+            let meant = self.meaning(&reference, access);
+            // What has become of a table is not told to those who once could see it.
+            let meant = if planned_for.is_some() { meant.map_err(|_| rights_changed())? } else { meant? };
+            if let Meant::Defined(name, _) = &meant {
+                seen.insert(name.clone(), Self::rights(name, access));
+            }
             wanted.push((key, meant));
         }
+        let rights = digest(&seen, access);
+        if planned_for.is_some_and(|planned_for| planned_for != rights) {
+            return Err(rights_changed());
+        }
         let groups = self.groups(&wanted, pins).await?;
-        let opened = try_join_all(wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups))).await?;
-        let mut resolved = Resolved::default();
-        for (key, provider, pin) in opened {
+        let opened = wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups, access));
+        let opened = try_join_all(opened).await?;
+        let mut resolved = Resolved { rights, ..Resolved::default() };
+        for (key, meant, provider, pin) in opened {
+            if let (Meant::Defined(name, _), Some(version)) = (&meant, &provider) {
+                let rights = Self::rights(name, access);
+                if !version.schema().fields().iter().any(|field| rights.reads(field.name())) {
+                    return Err(self.unknown(name.schema(), name.table(), access));
+                }
+                if !rights.sees_everything() {
+                    resolved.restricted.push((key.clone(), name.clone(), rights));
+                }
+            }
             match provider {
                 Some(provider) => {
                     resolved.tables.insert(key, provider);
@@ -184,14 +214,15 @@ impl Catalog {
             SYSTEM_SCHEMA if System::has(table) => Ok(Meant::System(table.to_owned())),
             _ => match TableName::new(&schema, table) {
                 Ok(name) if self.is_there(&name, access) => Ok(Meant::Defined(name, asked)),
-                _ => Err(self.unknown(&schema, table, access)),
+                // As it was written: the schema it would be in need not be known to who asks.
+                _ => Err(self.unknown(reference.schema().unwrap_or_default(), table, access)),
             },
         }
     }
 
     /// Whether a table is defined, and there for the principal.
     fn is_there(&self, name: &TableName, access: &Access) -> bool {
-        self.settings.tables.contains_key(name) && access.table(name, None).is_visible()
+        self.settings.tables.contains_key(name) && Self::rights(name, access).is_readable()
     }
 
     fn unknown(&self, schema: &str, table: &str, access: &Access) -> QueryError {
@@ -200,6 +231,8 @@ impl Catalog {
         let system = System::tables().into_iter().map(|(name, _, _)| format!("{SYSTEM_SCHEMA}.{name}"));
         let nearest = names
             .chain(system)
+            // What has no column for who asks is no hint to itself.
+            .filter(|name| *name != written)
             .map(|name| (distance(&written.to_lowercase(), &name, schema.is_empty()), name))
             .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
             .min();
@@ -238,26 +271,31 @@ impl Catalog {
         meant: Meant,
         pins: &TablePins,
         groups: &HashMap<String, TablePins>,
+        access: &Access,
     ) -> Result<Opened, QueryError> {
-        match meant {
-            Meant::Information => Ok((key, None, None)),
-            Meant::System(table) => Ok((key, Some(self.system.provider(&table)?), None)),
+        match &meant {
+            Meant::Information => Ok((key, meant, None, None)),
+            Meant::System(table) => {
+                let provider = self.system.provider(table, access)?;
+                Ok((key, meant, Some(provider), None))
+            }
             Meant::Defined(name, Some(asked)) => {
-                let version = self.asked_version(&name, asked).await?;
-                Ok((key, Some(version.provider), None))
+                let version = self.asked_version(name, *asked).await?;
+                Ok((key, meant, Some(version.provider), None))
             }
             Meant::Defined(name, None) => {
-                let definition = self.settings.tables.get(&name);
+                let definition = self.settings.tables.get(name);
                 let group = definition.and_then(|table| table.load.group.as_ref());
-                let published = group.and_then(|group| groups.get(group)).and_then(|tables| tables.get(&name));
+                let published = group.and_then(|group| groups.get(group)).and_then(|tables| tables.get(name));
                 let at_one_moment = definition.is_some_and(|own| matches!(own.source, TableSource::SqlServer(_)));
-                let version = match pins.get(&name).or(published) {
-                    Some(pin) => self.pinned_version(&name, *pin).await?,
+                let version = match pins.get(name).or(published) {
+                    Some(pin) => self.pinned_version(name, *pin).await?,
                     // Its newest version need not be of the moment of the others.
-                    None if at_one_moment && group.is_some() => return Err(not_published(&name, group)),
-                    None => self.versions.newest(&name).await?.ok_or_else(|| not_loaded(&name))?,
+                    None if at_one_moment && group.is_some() => return Err(not_published(name, group)),
+                    None => self.versions.newest(name).await?.ok_or_else(|| not_loaded(name))?,
                 };
-                Ok((key, Some(version.provider), Some((name, version.number))))
+                let pin = (name.clone(), version.number);
+                Ok((key, meant, Some(version.provider), Some(pin)))
             }
         }
     }
@@ -284,8 +322,25 @@ impl Catalog {
     }
 }
 
-/// A name's key, what reads it (none for `information_schema`), and the version it is pinned to.
-type Opened = ((String, String), Option<Arc<dyn TableProvider>>, Option<(TableName, u64)>);
+/// What of tables may be seen, and by whom: the rows of a statement that names them hang on nothing else that is granted.
+fn digest(seen: &BTreeMap<TableName, TableRights>, access: &Access) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{:?}\n", access.principal()).as_bytes());
+    for (name, TableRights { columns, policy, write: _ }) in seen {
+        hasher.update(format!("{name} {columns:?} {policy:?}\n").as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+fn rights_changed() -> QueryError {
+    QueryError::new(
+        ErrorKind::PermissionDenied,
+        "what may be seen has changed since this was planned; run the query again",
+    )
+}
+
+/// A name's key, what it stands for, what reads it (none for `information_schema`), and the version it is pinned to.
+type Opened = ((String, String), Meant, Option<Arc<dyn TableProvider>>, Option<(TableName, u64)>);
 
 fn not_published(name: &TableName, group: Option<&String>) -> QueryError {
     let group = group.map_or("", String::as_str);

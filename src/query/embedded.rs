@@ -16,19 +16,23 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::Instant;
 
-use crate::access::Access;
+use crate::access::{Access, Grants, Principal, Scope};
 use crate::config::Settings;
 use crate::error::ErrorKind;
 use crate::journal::Journal;
 use crate::lake::Lake;
 use crate::query::cancel::{AbortOnDrop, Answer, Stop, stoppable, too_late};
-use crate::query::catalog::{Catalog, Versions};
+use crate::query::catalog::{Catalog, Resolved, Versions};
 use crate::query::explain::without_places;
 use crate::query::listing::{Listings, StatementCatalog};
+use crate::query::policy::PolicyPlanner;
 use crate::query::session::{KnownFunctions, Sessions, zone};
 use crate::query::statement::{Understood, understand};
 use crate::query::system::System;
-use crate::query::{Planned, QueryEngine, QueryError, Statement, TableSummary, literals, parameters};
+use crate::query::{
+    Planned, PolicyPart, PolicyProblem, QueryEngine, QueryError, Statement, StatementOptions, TableSummary, identity,
+    literals, parameters, sealed,
+};
 use crate::runtime::clock::Clock;
 
 /// Text in bytes from which a statement is planned on a thread of its own: shorter ones nest so little that
@@ -82,6 +86,12 @@ impl LakeEngine {
         self.0.runtime.handle().metrics().num_alive_tasks()
     }
 
+    /// Tries every row filter and mask, and the columns of every grant, against the newest version of their tables.
+    /// Those of tables without rows are only read.
+    pub async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
+        self.0.check_policies(grants).await
+    }
+
     fn over(
         settings: Arc<Settings>,
         versions: Arc<dyn Versions>,
@@ -103,12 +113,32 @@ impl LakeEngine {
 }
 
 impl Engine {
+    async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
+        let planner = self.policy_planner(&StatementOptions::default(), &Principal::anonymous())?;
+        let mut problems = Vec::new();
+        for (table, policy) in &grants.policies {
+            let version = self.catalog.newest(table).await?.map(|version| version.provider);
+            problems.extend(sealed::problems(table, version.as_ref(), policy, &planner));
+        }
+        for grant in &grants.grants {
+            let (Scope::Table(table), Some(columns)) = (&grant.on, &grant.columns) else { continue };
+            let Some(version) = self.catalog.newest(table).await? else { continue };
+            let schema = version.provider.schema();
+            for column in columns.iter().filter(|column| schema.index_of(column).is_err()) {
+                let reason = format!("there is no column `{column}`");
+                problems.push(PolicyProblem { table: table.clone(), part: PolicyPart::Columns, reason });
+            }
+        }
+        Ok(problems)
+    }
+
     async fn plan_in_time(&self, mut statement: Statement, access: &Access) -> Result<Planned, QueryError> {
         let profile = self.sessions.state(&statement.options)?;
         let now = *statement.options.now.get_or_insert_with(|| self.clock.now());
         let zone = zone(&statement.options)?;
-        let understood = understand(&statement.sql, &KnownFunctions(&profile), zone, now)?;
         let mut state = profile.as_ref().clone();
+        identity::register(&mut state, access.principal())?;
+        let understood = understand(&statement.sql, &KnownFunctions(&state), zone, now)?;
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(now);
         let (logical, parameters) = self.logical_plan(&mut state, &understood, &mut statement, access).await?;
@@ -133,8 +163,11 @@ impl Engine {
         let references = state.resolve_table_references(&understood.statement)?;
         let functions = state.table_functions().clone();
         let is_function = |name: &str| functions.contains_key(name);
-        let resolved = self.catalog.resolve(references, is_function, &statement.pins, access).await?;
+        let planned_for = statement.options.rights.as_deref();
+        let resolved = self.catalog.resolve(references, is_function, &statement.pins, access, planned_for);
+        let resolved = self.seal(resolved.await?, statement, access)?;
         statement.pins = resolved.pins.clone();
+        statement.options.rights = Some(resolved.rights.clone());
         let listing = if resolved.lists { Some(self.listings.visible(access).await) } else { None };
         let catalog = StatementCatalog::new(resolved, listing, functions);
         state.register_catalog_list(Arc::new(catalog));
@@ -146,12 +179,34 @@ impl Engine {
             .verify_plan(&plan)
             .map_err(|error| QueryError::unsupported(QueryError::from(error).to_string()))?;
         let plan = if understood.literals { literals::settle(plan)? } else { plan };
+        let named = identity::may_be_named(&statement.sql);
+        let plan = if named { identity::fold_plan(plan, access.principal())? } else { plan };
         let fields = parameters::fields(&plan, understood.parameters)?;
         if statement.parameters.is_empty() {
             return Ok((plan, fields));
         }
         let plan = parameters::bind(plan, &fields, &statement.parameters)?;
         Ok((plan, fields))
+    }
+
+    /// Seals the tables of which not everything may be seen.
+    fn seal(&self, mut resolved: Resolved, statement: &Statement, access: &Access) -> Result<Resolved, QueryError> {
+        if resolved.restricted.is_empty() {
+            return Ok(resolved);
+        }
+        let planner = self.policy_planner(&statement.options, access.principal())?;
+        for (key, table, rights) in std::mem::take(&mut resolved.restricted) {
+            if let Some(provider) = resolved.tables.get_mut(&key) {
+                *provider = sealed::seal(&table, Arc::clone(provider), &rights, &planner)?;
+            }
+        }
+        Ok(resolved)
+    }
+
+    fn policy_planner(&self, options: &StatementOptions, principal: &Principal) -> Result<PolicyPlanner, QueryError> {
+        let options = StatementOptions { time_zone: StatementOptions::default().time_zone, ..options.clone() };
+        let now = options.now.unwrap_or_else(|| self.clock.now());
+        PolicyPlanner::new(self.sessions.state(&options)?.as_ref(), principal, now)
     }
 
     /// Plans what runs, on the query's runtime: optimizing may compute for a while.

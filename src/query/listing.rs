@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableFunction, TableProvider};
@@ -20,6 +19,7 @@ use crate::error::chain_text;
 use crate::model::TableName;
 use crate::query::TableSummary;
 use crate::query::catalog::{CATALOG, Catalog, INFORMATION_SCHEMA, Resolved};
+use crate::query::sealed::{seen_columns, seen_key};
 use crate::query::system::{SYSTEM_SCHEMA, System};
 use crate::runtime::clock::Clock;
 
@@ -112,13 +112,12 @@ fn visible(table: &TableSummary, access: &Access) -> Option<TableSummary> {
     if table.schema == SYSTEM_SCHEMA {
         return Some(table.clone());
     }
-    let rights = access.table(&name, None);
-    let fields: Vec<_> = table.columns.fields().iter().filter(|field| rights.reads(field.name())).cloned().collect();
-    if fields.is_empty() {
+    let rights = Catalog::rights(&name, access);
+    let columns = seen_columns(&table.columns, &rights);
+    if columns.fields().is_empty() {
         return None;
     }
-    let key = table.key.iter().filter(|column| rights.reads(column)).cloned().collect();
-    Some(TableSummary { columns: Arc::new(Schema::new(fields)), key, ..table.clone() })
+    Some(TableSummary { columns, key: seen_key(&table.key, &rights), ..table.clone() })
 }
 
 /// The catalog of one statement: the tables it was resolved to and, where it asks for them, all others

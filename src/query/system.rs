@@ -19,7 +19,8 @@
 //! `rows_compared`, `keys_left_out`, `ranges_differing`, `differences` (JSON), `repaired_version`, `notes`, `error_kind`,
 //! `error`.
 //!
-//! Files and rejects are read from the chains of the tables a filter leaves over, table by table.
+//! Files and rejects are read from the chains of the tables a filter leaves over, table by table. Who does not see all
+//! of a table is told less of it, or nothing: see `telling`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -40,12 +41,15 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
+use crate::access::Access;
 use crate::config::{Settings, TableDefinition};
 use crate::error::{Classify, ErrorKind};
 use crate::journal::{Journal, JournalError, LoadRecord, LoadStatus, VerificationRecord};
 use crate::lake::{Lake, LakeError};
 use crate::model::{CarriedFile, FileStatus, LoadMode, Reject, TableName};
 use crate::query::QueryError;
+use crate::query::sealed::seen_key;
+use crate::query::telling::Telling;
 
 /// The schema's name.
 pub(crate) const SYSTEM_SCHEMA: &str = "system";
@@ -81,16 +85,15 @@ impl System {
     ///
     /// # Errors
     /// When there is no such table.
-    pub(crate) fn provider(&self, table: &str) -> Result<Arc<dyn TableProvider>, QueryError> {
+    pub(crate) fn provider(&self, table: &str, access: &Access) -> Result<Arc<dyn TableProvider>, QueryError> {
         match Kind::ALL.iter().find(|kind| kind.name() == table) {
-            Some(kind) => Ok(Arc::new(SystemTable { kind: *kind, system: self.clone() })),
+            Some(kind) => Ok(Arc::new(SystemTable { kind: *kind, system: self.clone(), access: access.clone() })),
             None => Err(QueryError::new(ErrorKind::NotFound, format!("there is no table `{SYSTEM_SCHEMA}.{table}`"))),
         }
     }
 
-    fn names(&self, only: Option<&BTreeSet<TableName>>) -> Vec<TableName> {
-        let wanted = |name: &&TableName| only.is_none_or(|only| only.contains(*name));
-        self.settings.tables.keys().filter(wanted).cloned().collect()
+    fn names(&self, told: impl Fn(&TableName) -> bool) -> Vec<TableName> {
+        self.settings.tables.keys().filter(|name| told(name)).cloned().collect()
     }
 }
 
@@ -147,11 +150,11 @@ impl Kind {
                 ("started_at", &time, true),
                 ("ended_at", &time, true),
                 ("status", &text, true),
-                ("rows_read", &number, true),
-                ("rows_written", &number, true),
-                ("rows_rejected", &number, true),
-                ("bytes_read", &number, true),
-                ("bytes_written", &number, true),
+                ("rows_read", &number, false),
+                ("rows_written", &number, false),
+                ("rows_rejected", &number, false),
+                ("bytes_read", &number, false),
+                ("bytes_written", &number, false),
                 ("version", &number, false),
                 ("attempt", &number, false),
                 ("position", &text, false),
@@ -199,13 +202,13 @@ impl Kind {
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
-    fn batches(self, system: System, only: Option<BTreeSet<TableName>>) -> Batches {
+    fn batches(self, system: System, telling: Telling) -> Batches {
         match self {
-            Self::Tables => tables(system, only),
-            Self::Loads => loads(system, only),
-            Self::Files => files(system, only),
-            Self::Rejects => rejects(system, only),
-            Self::Verifications => verifications(system, only),
+            Self::Tables => tables(system, telling),
+            Self::Loads => loads(system, telling),
+            Self::Files => files(system, &telling),
+            Self::Rejects => rejects(system, &telling),
+            Self::Verifications => verifications(system, telling),
         }
     }
 }
@@ -214,6 +217,7 @@ impl Kind {
 struct SystemTable {
     kind: Kind,
     system: System,
+    access: Access,
 }
 
 impl fmt::Debug for SystemTable {
@@ -244,11 +248,12 @@ impl TableProvider for SystemTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let names: BTreeSet<TableName> = self.system.names(None).into_iter().collect();
+        let names: BTreeSet<TableName> = self.system.settings.tables.keys().cloned().collect();
         let left: BTreeSet<TableName> =
             names.iter().filter(|name| filters.iter().all(|filter| may_hold(filter, name))).cloned().collect();
         let only = (left.len() < names.len()).then_some(left);
-        let part = Part { kind: self.kind, schema: self.kind.schema(), system: self.system.clone(), only };
+        let telling = Telling::new(only, &self.access);
+        let part = Part { kind: self.kind, schema: self.kind.schema(), system: self.system.clone(), telling };
         let exec =
             StreamingTableExec::try_new(self.kind.schema(), vec![Arc::new(part)], projection, vec![], false, limit)?;
         Ok(Arc::new(exec))
@@ -278,7 +283,7 @@ struct Part {
     kind: Kind,
     schema: SchemaRef,
     system: System,
-    only: Option<BTreeSet<TableName>>,
+    telling: Telling,
 }
 
 impl fmt::Debug for Part {
@@ -293,13 +298,13 @@ impl PartitionStream for Part {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let batches = self.kind.batches(self.system.clone(), self.only.clone());
+        let batches = self.kind.batches(self.system.clone(), self.telling.clone());
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
 }
 
-fn tables(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
-    let names = system.names(only.as_ref());
+fn tables(system: System, telling: Telling) -> Batches {
+    let names = system.names(|name| telling.names(name));
     let settings = Arc::clone(&system.settings);
     stream::iter(names)
         .map(move |name| {
@@ -324,11 +329,19 @@ fn tables(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
                 table.names(rows.iter().map(|(name, _)| name));
                 table.numbers(snapshot(&|s| count(s.version())));
                 table.times(rows.iter().map(|(_, s)| s.as_deref().and_then(|s| s.committed_at())));
-                table.numbers(snapshot(&|s| s.rows().and_then(count)));
-                table.numbers(snapshot(&|s| count(s.bytes())));
-                table.numbers(snapshot(&|s| i64::try_from(s.files()).ok()));
+                let whole = |get: &dyn Fn(&crate::lake::Snapshot) -> Option<i64>| {
+                    let whole = rows.iter().map(|(name, s)| s.as_deref().filter(|_| telling.everything(name)));
+                    whole.map(|s| s.and_then(get)).collect::<Vec<_>>()
+                };
+                table.numbers(whole(&|s| s.rows().and_then(count)));
+                table.numbers(whole(&|s| count(s.bytes())));
+                table.numbers(whole(&|s| i64::try_from(s.files()).ok()));
                 table.texts(definition(&|d| Some(mode_text(d.load.mode).to_owned())));
-                table.texts(definition(&|d| (!d.key.is_empty()).then(|| d.key.join(", "))));
+                let keys = rows.iter().map(|(name, _)| {
+                    let key = seen_key(&settings.tables.get(name)?.key, &telling.rights(name));
+                    (!key.is_empty()).then(|| key.join(", "))
+                });
+                table.texts(keys.collect::<Vec<_>>());
                 table.texts(definition(&|d| d.load.group.clone()));
                 table.texts(definition(&|d| d.description.clone()));
                 table.batch()
@@ -337,7 +350,7 @@ fn tables(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
         .boxed()
 }
 
-fn loads(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
+fn loads(system: System, telling: Telling) -> Batches {
     let pieces = async move {
         let journal = Arc::clone(&system.journal);
         let pieces = journal.stream().await.map_err(failed)?;
@@ -347,29 +360,30 @@ fn loads(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
         .try_flatten()
         .and_then(move |mut loads| {
             // The journal outlives definitions: loads of tables that are gone are told as well.
-            if let Some(only) = &only {
-                loads.retain(|load| only.contains(&load.table));
-            }
-            std::future::ready(load_batch(&loads))
+            loads.retain(|load| telling.names(&load.table));
+            std::future::ready(load_batch(&loads, &telling))
         })
         .boxed()
 }
 
-fn load_batch(loads: &[LoadRecord]) -> Result<RecordBatch> {
+fn load_batch(loads: &[LoadRecord], telling: &Telling) -> Result<RecordBatch> {
     let mut table = Columns::new(Kind::Loads);
-    let numbers = |get: &dyn Fn(&LoadRecord) -> Option<i64>| loads.iter().map(get).collect::<Vec<_>>();
-    let texts = |get: &dyn Fn(&LoadRecord) -> Option<String>| loads.iter().map(get).collect::<Vec<_>>();
+    let whole: Vec<_> = loads.iter().map(|load| Some(load).filter(|load| telling.everything(&load.table))).collect();
+    let numbers =
+        |get: &dyn Fn(&LoadRecord) -> Option<i64>| whole.iter().map(|load| load.and_then(get)).collect::<Vec<_>>();
+    let texts =
+        |get: &dyn Fn(&LoadRecord) -> Option<String>| whole.iter().map(|load| load.and_then(get)).collect::<Vec<_>>();
     table.names(loads.iter().map(|load| &load.table));
-    table.texts(texts(&|load| Some(load.load_id.to_string())));
+    table.texts(loads.iter().map(|load| Some(load.load_id.to_string())));
     table.times(loads.iter().map(|load| Some(load.started_at)));
     table.times(loads.iter().map(|load| Some(load.ended_at)));
-    table.texts(texts(&|load| Some(status_text(load.status).to_owned())));
+    table.texts(loads.iter().map(|load| Some(status_text(load.status).to_owned())));
     table.numbers(numbers(&|load| count(load.rows_read)));
     table.numbers(numbers(&|load| count(load.rows_written)));
     table.numbers(numbers(&|load| count(load.rows_rejected)));
     table.numbers(numbers(&|load| count(load.bytes_read)));
     table.numbers(numbers(&|load| count(load.bytes_written)));
-    table.numbers(numbers(&|load| load.version.and_then(count)));
+    table.numbers(loads.iter().map(|load| load.version.and_then(count)));
     table.numbers(numbers(&|load| load.attempt));
     table.texts(texts(&|load| load.position.as_ref().map(ToString::to_string)));
     table.texts(texts(&|load| load.error_kind.map(|kind| kind.as_str().to_owned())));
@@ -377,7 +391,7 @@ fn load_batch(loads: &[LoadRecord]) -> Result<RecordBatch> {
     table.batch()
 }
 
-fn verifications(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
+fn verifications(system: System, telling: Telling) -> Batches {
     let pieces = async move {
         let journal = Arc::clone(&system.journal);
         let pieces = journal.verifications().await.map_err(failed)?;
@@ -386,9 +400,7 @@ fn verifications(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
     stream::once(pieces)
         .try_flatten()
         .and_then(move |mut records| {
-            if let Some(only) = &only {
-                records.retain(|record| only.contains(&record.table));
-            }
+            records.retain(|record| telling.everything(&record.table));
             std::future::ready(verification_batch(&records))
         })
         .boxed()
@@ -421,8 +433,8 @@ fn verification_batch(records: &[VerificationRecord]) -> Result<RecordBatch> {
     table.batch()
 }
 
-fn files(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
-    let names = system.names(only.as_ref());
+fn files(system: System, telling: &Telling) -> Batches {
+    let names = system.names(|name| telling.everything(name));
     stream::iter(names)
         .map(move |name| {
             let system = system.clone();
@@ -455,8 +467,8 @@ fn file_batch(name: &TableName, files: &[CarriedFile]) -> Result<RecordBatch> {
     table.batch()
 }
 
-fn rejects(system: System, only: Option<BTreeSet<TableName>>) -> Batches {
-    let names = system.names(only.as_ref());
+fn rejects(system: System, telling: &Telling) -> Batches {
+    let names = system.names(|name| telling.everything(name));
     stream::iter(names)
         .then(move |name| {
             let system = system.clone();
