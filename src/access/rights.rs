@@ -110,7 +110,12 @@ impl TableRights {
 
     /// Whether the table is there for the principal at all; where it is not, not even its name is told.
     pub fn is_visible(&self) -> bool {
-        self.write || self.columns != Columns::Only(BTreeSet::new())
+        self.write || self.is_readable()
+    }
+
+    /// Whether rows may be read, were it only some of them or of some columns.
+    pub fn is_readable(&self) -> bool {
+        self.columns != Columns::Only(BTreeSet::new())
     }
 
     /// Whether each value of each row may be seen: then what was rejected, counted and measured may be seen as well.

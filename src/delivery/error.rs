@@ -18,11 +18,8 @@ pub enum DeliveryError {
         what: &'static str,
     },
     /// A ticket past its time.
-    #[error("the ticket expired at {at}; run the query again to get a new one")]
-    Expired {
-        /// When it expired, RFC 3339.
-        at: String,
-    },
+    #[error("the ticket has expired; run the query again to get a new one")]
+    Expired,
     /// A ticket's content that this version cannot read although the seal is good.
     #[error("the ticket was issued by another version of lakegate; run the query again ({reason})")]
     OtherVersion {
@@ -70,7 +67,9 @@ impl Classify for DeliveryError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotOurs { .. } => ErrorKind::Unauthenticated,
-            Self::Expired { .. } | Self::OtherVersion { .. } => ErrorKind::NotFound,
+            // Not `Unauthenticated`: clients answer that by asking for the password again, and nothing is wrong with it.
+            Self::Expired => ErrorKind::PermissionDenied,
+            Self::OtherVersion { .. } => ErrorKind::NotFound,
             Self::BadKey | Self::SecretFile { .. } | Self::Convert { .. } => ErrorKind::InvalidInput,
             Self::Sealing { .. } | Self::Encode(_) => ErrorKind::Internal,
             Self::Query(error) => error.kind(),

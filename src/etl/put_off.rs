@@ -117,6 +117,7 @@ mod tests {
             position: None,
             error_kind: None,
             error: None,
+            written: None,
         }
     }
 

@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
     use crate::access::{Grants, Principal};
-    use crate::query::{Statement, StatementOptions, TablePins};
+    use crate::query::{Statement, StatementKind, StatementOptions, TablePins};
 
     fn planned() -> Planned {
         let (sql, options) = ("select 1".to_owned(), StatementOptions::default());
@@ -81,6 +81,7 @@ mod tests {
             statement: Statement { sql, parameters: vec![], pins: TablePins::new(), options },
             schema: Arc::new(Schema::empty()),
             parameters: vec![],
+            kind: StatementKind::Query,
             plan: Arc::new(()),
             memory: Arc::default(),
         }

@@ -12,7 +12,7 @@ use datafusion::common::TableReference;
 use datafusion::datasource::empty::EmptyTable;
 use futures::future::try_join_all;
 
-use crate::access::Access;
+use crate::access::{Access, TableRights};
 use crate::config::{RESULTS_SCHEMA, Settings, TableDefinition, TableSource};
 use crate::error::{Classify, ErrorKind};
 use crate::lake::{At, Lake, Made, Snapshot};
@@ -102,6 +102,10 @@ pub(crate) struct Resolved {
     pub(crate) pins: TablePins,
     /// Whether `information_schema` is read.
     pub(crate) lists: bool,
+    /// What of the tables may be seen by whom, as a digest.
+    pub(crate) rights: String,
+    /// The tables of which not everything may be seen: their scans are still to be sealed.
+    pub(crate) restricted: Vec<((String, String), TableName, TableRights)>,
 }
 
 impl fmt::Debug for Resolved {
@@ -143,16 +147,23 @@ impl Catalog {
         self.versions.newest(name).await
     }
 
+    /// What a principal may see and do with a table that is defined.
+    pub(crate) fn rights(name: &TableName, access: &Access) -> TableRights {
+        access.table(name, None)
+    }
+
     /// Resolves each name once, but for those of functions. `pins` are honoured where the statement itself names no version.
     ///
     /// # Errors
-    /// `NotFound` for tables and versions that are not there, with the nearest name there is.
+    /// `NotFound` for tables and versions that are not there, with the nearest name there is. A table of which nothing
+    /// may be read is not there. `PermissionDenied` when it was planned for other rights (`planned_for`) before.
     pub(crate) async fn resolve(
         &self,
         references: Vec<TableReference>,
         is_function: impl Fn(&str) -> bool,
         pins: &TablePins,
         access: &Access,
+        planned_for: Option<&str>,
     ) -> Result<Resolved, QueryError> {
         let mut wanted = Vec::new();
         for reference in references {
@@ -161,14 +172,28 @@ impl Catalog {
                 continue;
             }
             let key = self.key(&reference);
-            let meant = self.meaning(&reference, access)?;
+            let meant = self.meaning(&reference, access);
+            // What has become of a table is not told to those who once could see it.
+            let meant = if planned_for.is_some() { meant.map_err(|_| rights_changed())? } else { meant? };
             wanted.push((key, meant));
         }
         let groups = self.groups(&wanted, pins).await?;
         let opened = wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups, access));
         let opened = try_join_all(opened).await?;
-        let mut resolved = Resolved::default();
-        for (key, provider, pin) in opened {
+        let seen = opened.iter().filter_map(|opened| opened.rights.clone()).collect();
+        let mut resolved = Resolved { rights: digest(&seen, access), ..Resolved::default() };
+        if planned_for.is_some_and(|planned_for| planned_for != resolved.rights) {
+            return Err(rights_changed());
+        }
+        for Opened { key, rights, provider, pin } in opened {
+            if let (Some((name, rights)), Some(version)) = (rights, &provider) {
+                if !version.schema().fields().iter().any(|field| rights.reads(field.name())) {
+                    return Err(self.unknown(name.schema(), name.table(), access));
+                }
+                if !rights.sees_everything() {
+                    resolved.restricted.push((key.clone(), name, rights));
+                }
+            }
             match provider {
                 Some(provider) => {
                     resolved.tables.insert(key, provider);
@@ -218,14 +243,15 @@ impl Catalog {
                 {
                     Ok(Meant::Made(name, asked))
                 }
-                _ => Err(self.unknown(&schema, table, access)),
+                // As it was written: the schema it would be in need not be known to who asks.
+                _ => Err(self.unknown(reference.schema().unwrap_or_default(), table, access)),
             },
         }
     }
 
     /// Whether a table is defined, and there for the principal.
     fn is_there(&self, name: &TableName, access: &Access) -> bool {
-        self.settings.tables.contains_key(name) && access.table(name, None).is_visible()
+        self.settings.tables.contains_key(name) && Self::rights(name, access).is_readable()
     }
 
     fn unknown(&self, schema: &str, table: &str, access: &Access) -> QueryError {
@@ -234,6 +260,8 @@ impl Catalog {
         let system = System::tables().into_iter().map(|(name, _, _)| format!("{SYSTEM_SCHEMA}.{name}"));
         let nearest = names
             .chain(system)
+            // What has no column for who asks is no hint to itself.
+            .filter(|name| *name != written)
             .map(|name| (distance(&written.to_lowercase(), &name, schema.is_empty()), name))
             .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
             .min();
@@ -274,33 +302,42 @@ impl Catalog {
         groups: &HashMap<String, TablePins>,
         access: &Access,
     ) -> Result<Opened, QueryError> {
-        match meant {
-            Meant::Made(name, asked) => self.open_made(key, name, asked, pins, access).await,
-            Meant::Information => Ok((key, None, None)),
-            Meant::System(table) => Ok((key, Some(self.system.provider(&table, access)?), None)),
+        let name = match meant {
+            Meant::Made(name, asked) => return self.open_made(key, name, asked, pins, access).await,
+            Meant::Information => return Ok(Opened { key, rights: None, provider: None, pin: None }),
+            Meant::System(table) => {
+                let provider = Some(self.system.provider(&table, access)?);
+                return Ok(Opened { key, rights: None, provider, pin: None });
+            }
             Meant::Defined(name, Some(asked)) => {
                 let version = self.asked_version(&name, asked).await?;
-                Ok((key, Some(version.provider), None))
+                let rights = Some((name.clone(), Self::rights(&name, access)));
+                return Ok(Opened { key, rights, provider: Some(version.provider), pin: None });
             }
-            Meant::Defined(name, None) => {
-                let definition = self.settings.tables.get(&name);
-                let group = definition.and_then(|table| table.load.group.as_ref());
-                let published = group.and_then(|group| groups.get(group)).and_then(|tables| tables.get(&name));
-                let at_one_moment = definition.is_some_and(|own| matches!(own.source, TableSource::SqlServer(_)));
-                let version = match pins.get(&name).or(published) {
-                    Some(&BEFORE_FIRST) => return Ok(self.without_rows(key, name)),
-                    Some(pin) => self.pinned_version(&name, *pin).await?,
-                    // Its newest version need not be of the moment of the others.
-                    None if at_one_moment && group.is_some() => return Err(not_published(&name, group)),
-                    None => match self.versions.newest(&name).await? {
-                        Some(version) => version,
-                        None if definition.is_some_and(rows_come_by_sql) => return Ok(self.without_rows(key, name)),
-                        None => return Err(not_loaded(&name)),
-                    },
-                };
-                Ok((key, Some(version.provider), Some((name, version.number))))
+            Meant::Defined(name, None) => name,
+        };
+        let rights = Some((name.clone(), Self::rights(&name, access)));
+        let definition = self.settings.tables.get(&name);
+        let group = definition.and_then(|table| table.load.group.as_ref());
+        let published = group.and_then(|group| groups.get(group)).and_then(|tables| tables.get(&name));
+        let at_one_moment = definition.is_some_and(|own| matches!(own.source, TableSource::SqlServer(_)));
+        let empty = || Some(self.without_rows(&name));
+        let version = match pins.get(&name).or(published) {
+            Some(&BEFORE_FIRST) => {
+                return Ok(Opened { key, rights, provider: empty(), pin: Some((name, BEFORE_FIRST)) });
             }
-        }
+            Some(pin) => self.pinned_version(&name, *pin).await?,
+            // Its newest version need not be of the moment of the others.
+            None if at_one_moment && group.is_some() => return Err(not_published(&name, group)),
+            None => match self.versions.newest(&name).await? {
+                Some(version) => version,
+                None if definition.is_some_and(rows_come_by_sql) => {
+                    return Ok(Opened { key, rights, provider: empty(), pin: Some((name, BEFORE_FIRST)) });
+                }
+                None => return Err(not_loaded(&name)),
+            },
+        };
+        Ok(Opened { key, rights, provider: Some(version.provider), pin: Some((name, version.number)) })
     }
 
     /// A table that people made, or the error of one that is not there: whoever may not see it gets the same.
@@ -312,8 +349,8 @@ impl Catalog {
         pins: &TablePins,
         access: &Access,
     ) -> Result<Opened, QueryError> {
-        let is_visible =
-            |version: &Version| access.table(&name, version.made.owner.as_deref()).is_visible() && !version.is_dropped;
+        let rights = |version: &Version| access.table(&name, version.made.owner.as_deref());
+        let is_visible = |version: &Version| rights(version).is_readable() && !version.is_dropped;
         let unknown = || self.unknown(&key.0, name.table(), access);
         let newest = self.versions.newest(&name).await?.ok_or_else(unknown)?;
         let found = match (asked, pins.get(&name)) {
@@ -329,16 +366,18 @@ impl Catalog {
         if !is_visible(&version) {
             return Err(unknown());
         }
-        Ok((key, Some(version.provider), asked.is_none().then_some((name.clone(), version.number))))
+        let rights = Some((name.clone(), rights(&version)));
+        let pin = asked.is_none().then_some((name.clone(), version.number));
+        Ok(Opened { key, rights, provider: Some(version.provider), pin })
     }
 
     /// A table that nothing was written to yet, as its definition declares it.
-    fn without_rows(&self, key: (String, String), name: TableName) -> Opened {
-        let columns = self.settings.tables.get(&name).map(|table| table.columns.as_slice()).unwrap_or_default();
+    fn without_rows(&self, name: &TableName) -> Arc<dyn TableProvider> {
+        let columns = self.settings.tables.get(name).map(|table| table.columns.as_slice()).unwrap_or_default();
         let fields =
             columns.iter().map(|column| Field::new(&column.name, column.column_type.to_arrow(), column.nullable));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        (key, Some(Arc::new(EmptyTable::new(schema))), Some((name, BEFORE_FIRST)))
+        Arc::new(EmptyTable::new(schema))
     }
 
     async fn pinned_version(&self, name: &TableName, pin: u64) -> Result<Version, QueryError> {
@@ -371,8 +410,34 @@ fn rows_come_by_sql(definition: &TableDefinition) -> bool {
     definition.writable && matches!(&definition.source, TableSource::Files(blocks) if blocks.is_empty())
 }
 
-/// A name's key, what reads it (none for `information_schema`), and the version it is pinned to.
-type Opened = ((String, String), Option<Arc<dyn TableProvider>>, Option<(TableName, u64)>);
+/// What of tables may be seen, and by whom: the rows of a statement that names them hang on nothing else that is granted.
+fn digest(seen: &BTreeMap<TableName, TableRights>, access: &Access) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{:?}\n", access.principal()).as_bytes());
+    for (name, TableRights { columns, policy, write: _ }) in seen {
+        hasher.update(format!("{name} {columns:?} {policy:?}\n").as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+fn rights_changed() -> QueryError {
+    QueryError::new(
+        ErrorKind::PermissionDenied,
+        "what may be seen has changed since this was planned; run the query again",
+    )
+}
+
+/// A name that was looked up.
+struct Opened {
+    /// The name as it stands in the statement.
+    key: (String, String),
+    /// The table of the lake that is meant, and what may be seen of it.
+    rights: Option<(TableName, TableRights)>,
+    /// What reads it; none for `information_schema`.
+    provider: Option<Arc<dyn TableProvider>>,
+    /// The version it is pinned to.
+    pin: Option<(TableName, u64)>,
+}
 
 fn not_published(name: &TableName, group: Option<&String>) -> QueryError {
     let group = group.map_or("", String::as_str);

@@ -19,23 +19,25 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{Access, Principal};
+use crate::access::{Access, Grants, Principal, Scope};
 use crate::config::Settings;
 use crate::error::ErrorKind;
 use crate::journal::Journal;
 use crate::lake::Lake;
 use crate::query::cancel::{AbortOnDrop, Answer, Stop, stoppable, too_late};
-use crate::query::catalog::{Catalog, Versions};
+use crate::query::catalog::{Catalog, Resolved, Versions};
 use crate::query::change::plan::{Given, PlannedChange};
 use crate::query::change::run::{Run, Values};
 use crate::query::explain::without_places;
 use crate::query::listing::{Listings, StatementCatalog};
+use crate::query::policy::PolicyPlanner;
 use crate::query::session::{KnownFunctions, Sessions, zone};
 use crate::query::statement::{Understood, understand};
 use crate::query::system::System;
 use crate::query::{
-    ChangeValues, Changed, IncomingRows, Ingestion, MemoryGauge, Planned, QueryEngine, QueryError, Statement,
-    StatementKind, StatementOptions, TableSummary, literals, memory, parameters, small,
+    ChangeValues, Changed, IncomingRows, Ingestion, MemoryGauge, Planned, PolicyPart, PolicyProblem, QueryEngine,
+    QueryError, Statement, StatementKind, StatementOptions, TableSummary, identity, literals, memory, parameters,
+    sealed, small,
 };
 use crate::runtime::clock::Clock;
 
@@ -97,6 +99,15 @@ impl LakeEngine {
         self.0.runtime.handle().metrics().num_alive_tasks()
     }
 
+    /// Tries every row filter and mask, and the columns of every grant, against the newest version of their tables.
+    /// Those of tables without rows are only read. What this finds is for those who write policies.
+    ///
+    /// # Errors
+    /// When the lake does not answer.
+    pub async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
+        self.0.check_policies(grants).await
+    }
+
     fn over(
         settings: Arc<Settings>,
         versions: Arc<dyn Versions>,
@@ -121,15 +132,35 @@ impl LakeEngine {
 }
 
 impl Engine {
+    async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
+        let planner = self.policy_planner(&StatementOptions::default(), &Principal::anonymous())?;
+        let mut problems = Vec::new();
+        for (table, policy) in &grants.policies {
+            let version = self.catalog.newest(table).await?.map(|version| version.provider);
+            problems.extend(sealed::problems(table, version.as_ref(), policy, &planner));
+        }
+        for grant in &grants.grants {
+            let (Scope::Table(table), Some(columns)) = (&grant.on, &grant.columns) else { continue };
+            let Some(version) = self.catalog.newest(table).await? else { continue };
+            let schema = version.provider.schema();
+            for column in columns.iter().filter(|column| schema.index_of(column).is_err()) {
+                let reason = format!("there is no column `{column}`");
+                problems.push(PolicyProblem { table: table.clone(), part: PolicyPart::Columns, reason });
+            }
+        }
+        Ok(problems)
+    }
+
     async fn plan_in_time(&self, mut statement: Statement, access: &Access) -> Result<Planned, QueryError> {
         let profile = self.sessions.state(&statement.options)?;
         let now = *statement.options.now.get_or_insert_with(|| self.clock.now());
         let zone = zone(&statement.options)?;
-        let mut understood = understand(&statement.sql, &KnownFunctions(&profile), zone, now)?;
+        let mut state = profile.as_ref().clone();
+        identity::register(&mut state, access.principal())?;
+        let mut understood = understand(&statement.sql, &KnownFunctions(&state), zone, now)?;
         if let Some(change) = understood.change.take() {
             return self.plan_change(statement, understood, change, access).await;
         }
-        let mut state = profile.as_ref().clone();
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(now);
         let (logical, parameters) =
@@ -164,11 +195,14 @@ impl Engine {
             Some(schema) => references.into_iter().map(|name| in_schema(name, schema, is_function)).collect(),
             None => references,
         };
-        let mut resolved = self.catalog.resolve(references, is_function, &statement.pins, access).await?;
+        let planned_for = statement.options.rights.as_deref();
+        let resolved = self.catalog.resolve(references, is_function, &statement.pins, access, planned_for);
+        let mut resolved = self.seal(resolved.await?, statement, access)?;
         for name in own {
             resolved.tables.extend(given.get(name.table()).map(|table| (self.catalog.key(&name), Arc::clone(table))));
         }
         statement.pins = resolved.pins.clone();
+        statement.options.rights = Some(resolved.rights.clone());
         let listing = if resolved.lists { Some(self.listings.visible(access).await) } else { None };
         let catalog = StatementCatalog::new(resolved, listing, functions);
         state.register_catalog_list(Arc::new(catalog));
@@ -180,12 +214,34 @@ impl Engine {
             .verify_plan(&plan)
             .map_err(|error| QueryError::unsupported(QueryError::from(error).to_string()))?;
         let plan = if understood.literals { literals::settle(plan)? } else { plan };
+        let named = identity::may_be_named(&statement.sql);
+        let plan = if named { identity::fold_plan(plan, access.principal())? } else { plan };
         let fields = parameters::fields(&plan, understood.parameters)?;
         if statement.parameters.is_empty() {
             return Ok((plan, fields));
         }
         let plan = parameters::bind(plan, &fields, &statement.parameters)?;
         Ok((plan, fields))
+    }
+
+    /// Seals the tables of which not everything may be seen.
+    fn seal(&self, mut resolved: Resolved, statement: &Statement, access: &Access) -> Result<Resolved, QueryError> {
+        if resolved.restricted.is_empty() {
+            return Ok(resolved);
+        }
+        let planner = self.policy_planner(&statement.options, access.principal())?;
+        for (key, table, rights) in std::mem::take(&mut resolved.restricted) {
+            if let Some(provider) = resolved.tables.get_mut(&key) {
+                *provider = sealed::seal(&table, Arc::clone(provider), &rights, &planner)?;
+            }
+        }
+        Ok(resolved)
+    }
+
+    fn policy_planner(&self, options: &StatementOptions, principal: &Principal) -> Result<PolicyPlanner, QueryError> {
+        let options = StatementOptions { time_zone: StatementOptions::default().time_zone, ..options.clone() };
+        let now = options.now.unwrap_or_else(|| self.clock.now());
+        PolicyPlanner::new(self.sessions.state(&options)?.as_ref(), principal, now)
     }
 
     /// Runs what is small where it was asked for.
@@ -262,7 +318,8 @@ impl LakeEngine {
             parameters: Vec::new(),
             literals: false,
             memory: Arc::default(),
-            options,
+            // What it reads is looked up anew, and its rights with it.
+            options: StatementOptions { rights: None, ..options },
             now,
             stop,
             deadline: Instant::now() + limit,

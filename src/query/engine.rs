@@ -50,11 +50,15 @@ pub struct StatementOptions {
     /// What `now()` gives. Planning fills it in, so that a ticket redeemed later gives the same rows.
     #[serde(default)]
     pub now: Option<DateTime<Utc>>,
+    /// What the principal may see of the tables, as a digest. Planning fills it in, and refuses a statement that was
+    /// planned when it was another: its rows would not be the same any more.
+    #[serde(default)]
+    pub rights: Option<String>,
 }
 
 impl Default for StatementOptions {
     fn default() -> Self {
-        Self { time_zone: "UTC".to_owned(), schema: None, partitions: None, batch_rows: None, now: None }
+        Self { time_zone: "UTC".to_owned(), schema: None, partitions: None, batch_rows: None, now: None, rights: None }
     }
 }
 
@@ -156,7 +160,7 @@ pub enum ChangeValues {
 #[async_trait]
 pub trait QueryEngine: Send + Sync {
     /// Understands a statement and pins its tables. What the principal may not see is not there: neither by name, nor in
-    /// errors.
+    /// errors. A statement that was planned before, for a principal who was granted other things, is `PermissionDenied`.
     async fn plan(&self, statement: Statement, access: &Access) -> Result<Planned, QueryError>;
 
     /// Runs a planned statement with its [`Statement::parameters`]. Fails when a parameter has no

@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::Schema;
 use async_trait::async_trait;
 use datafusion::catalog::information_schema::InformationSchemaProvider;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableFunction, TableProvider};
@@ -20,6 +19,7 @@ use crate::error::chain_text;
 use crate::model::TableName;
 use crate::query::TableSummary;
 use crate::query::catalog::{CATALOG, Catalog, INFORMATION_SCHEMA, Resolved};
+use crate::query::sealed::{seen_columns, seen_key};
 use crate::query::system::{SYSTEM_SCHEMA, System};
 use crate::runtime::clock::Clock;
 
@@ -131,11 +131,11 @@ fn visible(table: &TableSummary, access: &Access) -> Option<TableSummary> {
         return Some(table.clone());
     }
     let rights = access.table(&name, table.owner.as_deref());
-    let fields: Vec<_> = table.columns.fields().iter().filter(|field| rights.reads(field.name())).cloned().collect();
-    if fields.is_empty() {
+    let columns = seen_columns(&table.columns, &rights);
+    if columns.fields().is_empty() {
         return None;
     }
-    let key = table.key.iter().filter(|column| rights.reads(column)).cloned().collect();
+    let key = seen_key(&table.key, &rights);
     let writable = table.writable && rights.write;
     let told = |foreign: &&ForeignKey| {
         let theirs = access.table(&foreign.references, None);
@@ -143,7 +143,7 @@ fn visible(table: &TableSummary, access: &Access) -> Option<TableSummary> {
             && foreign.their_columns.iter().all(|column| theirs.reads(column))
     };
     let foreign_keys = table.foreign_keys.iter().filter(told).cloned().collect();
-    Some(TableSummary { columns: Arc::new(Schema::new(fields)), key, writable, foreign_keys, ..table.clone() })
+    Some(TableSummary { columns, key, writable, foreign_keys, ..table.clone() })
 }
 
 /// The catalog of one statement: the tables it was resolved to and, where it asks for them, all others

@@ -27,6 +27,11 @@ pub(crate) fn settle(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(plan.transform_up_with_subqueries(settle_node)?.data)
 }
 
+/// The same for one expression over a table's columns.
+pub(crate) fn settle_expression(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    settle_whole(expr, schema)
+}
+
 fn settle_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     if let LogicalPlan::Values(values) = plan {
         let schema = DFSchema::empty();

@@ -55,6 +55,7 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed, QueryError> {
         .tokenize_with_location()
         .map_err(|error| QueryError::invalid(error.to_string()))?;
     check_depth(&tokens)?;
+    read_calls(&mut tokens);
     let parameters = number_placeholders(&mut tokens)?;
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&LakeDialect)
@@ -69,6 +70,32 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed, QueryError> {
     };
     let literals = read_literals(&mut statement)?;
     Ok(Parsed { statement, parameters, literals })
+}
+
+/// Parses exactly one expression, such as a row filter. There are no placeholders in it.
+///
+/// # Errors
+/// When the text is no expression, or holds more than one.
+pub(crate) fn parse_expression(text: &str) -> Result<Expr, QueryError> {
+    let mut tokens = Tokenizer::new(&LakeDialect, text)
+        .tokenize_with_location()
+        .map_err(|error| QueryError::invalid(error.to_string()))?;
+    check_depth(&tokens)?;
+    read_calls(&mut tokens);
+    if number_placeholders(&mut tokens)? > 0 {
+        return Err(QueryError::invalid("there is nothing to put in the place of a parameter here"));
+    }
+    let parsed = DFParserBuilder::new(tokens)
+        .with_dialect(&LakeDialect)
+        .build()
+        .and_then(|mut parser| parser.parse_into_expr())
+        .map_err(QueryError::from)?;
+    let mut expression = parsed.expr;
+    match (parsed.alias, expression.visit(&mut Literals { open: false })) {
+        (None, ControlFlow::Continue(())) => Ok(expression),
+        (Some(alias), _) => Err(QueryError::invalid(format!("the name `{alias}` is not of the expression"))),
+        (None, ControlFlow::Break(name)) => Err(no_parameter(&name)),
+    }
 }
 
 /// Every operator nests what was read so far one level deeper, and what walks such trees needs a stack.
@@ -102,6 +129,20 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
         return Err(QueryError::invalid(format!("more than {MAX_SETS} queries in one UNION, EXCEPT or INTERSECT")));
     }
     Ok(())
+}
+
+/// The parser knows CURRENT_USER without parentheses only; with them it is a function like any other.
+fn read_calls(tokens: &mut [TokenWithSpan]) {
+    for at in 0..tokens.len() {
+        let (read, rest) = tokens.split_at_mut(at + 1);
+        let Some(TokenWithSpan { token: Token::Word(word), .. }) = read.last_mut() else { continue };
+        if word.keyword == Keyword::CURRENT_USER {
+            let next = rest.iter().find(|token| !matches!(token.token, Token::Whitespace(_)));
+            if next.is_some_and(|next| next.token == Token::LParen) {
+                word.keyword = Keyword::NoKeyword;
+            }
+        }
+    }
 }
 
 /// Gives every `?` its number and returns the highest number there is.
@@ -227,6 +268,17 @@ mod tests {
     fn syntax_errors_say_where() {
         assert!(failure("select 1\n frm t x").contains("Line: 2"), "{}", failure("select 1\n frm t x"));
         assert!(failure("select 'open").contains("Line: 1"));
+    }
+
+    #[test]
+    fn who_asks_is_called_with_and_without_parentheses() {
+        for sql in ["select current_user", "select current_user()", "select CURRENT_USER ( )", "select a, current_user"]
+        {
+            assert!(parse(sql).is_ok(), "{sql}: {}", failure(sql));
+        }
+        assert!(parse_expression("name = current_user() or name = current_user").is_ok());
+        assert!(parse_expression("a = 1, b = 2").is_err() && parse_expression("a = ?").is_err());
+        assert!(parse_expression("a = 1 as b").is_err() && parse_expression("").is_err());
     }
 
     #[test]

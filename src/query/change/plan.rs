@@ -14,7 +14,7 @@ use crate::query::change::{Action, Change, Named, TARGET};
 use crate::query::embedded::Engine;
 use crate::query::engine::StatementKind;
 use crate::query::statement::Understood;
-use crate::query::{Planned, QueryError, Statement};
+use crate::query::{Planned, QueryError, Statement, identity};
 
 /// The one column a change answers with where a result is asked for.
 pub(crate) const COUNT: &str = "count";
@@ -54,6 +54,7 @@ impl Engine {
             let given = given_target(&change.action, live.as_deref(), &target)?;
             let understood = understood.with_query(rows.clone());
             let mut state = self.sessions.state(&statement.options)?.as_ref().clone();
+            identity::register(&mut state, access.principal())?;
             let (_, fields) = self.logical_plan(&mut state, &understood, &mut statement, access, &given).await?;
             parameters = hinted(fields, &change.action, live.as_deref(), &target)?;
         }

@@ -17,7 +17,7 @@ use crate::query::change::plan::Given;
 use crate::query::change::run::Run;
 use crate::query::embedded::{EmbeddedPlan, analyze};
 use crate::query::statement::Understood;
-use crate::query::{QueryError, Statement, TablePins, parameters};
+use crate::query::{QueryError, Statement, TablePins, identity, parameters};
 
 /// Rows on their way, with the columns the plan names them by.
 pub(crate) struct Rows {
@@ -40,6 +40,7 @@ impl Run {
         let understood = Understood::of_query(query.clone(), self.literals, values.len());
         let engine = &self.engine;
         let mut state = engine.sessions.state(&self.options)?.as_ref().clone();
+        identity::register(&mut state, self.access.principal())?;
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(self.now);
         let mut statement = Statement {

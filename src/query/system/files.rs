@@ -30,7 +30,7 @@ pub(super) static FILES: Definition = Definition {
 };
 
 fn rows(system: System, wanted: Wanted) -> Batches {
-    let names = system.names(&wanted);
+    let names = system.names(|name| wanted.everything(name));
     stream::iter(names)
         .map(move |name| {
             let system = system.clone();

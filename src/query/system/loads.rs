@@ -12,7 +12,8 @@ use crate::query::system::columns::{Columns, count, failed, name, number, schema
 use crate::query::system::{Batches, Definition, System, Wanted};
 
 /// `system.loads`. `status` is committed, unchanged, deferred or failed; `position` is JSON. Of a change by a statement
-/// `written_by` names who asked, and `statement` begins it.
+/// `written_by` names who asked, and `statement` begins it. Numbers, position and error are told of tables of which
+/// everything may be seen.
 pub(super) static LOADS: Definition = Definition {
     name: "loads",
     description: "Every load and every change by a statement: when, how many rows, how it ended",
@@ -23,11 +24,11 @@ pub(super) static LOADS: Definition = Definition {
         time("started_at").always(),
         time("ended_at").always(),
         text("status").always(),
-        number("rows_read").always(),
-        number("rows_written").always(),
-        number("rows_rejected").always(),
-        number("bytes_read").always(),
-        number("bytes_written").always(),
+        number("rows_read"),
+        number("rows_written"),
+        number("rows_rejected"),
+        number("bytes_read"),
+        number("bytes_written"),
         number("version"),
         number("attempt"),
         text("position"),
@@ -49,27 +50,30 @@ fn rows(system: System, wanted: Wanted) -> Batches {
         .try_flatten()
         .and_then(move |mut loads| {
             // The journal outlives definitions: loads of tables that are gone are told as well.
-            loads.retain(|load| wanted.holds(&load.table));
-            std::future::ready(load_batch(&loads))
+            loads.retain(|load| wanted.names(&load.table));
+            std::future::ready(load_batch(&loads, &wanted))
         })
         .boxed()
 }
 
-fn load_batch(loads: &[LoadRecord]) -> Result<RecordBatch> {
+fn load_batch(loads: &[LoadRecord], wanted: &Wanted) -> Result<RecordBatch> {
     let mut table = Columns::new(&LOADS);
-    let numbers = |get: &dyn Fn(&LoadRecord) -> Option<i64>| loads.iter().map(get).collect::<Vec<_>>();
-    let texts = |get: &dyn Fn(&LoadRecord) -> Option<String>| loads.iter().map(get).collect::<Vec<_>>();
+    let whole: Vec<_> = loads.iter().map(|load| Some(load).filter(|load| wanted.everything(&load.table))).collect();
+    let numbers =
+        |get: &dyn Fn(&LoadRecord) -> Option<i64>| whole.iter().map(|load| load.and_then(get)).collect::<Vec<_>>();
+    let texts =
+        |get: &dyn Fn(&LoadRecord) -> Option<String>| whole.iter().map(|load| load.and_then(get)).collect::<Vec<_>>();
     table.names(loads.iter().map(|load| &load.table));
-    table.texts(texts(&|load| Some(load.load_id.to_string())));
+    table.texts(loads.iter().map(|load| Some(load.load_id.to_string())));
     table.times(loads.iter().map(|load| Some(load.started_at)));
     table.times(loads.iter().map(|load| Some(load.ended_at)));
-    table.texts(texts(&|load| Some(status_text(load.status).to_owned())));
+    table.texts(loads.iter().map(|load| Some(status_text(load.status).to_owned())));
     table.numbers(numbers(&|load| count(load.rows_read)));
     table.numbers(numbers(&|load| count(load.rows_written)));
     table.numbers(numbers(&|load| count(load.rows_rejected)));
     table.numbers(numbers(&|load| count(load.bytes_read)));
     table.numbers(numbers(&|load| count(load.bytes_written)));
-    table.numbers(numbers(&|load| load.version.and_then(count)));
+    table.numbers(loads.iter().map(|load| load.version.and_then(count)));
     table.numbers(numbers(&|load| load.attempt));
     table.texts(texts(&|load| load.position.as_ref().map(ToString::to_string)));
     table.texts(texts(&|load| load.error_kind.map(|kind| kind.as_str().to_owned())));

@@ -26,13 +26,14 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream::BoxStream;
 
-use crate::access::Access;
+use crate::access::{Access, TableRights};
 use crate::config::Settings;
 use crate::error::ErrorKind;
 use crate::journal::Journal;
 use crate::lake::Lake;
 use crate::model::TableName;
 use crate::query::QueryError;
+use crate::query::catalog::Catalog;
 
 /// The schema's name.
 pub(crate) const SYSTEM_SCHEMA: &str = "system";
@@ -77,24 +78,42 @@ impl fmt::Debug for Definition {
     }
 }
 
-/// Which rows are asked for.
+/// Which rows are asked for, and by whom.
+///
+/// Rows of `system.*` hold what no filter or mask was laid over: raw texts of rejects, errors that quote them, numbers of
+/// rows and bytes, names of files, positions. They are told of tables of which everything may be seen; of others that
+/// may be read it is told that they are there and when they were loaded.
 #[derive(Clone, Debug)]
 struct Wanted {
-    /// Those about these tables; about all where there is nothing.
+    /// Those about these tables; about all, those that are no more defined too, where there is nothing.
     only: Option<BTreeSet<TableName>>,
     /// For whom.
     access: Access,
 }
 
 impl Wanted {
-    /// Whether rows about a table are asked for.
-    fn holds(&self, table: &TableName) -> bool {
-        self.only.as_ref().is_none_or(|only| only.contains(table))
+    /// Whether a table is told of.
+    fn names(&self, table: &TableName) -> bool {
+        self.is_asked_for(table) && self.rights(table).is_readable()
+    }
+
+    /// Whether what holds values, texts or numbers of a table is told.
+    fn everything(&self, table: &TableName) -> bool {
+        self.is_asked_for(table) && self.rights(table).sees_everything()
+    }
+
+    /// What may be seen of a table.
+    fn rights(&self, table: &TableName) -> TableRights {
+        Catalog::rights(table, &self.access)
     }
 
     /// Whether what a person did may be told.
     fn is_own(&self, principal: &str) -> bool {
         self.access.is_unrestricted() || self.access.principal().name == principal
+    }
+
+    fn is_asked_for(&self, table: &TableName) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(table))
     }
 }
 
@@ -128,9 +147,9 @@ impl System {
         }
     }
 
-    /// The tables that are defined and about which rows are asked for.
-    fn names(&self, wanted: &Wanted) -> Vec<TableName> {
-        self.settings.tables.keys().filter(|name| wanted.holds(name)).cloned().collect()
+    /// The tables that are defined and of which something is told.
+    fn names(&self, told: impl Fn(&TableName) -> bool) -> Vec<TableName> {
+        self.settings.tables.keys().filter(|name| told(name)).cloned().collect()
     }
 }
 

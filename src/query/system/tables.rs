@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::config::TableDefinition;
 use crate::model::LoadMode;
+use crate::query::sealed::seen_key;
 use crate::query::system::columns::{Columns, count, failed, name, number, schema, text, time};
 use crate::query::system::{BATCH_ROWS, Batches, Definition, PARALLEL_TABLES, System, Wanted};
 
@@ -33,7 +34,7 @@ pub(super) static TABLES: Definition = Definition {
 };
 
 fn rows(system: System, wanted: Wanted) -> Batches {
-    let names = system.names(&wanted);
+    let names = system.names(|name| wanted.names(name));
     let settings = Arc::clone(&system.settings);
     stream::iter(names)
         .map(move |name| {
@@ -58,11 +59,19 @@ fn rows(system: System, wanted: Wanted) -> Batches {
                 table.names(rows.iter().map(|(name, _)| name));
                 table.numbers(snapshot(&|s| count(s.version())));
                 table.times(rows.iter().map(|(_, s)| s.as_deref().and_then(|s| s.committed_at())));
-                table.numbers(snapshot(&|s| s.rows().and_then(count)));
-                table.numbers(snapshot(&|s| count(s.bytes())));
-                table.numbers(snapshot(&|s| i64::try_from(s.files()).ok()));
+                let whole = |get: &dyn Fn(&crate::lake::Snapshot) -> Option<i64>| {
+                    let whole = rows.iter().map(|(name, s)| s.as_deref().filter(|_| wanted.everything(name)));
+                    whole.map(|s| s.and_then(get)).collect::<Vec<_>>()
+                };
+                table.numbers(whole(&|s| s.rows().and_then(count)));
+                table.numbers(whole(&|s| count(s.bytes())));
+                table.numbers(whole(&|s| i64::try_from(s.files()).ok()));
                 table.texts(definition(&|d| Some(mode_text(d.load.mode).to_owned())));
-                table.texts(definition(&|d| (!d.key.is_empty()).then(|| d.key.join(", "))));
+                let keys = rows.iter().map(|(name, _)| {
+                    let key = seen_key(&settings.tables.get(name)?.key, &wanted.rights(name));
+                    (!key.is_empty()).then(|| key.join(", "))
+                });
+                table.texts(keys.collect::<Vec<_>>());
                 table.texts(definition(&|d| d.load.group.clone()));
                 table.texts(definition(&|d| d.description.clone()));
                 table.batch()

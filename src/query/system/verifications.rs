@@ -48,7 +48,7 @@ fn rows(system: System, wanted: Wanted) -> Batches {
     stream::once(pieces)
         .try_flatten()
         .and_then(move |mut records| {
-            records.retain(|record| wanted.holds(&record.table));
+            records.retain(|record| wanted.everything(&record.table));
             std::future::ready(verification_batch(&records))
         })
         .boxed()

@@ -215,7 +215,7 @@ async fn an_expired_ticket_says_to_run_the_query_again() {
     assert!(client.do_get(ticket(&info)).await.is_ok());
     server.clock.advance(Duration::from_secs(1));
     let refused = client.do_get(ticket(&info)).await.unwrap_err();
-    assert_eq!(refused.code(), Code::NotFound);
+    assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(refused.message().contains("run the query again"), "{}", refused.message());
 }
 
