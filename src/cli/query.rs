@@ -55,7 +55,7 @@ pub(super) fn tell(error: ClientError) -> CliError {
             | ClientError::Plaintext(_),
             _,
         ) => CliError::failed(&error).into_usage(),
-        (ClientError::Unreachable { .. }, _) => CliError::Failed(error.to_string()),
+        (ClientError::Unreachable { .. } | ClientError::Untrusted { .. }, _) => CliError::failed(&error),
         (ClientError::Status(_), ErrorKind::Unavailable) => {
             CliError::Failed(format!("the server went away or does not take statements now: {error}"))
         }

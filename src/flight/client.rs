@@ -104,6 +104,18 @@ pub enum ClientError {
         #[source]
         source: tonic::transport::Error,
     },
+    /// Nobody who is believed vouches for the server's certificate.
+    #[error(
+        "the server at {address} shows a certificate that is not believed; if it is the right one, name the authority \
+         that vouches for it with --ca-file"
+    )]
+    Untrusted {
+        /// Where the server is.
+        address: String,
+        /// What is wrong with the certificate.
+        #[source]
+        source: tonic::transport::Error,
+    },
     /// The server said no.
     #[error("{}", .0.message())]
     Status(Box<tonic::Status>),
@@ -121,7 +133,7 @@ impl Classify for ClientError {
             Self::Address(_) | Self::Parameter(_) | Self::Plaintext(_) | Self::Authority(_) | Self::Credentials => {
                 ErrorKind::InvalidInput
             }
-            Self::Unreachable { .. } => ErrorKind::Unavailable,
+            Self::Unreachable { .. } | Self::Untrusted { .. } => ErrorKind::Unavailable,
             Self::Status(status) => kind_of(status.code()),
             Self::Answer(_) => ErrorKind::DataLoss,
         }
@@ -154,7 +166,10 @@ impl FlightClient {
         if options.credentials.is_some() && exposed {
             return Err(ClientError::Plaintext(address.to_owned()));
         }
-        let unreachable = |source| ClientError::Unreachable { address: address.to_owned(), source };
+        let unreachable = |source| match is_about_certificate(&source) {
+            true => ClientError::Untrusted { address: address.to_owned(), source },
+            false => ClientError::Unreachable { address: address.to_owned(), source },
+        };
         let scheme = if encrypted { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{authority}"))
             .map_err(|_| ClientError::Address(address.to_owned()))?;
@@ -253,6 +268,21 @@ fn is_this_machine(authority: &str) -> bool {
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Whether no connection was made because of the server's certificate.
+fn is_about_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // An error of input and output names the cause of what it wraps, not what it wraps.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>());
+        if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Exchanges user and password for a token.

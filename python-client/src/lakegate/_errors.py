@@ -87,6 +87,10 @@ _BY_CLASS: tuple[tuple[type[BaseException], type[LakegateError]], ...] = (
 )
 
 
+# All that pyarrow tells when no connection could be made for a login.
+_LOGIN_BROKE = "Could not finish writing before closing"
+
+
 def from_arrow(error: BaseException, *, url: str) -> LakegateError:
     """Return the error a person should see for one of pyarrow's.
 
@@ -104,6 +108,11 @@ def from_arrow(error: BaseException, *, url: str) -> LakegateError:
     kind = next((kind for words, kind in _BY_OPENING.items() if words in opening), None)
     if kind is None:
         kind = next((kind for known, kind in _BY_CLASS if isinstance(error, known)), InternalError)
+    if _LOGIN_BROKE in message:
+        return Unavailable(
+            f"the connection to {url} ended before the login; is `lakegate serve` running there, with TLS if the "
+            "address says grpc+tls, and is its certificate believed (tls_ca_file)?"
+        )
     if kind is Unavailable and "connect" in message:
         message = f"nobody answers at {url}; is `lakegate serve` running there? ({message})"
     return kind(message)

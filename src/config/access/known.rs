@@ -54,7 +54,7 @@ pub(super) fn check(
                 continue;
             }
             NameOf::User(user) => place
-                .problem(format!("there is no user `{user}` in {}", settings.users_file.display()))
+                .problem(format!("there is no user `{user}` in the users file"))
                 .near(user, users.iter().copied())
                 .warning(),
             NameOf::Role(role) if roles.contains(role.as_str()) => continue,
