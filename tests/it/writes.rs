@@ -8,4 +8,4 @@ mod place;
 mod races;
 mod rights;
 mod statements;
-mod types;
+mod values;

@@ -139,11 +139,15 @@ impl Run {
         (change, update): (&Change, &Update),
         values: Vec<ScalarValue>,
     ) -> Result<Outcome, QueryError> {
-        let Some(live) = live else { return Ok(Outcome::Nothing(None)) };
-        let (schema, key) = (live.schema(), target.key(Some(live)));
-        if let Some(unknown) = update.columns.iter().find(|column| schema.field_with_name(column).is_err()) {
+        let columns = match live {
+            Some(live) => live.schema(),
+            None => target.columns(None)?,
+        };
+        if let Some(unknown) = update.columns.iter().find(|column| columns.field_with_name(column).is_err()) {
             return Err(no_column(unknown, target));
         }
+        let Some(live) = live else { return Ok(Outcome::Nothing(None)) };
+        let (schema, key) = (columns, target.key(Some(live)));
         let moves = update.columns.iter().any(|column| key.contains(column));
         let edit = if moves { Edit::Move } else { Edit::Replace };
         let given = given_target(&change.action, Some(live), target)?;

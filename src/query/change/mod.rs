@@ -4,6 +4,7 @@
 //! table and checks rights, `rows` plans the rows as a query like any other, `run` takes the lease, writes through the
 //! lake's own attempts and notes what happened.
 
+pub(crate) mod columns;
 pub(crate) mod define;
 pub(crate) mod fit;
 pub(crate) mod ingest;
@@ -14,7 +15,6 @@ pub(crate) mod rows;
 pub(crate) mod run;
 pub(crate) mod statement;
 pub(crate) mod target;
-pub(crate) mod types;
 pub(crate) mod unique;
 
 use arrow::datatypes::FieldRef;

@@ -13,8 +13,8 @@ use datafusion::sql::sqlparser::ast::{
 
 use crate::config::REFUSED_IN_NAMES;
 use crate::query::QueryError;
+use crate::query::change::columns::column_type;
 use crate::query::change::parts::{exactly, find, lone_parameter, named, over_bound, plain};
-use crate::query::change::types::column_type;
 use crate::query::change::{Action, Change, Create, Existing, Find, Insert, Named, Update};
 
 /// Whether a statement changes tables in a way that is known.

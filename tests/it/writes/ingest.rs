@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float16Array, Float64Array, Int64Array, LargeStringArray, NullArray,
-    RecordBatch, StringArray, StringViewArray, TimestampNanosecondArray, UInt8Array, UInt64Array,
+    ArrayRef, BooleanArray, DictionaryArray, Float16Array, Float64Array, Int64Array, LargeBinaryArray,
+    LargeStringArray, NullArray, RecordBatch, StringArray, StringViewArray, TimestampNanosecondArray, UInt8Array,
+    UInt64Array,
 };
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Float16Type, Int32Type, Schema};
 use arrow_flight::FlightDescriptor;
@@ -209,7 +210,8 @@ async fn over_the_wire_a_count_comes_once_and_bad_streams_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_would_unpack_to_much_more_is_refused() {
     let place = Place::local(&[]).await;
-    let zeros = batch(vec![("n", Arc::new(Int64Array::from(vec![0; 40 << 20])) as ArrayRef)]);
+    let cell = vec![0_u8; 300 << 20];
+    let zeros = batch(vec![("n", Arc::new(LargeBinaryArray::from_vec(vec![cell.as_slice()])) as ArrayRef)]);
     let options = arrow::ipc::writer::IpcWriteOptions::default()
         .try_with_compression(Some(arrow::ipc::CompressionType::ZSTD))
         .unwrap();
