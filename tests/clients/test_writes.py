@@ -19,9 +19,8 @@ from pyarrow import flight
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from served import Served
-
     import lakegate
+    from served import Served
 
 
 @pytest.fixture
@@ -70,13 +69,13 @@ def test_adbc_executemany_and_executescript(
         assert cursor.rowcount == 100
         cursor.executemany(f"delete from {table} where id = ?", [(1,), (2,), (1000,)])
         assert cursor.rowcount == 2
-    found = rows(client, f"select count(*) as n, min(day) as day, sum(price) as price, count(note) as notes from {table}")
+    found = rows(
+        client, f"select count(*) as n, min(day) as day, sum(price) as price, count(note) as notes from {table}"
+    )
     assert found == [{"n": 98, "day": day, "price": decimal.Decimal("122.50"), "notes": 0}]
 
 
-def test_adbc_ingest_modes(
-    client: lakegate.Client, adbc: adbc_driver_flightsql.dbapi.Connection, table: str
-) -> None:
+def test_adbc_ingest_modes(client: lakegate.Client, adbc: adbc_driver_flightsql.dbapi.Connection, table: str) -> None:
     sent = pa.table({"id": [1, 2, 3], "word": pa.array(["x", None, "z"]).dictionary_encode()})
     with adbc.cursor() as cursor:
         with pytest.raises(adbc_driver_manager.ProgrammingError, match="there is no table"):
@@ -105,7 +104,7 @@ def test_adbc_ingest_that_breaks_leaves_nothing(
 
     with adbc.cursor() as cursor:
         cursor.adbc_ingest(table, pa.table({"id": [7]}), mode="create")
-        with pytest.raises(Exception, match="."):
+        with pytest.raises((OSError, adbc_driver_manager.Error)):
             cursor.adbc_ingest(table, pa.RecordBatchReader.from_batches(schema, broken()), mode="append")
     assert rows(client, f"select id from {table}") == [{"id": 7}]
 

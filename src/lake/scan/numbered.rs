@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -12,6 +13,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -76,19 +79,32 @@ impl TableProvider for NumberedScan {
         }
         register(&self.pinned.place, state);
         let groups = balance(&kept, self.pinned.files(), state.config().target_partitions());
-        let partition = |places: Vec<usize>| {
+        // In the order of places, so that nobody has to sort wide rows for it.
+        let partition = |mut places: Vec<usize>| {
+            places.sort_unstable();
             let (pinned, schema) = (Arc::clone(&self.pinned), Arc::clone(&schema));
             Arc::new(Files { pinned, schema, environment: Arc::clone(state.runtime_env()), places })
                 as Arc<dyn PartitionStream>
         };
         let partitions = groups.into_iter().map(partition).collect();
-        Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, [], false, None)?))
+        let ordering = by_place(&schema);
+        Ok(Arc::new(StreamingTableExec::try_new(schema, partitions, None, ordering, false, None)?))
     }
 
     /// Files are left out by their bounds only; every filter is applied again above.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
+}
+
+/// The order rows come in, where their places are among the columns.
+fn by_place(schema: &Schema) -> Option<LexOrdering> {
+    let options = SortOptions { descending: false, nulls_first: false };
+    let sorted = |name: &str| {
+        let column = Column::new(name, schema.index_of(name).ok()?);
+        Some(PhysicalSortExpr::new(Arc::new(column), options))
+    };
+    LexOrdering::new([sorted(FILE_COLUMN)?, sorted(ROW_COLUMN)?])
 }
 
 /// Files that are read one after the other, whole and in the order of their rows.

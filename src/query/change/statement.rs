@@ -7,15 +7,15 @@ use arrow::datatypes::{Field, FieldRef};
 use datafusion::sql::sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use datafusion::sql::sqlparser::ast::{
     AlterTable, AlterTableOperation, AssignmentTarget, ColumnDef, ColumnOption, CreateTable, Delete, Expr, FromTable,
-    Ident, IndexColumn, ObjectNamePart, ObjectType, PrimaryKeyConstraint, SetExpr, Statement, TableConstraint,
-    TableFactor, TableObject, TableWithJoins,
+    Ident, IndexColumn, ObjectNamePart, ObjectType, PrimaryKeyConstraint, Query, SelectItem, SetExpr, Statement,
+    TableConstraint, TableFactor, TableObject, TableWithJoins, Value,
 };
 
 use crate::config::REFUSED_IN_NAMES;
 use crate::query::QueryError;
 use crate::query::change::columns::column_type;
 use crate::query::change::parts::{exactly, find, lone_parameter, named, over_bound, plain};
-use crate::query::change::{Action, Change, Create, Existing, Find, Insert, Named, Update};
+use crate::query::change::{ASSIGNED, Action, Change, Create, Existing, Find, Insert, Named, Update};
 
 /// Whether a statement changes tables in a way that is known.
 pub(crate) fn changes(statement: &Statement) -> bool {
@@ -125,9 +125,10 @@ fn insert_into(insert: datafusion::sql::sqlparser::ast::Insert) -> Result<Change
     let TableObject::TableName(name) = table else {
         return Err(QueryError::unsupported("INSERT into a function or query is not supported; name a table"));
     };
-    let Some(rows) = source else {
+    let Some(mut rows) = source else {
         return Err(QueryError::unsupported("INSERT … DEFAULT VALUES is not supported; write the values"));
     };
+    name_values(&mut rows);
     let columns = columns.iter().map(|column| match column.0.as_slice() {
         [part] => part.as_ident().map(plain).ok_or_else(|| not_a_column(&column.to_string())),
         _ => Err(not_a_column(&column.to_string())),
@@ -143,6 +144,19 @@ fn insert_into(insert: datafusion::sql::sqlparser::ast::Insert) -> Result<Change
         bound = rows.collect::<Result<Option<Vec<_>>, _>>()?.unwrap_or_default();
     }
     Ok(Change { target: named(&name)?, action: Action::Insert(Insert { columns, rows, bound, hints }) })
+}
+
+/// Names what a SELECT computes: the planner takes no two columns of one name, and here names mean nothing.
+fn name_values(rows: &mut Query) {
+    let SetExpr::Select(select) = rows.body.as_mut() else { return };
+    for (number, item) in select.projection.iter_mut().enumerate() {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
+            continue;
+        }
+        let expr = std::mem::replace(expr, Expr::value(Value::Null));
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("{ASSIGNED}{number}")) };
+    }
 }
 
 fn not_a_column(name: &str) -> QueryError {

@@ -255,7 +255,7 @@ async fn types_are_listed_by_code() {
     assert_eq!(schema, Schema::new(expected.to_vec()));
     let batch = answer(&server, info, &expected).await;
     let codes: Vec<i32> = batch.column(1).as_primitive::<Int32Type>().values().to_vec();
-    assert!(codes.is_sorted() && codes.len() == 12, "{codes:?}");
+    assert!(codes.is_sorted() && codes.len() == 15, "{codes:?}");
     let info = client.get_xdbc_type_info(CommandGetXdbcTypeInfo { data_type: Some(12) }).await.unwrap();
     let batch = answer(&server, info, &expected).await;
     assert_eq!(batch.column(0).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("string")]);

@@ -259,7 +259,7 @@ async fn what_is_no_query_is_refused_by_name() {
     let server = TestServer::start().await;
     let mut client = server.client().await;
     let error = client.execute_update("insert into weather.stations values ('a', 'b')".to_owned(), None).await;
-    assert!(error.unwrap_err().to_string().contains("lakegate sync"));
+    assert!(error.unwrap_err().to_string().contains("read only"));
     assert!(client.begin_transaction().await.unwrap_err().to_string().contains("no transactions"));
     let error = client.execute("select 1".to_owned(), Some(b"t1".to_vec().into())).await.unwrap_err();
     assert!(error.to_string().contains("no transactions"));
