@@ -1,12 +1,14 @@
 //! `lakegate check`: every problem of every file at once.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use crate::cli::CliError;
 use crate::cli::arguments::{Check, Common, SchemaOf};
-use crate::cli::program;
-use crate::config::{self, Format, Severity};
+use crate::cli::program::{self, Program};
+use crate::config::{self, Format, Settings, Severity};
 use crate::flight::Entrance;
+use crate::query::PolicyProblem;
 
 pub(super) fn run(common: &Common, arguments: &Check) -> Result<(), CliError> {
     match arguments.schema {
@@ -37,12 +39,34 @@ fn problems(common: &Common) -> Result<(), CliError> {
         writeln!(out, "{} in {tables}", counted(errors, "problem")).map_err(CliError::stdout)?;
         return Err(CliError::Told);
     }
-    if let Some(settings) = &report.settings {
+    if let Some(settings) = report.settings {
         // Certificate and key are looked at as the server would use them.
-        Entrance::open(settings).map_err(|error| CliError::Usage(error.to_string()))?;
+        Entrance::open(&settings).map_err(|error| CliError::Usage(error.to_string()))?;
+        let unusable = policies(settings)?;
+        for problem in &unusable {
+            writeln!(out, "{problem}").map_err(CliError::stdout)?;
+        }
+        if !unusable.is_empty() {
+            writeln!(out, "{} in the grants", counted(unusable.len(), "problem")).map_err(CliError::stdout)?;
+            return Err(CliError::Told);
+        }
     }
     let odd = if warnings > 0 { format!(", {}", counted(warnings, "warning")) } else { String::new() };
     writeln!(out, "all right: {tables}{odd}").map_err(CliError::stdout)
+}
+
+/// What of row filters, masks and granted columns cannot be used with the tables as they are in the lake.
+fn policies(settings: Settings) -> Result<Vec<PolicyProblem>, CliError> {
+    let grants = settings.access.files.grants.as_ref();
+    if grants.is_none_or(|grants| grants.grants.is_empty() && grants.row_filters.is_empty() && grants.masks.is_empty())
+    {
+        return Ok(Vec::new());
+    }
+    let runtime = program::runtime(settings.limits.threads.get())?;
+    runtime.block_on(async {
+        let program = Program::open(Arc::new(settings)).await?;
+        program.policy_problems(program.engine()?.as_ref()).await
+    })
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -13,7 +13,7 @@ use crate::cli::output::{self, Destination};
 use crate::cli::program::{self, Chatter, Program};
 use crate::config::Settings;
 use crate::model::TableName;
-use crate::query::{Statement, StatementOptions, TablePins};
+use crate::query::{QueryEngine, Statement, StatementOptions, TablePins};
 
 /// The rows of one table.
 const OF_TABLE: &str = "where table_schema = $1 and table_name = $2";

@@ -8,12 +8,13 @@ use indicatif::MultiProgress;
 use tokio::runtime::Runtime;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::access::Grants;
 use crate::cli::CliError;
 use crate::cli::arguments::{Common, LogLines};
 use crate::config::{self, LogSettings, Settings};
 use crate::journal::Journal;
 use crate::lake::Lake;
-use crate::query::{self, LakeEngine, QueryEngine};
+use crate::query::{self, LakeEngine, PolicyProblem};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::telemetry;
 
@@ -99,10 +100,16 @@ impl Program {
     }
 
     /// What answers SQL.
-    pub(super) fn engine(&self) -> Result<Arc<dyn QueryEngine>, CliError> {
+    pub(super) fn engine(&self) -> Result<Arc<LakeEngine>, CliError> {
         let (settings, journal) = (Arc::clone(&self.settings), Arc::clone(&self.journal));
         let engine = LakeEngine::new(settings, self.lake.clone(), journal, Arc::clone(&self.clock));
         Ok(Arc::new(engine.map_err(|error| CliError::failed(&error))?))
+    }
+
+    /// What of the grants file cannot be used with the tables as they are now.
+    pub(super) async fn policy_problems(&self, engine: &LakeEngine) -> Result<Vec<PolicyProblem>, CliError> {
+        let Some(grants) = &self.settings.access.files.grants else { return Ok(Vec::new()) };
+        engine.check_policies(&Grants::from(grants)).await.map_err(|error| CliError::failed(&error))
     }
 }
 

@@ -35,6 +35,9 @@ async fn serve(settings: Arc<Settings>, arguments: &Serve) -> Result<(), CliErro
     let listener = listen(settings.serve.flight).await?;
     let program = Program::open(Arc::clone(&settings)).await?;
     let engine = program.engine()?;
+    for problem in program.policy_problems(&engine).await? {
+        tracing::error!("{problem}; until that is mended nobody whom it keeps from something can read the table");
+    }
     let address = listener.local_addr().map_err(|error| CliError::Failed(format!("cannot listen: {error}")))?;
     let scheme = if settings.serve.tls.is_some() { "grpc+tls" } else { "grpc" };
     let url = format!("{scheme}://{address}");
