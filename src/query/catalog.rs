@@ -351,7 +351,9 @@ impl Catalog {
     ) -> Result<Opened, QueryError> {
         let rights = |version: &Version| access.table(&name, version.made.owner.as_deref());
         let is_visible = |version: &Version| rights(version).is_readable() && !version.is_dropped;
-        let unknown = || self.unknown(&key.0, name.table(), access);
+        // As it was written: the schema it would be in otherwise need not be known to who asks.
+        let written = if key.0 == RESULTS_SCHEMA { RESULTS_SCHEMA } else { "" };
+        let unknown = || self.unknown(written, name.table(), access);
         let newest = self.versions.newest(&name).await?.ok_or_else(unknown)?;
         let found = match (asked, pins.get(&name)) {
             (Some(asked), _) => self.asked_version(&name, asked).await,

@@ -88,10 +88,10 @@ impl Server {
             let memory = environment(&settings.limits).unwrap();
             let lake = Lake::open(&settings.lake, memory, clock.clone()).await.unwrap();
             let journal = Arc::new(Journal::open(&settings.lake, clock.clone()).unwrap());
-            let engine = Arc::new(LakeEngine::new(settings.clone(), lake, journal, clock.clone()).unwrap());
+            let engine = Arc::new(LakeEngine::new(settings.clone(), lake, journal.clone(), clock.clone()).unwrap());
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            tokio::spawn(serve(listener, ServiceParts { engine, settings, clock }, Shutdown::new()));
+            tokio::spawn(serve(listener, ServiceParts { engine, settings, journal, clock }, Shutdown::new()));
             address
         });
         let (channel, handle, info) = runtime.block_on(async {

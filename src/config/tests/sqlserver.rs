@@ -424,7 +424,7 @@ const WRONG_TABLES: &[(&str, &str)] = &[
     ),
     (
         "[source]\nconnection = \"ops\"\ntable = \"a\"\n[table]\ntimestamps = \"utc\"",
-        ":5:1: table.timestamps: `timestamps` is no known key here; expected one of key; did you mean `source.timestamps`?",
+        ":5:1: table.timestamps: `timestamps` is no known key here; expected one of key, writable; did you mean `source.timestamps`?",
     ),
     (
         "[source]\nfiles = \"a.csv\"\ntimestamps = \"utc\"",

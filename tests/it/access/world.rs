@@ -15,7 +15,9 @@ use lakegate::error::ErrorKind;
 use lakegate::flight::{ServiceParts, serve};
 use lakegate::journal::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus};
 use lakegate::model::TableName;
-use lakegate::query::{Planned, QueryEngine, QueryError, Statement, TableSummary};
+use lakegate::query::{
+    ChangeValues, Changed, IncomingRows, Ingestion, Planned, QueryEngine, QueryError, Statement, TableSummary,
+};
 use lakegate::runtime::clock::SystemClock;
 use lakegate::runtime::shutdown::Shutdown;
 use tokio::net::TcpListener;
@@ -76,6 +78,7 @@ pub(super) async fn lake() -> House {
         position: Some(serde_json::json!({ "key": "secretval-position" })),
         error_kind: Some(ErrorKind::InvalidInput),
         error: Some("`secretval-error` is no bigint".to_owned()),
+        written: None,
     });
     house.journal.record_verification(VerificationRecord {
         verification_id: uuid::Uuid::from_u128(8),
@@ -203,6 +206,20 @@ impl QueryEngine for Acting {
         self.engine.execute(planned, timeout).await
     }
 
+    async fn change(&self, planned: &Planned, values: ChangeValues, timeout: Duration) -> Result<Changed, QueryError> {
+        self.engine.change(planned, values, timeout).await
+    }
+
+    async fn ingest(
+        &self,
+        ingestion: Ingestion,
+        rows: IncomingRows,
+        _: &Access,
+        timeout: Duration,
+    ) -> Result<Changed, QueryError> {
+        self.engine.ingest(ingestion, rows, &self.access, timeout).await
+    }
+
     async fn tables(&self, _: &Access) -> Result<Vec<TableSummary>, QueryError> {
         self.engine.tables(&self.access).await
     }
@@ -227,7 +244,8 @@ pub(super) async fn connect(house: &House, access: &Access) -> Connection {
     let mut settings = house.settings.as_ref().clone();
     settings.tickets.key = Some("01".repeat(32).into());
     let engine: Arc<dyn QueryEngine> = Arc::new(Acting { engine: house.engine.clone(), access: access.clone() });
-    let parts = ServiceParts { engine, settings: Arc::new(settings), clock: Arc::new(SystemClock) };
+    let (settings, journal) = (Arc::new(settings), Arc::clone(&house.journal));
+    let parts = ServiceParts { engine, settings, journal, clock: Arc::new(SystemClock) };
     let shutdown = Shutdown::new();
     tokio::spawn(serve(listener, parts, shutdown.clone()));
     let channel = Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap();

@@ -30,7 +30,7 @@ fn users_come_and_go_and_their_file_is_for_nobody_else() {
     let file = team.file("users.toml");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains("$argon2id$") && !text.contains("pass"), "{text}");
+    assert!(text.contains("$argon2id$") && !text.contains("pass:w"), "{text}");
     let (_, err) = texts(&with_line(&team, &["user", "add", "ann", "--password-stdin"], "x\n"), 2);
     assert!(err.contains("lakegate user passwd ann"), "{err}");
     for (name, wanted) in [("a:b", "is no name of a user"), ("token", "means something else")] {

@@ -88,7 +88,8 @@ async fn a_client_that_goes_away_is_told_apart_from_one_that_read_all() {
 #[tokio::test]
 async fn literals_and_texts_are_kept_back_where_the_configuration_says_so() {
     const SQL: &str = "select 'a secret', 42 -- of somebody";
-    let cases: [(fn(&mut Settings), Option<&str>); 3] = [
+    type Case<'a> = (fn(&mut Settings), Option<&'a str>);
+    let cases: [Case<'_>; 3] = [
         (|settings| settings.history.texts = TextsKept::Full, Some(SQL)),
         (|settings| settings.history.texts = TextsKept::WithoutLiterals, Some("select ?, ? ")),
         (|settings| settings.history.texts = TextsKept::None, None),

@@ -45,8 +45,11 @@ impl Model {
     }
 }
 
+/// What a condition says of a row.
+type Meaning = Box<dyn Fn(&(i64, Option<i64>)) -> bool>;
+
 /// A condition as SQL and as what it means; NULL is no truth.
-fn condition(random: &mut StdRng) -> (String, Box<dyn Fn(&(i64, Option<i64>)) -> bool>) {
+fn condition(random: &mut StdRng) -> (String, Meaning) {
     let (a, b) = (random.random_range(0..IDS), random.random_range(1..7_i64));
     let (low, high) = (a, a + random.random_range(0..80_i64));
     match random.random_range(0..7) {

@@ -158,7 +158,8 @@ impl Place {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let engine: Arc<dyn QueryEngine> = self.engine.clone();
-        let parts = ServiceParts { engine, settings: Arc::clone(&self.settings), clock: Arc::new(SystemClock) };
+        let (settings, journal) = (Arc::clone(&self.settings), Arc::clone(&self.journal));
+        let parts = ServiceParts { engine, settings, journal, clock: Arc::new(SystemClock) };
         tokio::spawn(serve(listener, parts, self.shutdown.clone()));
         Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap()
     }
