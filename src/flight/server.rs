@@ -22,6 +22,7 @@ use crate::flight::gate::Gate;
 use crate::flight::housekeeping;
 use crate::flight::line::Line;
 use crate::flight::plans::Plans;
+use crate::flight::run::{StopReason, stop_all};
 use crate::flight::service::{FlightCalls, Service};
 use crate::flight::session::Sessions;
 use crate::journal::Journal;
@@ -172,7 +173,8 @@ fn when_closed(service: Weak<Service>) -> impl Fn(SocketAddr) + Send + Sync + 's
     move |address| {
         let Some(service) = service.upgrade() else { return };
         for session in service.sessions.disconnected(address) {
-            service.free(session);
+            // Values stay bound: whoever comes back on another connection goes on with its statements.
+            stop_all(&service.runs, StopReason::SessionClosed, |run| run.session == session);
         }
     }
 }

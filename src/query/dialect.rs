@@ -3,6 +3,7 @@
 use std::any::TypeId;
 
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
@@ -34,6 +35,12 @@ macro_rules! lake_dialect {
 
             fn is_identifier_part(&self, ch: char) -> bool {
                 GenericDialect.is_identifier_part(ch)
+            }
+
+            /// CASE is never a name without quotes: else the parser tries each CASE that has no END as one, and what
+            /// follows again, which takes time without end when there are many.
+            fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
+                keyword == Keyword::CASE || GenericDialect.is_reserved_for_identifier(keyword)
             }
 
             fn supports_table_versioning(&self) -> bool {

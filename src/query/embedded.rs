@@ -171,7 +171,8 @@ impl Engine {
             None => logical.schema().as_arrow().clone(),
         });
         let explains = understood.explains;
-        let is_small = small::is_small(&logical);
+        // Long texts may nest deeply, and only the query's own threads have the stack for that.
+        let is_small = statement.sql.len() < LONG_TEXT_BYTES && small::is_small(&logical);
         let plan = EmbeddedPlan { logical, state, parameters: parameters.clone(), explains, is_small };
         let kind = StatementKind::Query;
         Ok(Planned { statement, schema, parameters, kind, plan: Arc::new(plan), memory: Arc::default() })

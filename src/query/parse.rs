@@ -282,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn a_case_without_end_is_refused_at_once_however_deep_it_is() {
+        for depth in [1, 40, 2000] {
+            let open = "case when true then ".repeat(depth);
+            assert!(!failure(&format!("select {open}1")).is_empty());
+            assert!(!failure(&format!("select {open}1 1 {}", "end ".repeat(depth))).is_empty());
+        }
+    }
+
+    #[test]
     fn an_exponent_makes_a_double() {
         let text = |sql| parse(sql).unwrap().statement.to_string();
         assert_eq!(text("select 1e3, 1.5, -2E-1"), "SELECT CAST('1e3' AS DOUBLE), 1.5, -CAST('2E-1' AS DOUBLE)");

@@ -254,8 +254,8 @@ async fn the_catalogue_lists_what_can_be_read() {
     let house = with_versions().await;
     let tables = house.engine.tables(&everything()).await.unwrap();
     let names: Vec<_> = tables.iter().map(|t| (format!("{}.{}", t.schema, t.table), t.version)).collect();
-    let system =
-        ["files", "loads", "rejects", "tables", "verifications"].map(|table| (format!("system.{table}"), None));
+    let system = ["files", "loads", "queries", "rejects", "sessions", "tables", "verifications"];
+    let system = system.map(|table| (format!("system.{table}"), None));
     let mut expected = system.to_vec();
     expected.push(("t.v".to_owned(), Some(2)));
     expected.push(("u.other".to_owned(), Some(0)));

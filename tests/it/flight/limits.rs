@@ -177,6 +177,9 @@ async fn what_a_statement_held_is_given_back_however_it_ends() {
     let (url, options) = (format!("grpc://{}", server.address), ClientOptions::default());
     let mut killer = FlightClient::connect(&url, &options).await.unwrap();
     killer.kill(id).await.unwrap();
+    server.engine.endless.has_readers(0).await;
+    soon(query(&server, "select 1")).await.unwrap();
+    drop((rows, client));
     nothing_is_held(&server).await;
     let told = killer.kill(id).await.unwrap_err().to_string();
     assert!(told.contains("nothing runs"), "{told}");

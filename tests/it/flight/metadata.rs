@@ -77,14 +77,14 @@ async fn tables_are_listed_by_schema_name_and_kind() {
         ..all.clone()
     };
     for (request, count, first) in [
-        (all.clone(), 6, "lakegate big numbers TABLE"),
-        (CommandGetTables { catalog: Some("lakegate".to_owned()), ..all.clone() }, 6, "lakegate big numbers TABLE"),
+        (all.clone(), 7, "lakegate big numbers TABLE"),
+        (CommandGetTables { catalog: Some("lakegate".to_owned()), ..all.clone() }, 7, "lakegate big numbers TABLE"),
         (CommandGetTables { catalog: Some(String::new()), ..all.clone() }, 0, ""),
         (of("weather"), 2, "lakegate weather hourly TABLE"),
         (named("%s"), 4, "lakegate big numbers TABLE"),
         (named("select * from weather.hourly"), 0, ""),
-        (kinds(&["BASE TABLE", "table"]), 5, "lakegate big numbers TABLE"),
-        (kinds(&["TABLE"]), 5, "lakegate big numbers TABLE"),
+        (kinds(&["BASE TABLE", "table"]), 6, "lakegate big numbers TABLE"),
+        (kinds(&["TABLE"]), 6, "lakegate big numbers TABLE"),
         (kinds(&["SYSTEM TABLE"]), 1, "lakegate system loads SYSTEM TABLE"),
         (kinds(&["VIEW"]), 0, ""),
     ] {

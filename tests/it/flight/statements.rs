@@ -155,7 +155,7 @@ async fn tables_are_listed_as_flights_that_can_be_flown() {
     let mut client = server.plain_client().await;
     let flights: Vec<FlightInfo> =
         client.list_flights(Criteria::default()).await.unwrap().into_inner().try_collect().await.unwrap();
-    assert_eq!(flights.len(), 6);
+    assert_eq!(flights.len(), 7);
     let stations = flights[1].flight_descriptor.clone().unwrap();
     assert_eq!(stations.cmd, "select * from \"weather\".\"stations\"");
     let info = client.get_flight_info(stations).await.unwrap().into_inner();
