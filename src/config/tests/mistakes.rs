@@ -210,7 +210,7 @@ const WRONG_SETTINGS: &[(&str, &str)] = &[
     ("[limits]\nquery_timeout = \"0m\"", ":2:17: limits.query_timeout: the time is zero"),
     ("[serve]\nflight = \"example.org:8815\"", ":2:10: serve.flight: \"example.org:8815\" is no address"),
     (
-        "[serve]\nflight = \"0.0.0.0:8815\"",
+        "[serve]\nflight = \"0.0.0.0:8815\"\nallow_plaintext_network = true",
         ":2:10: warning: serve.flight: 0.0.0.0:8815 can be reached from other machines",
     ),
     ("[serve]\nhttp = \"127.0.0.1:80\"", ":2:1: serve.http: the HTTP service is not built yet"),

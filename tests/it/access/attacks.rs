@@ -221,7 +221,7 @@ async fn a_hidden_column_can_be_named_nowhere() {
         "select n from pub.numbers where n in (select id from ops.people where {} = 'x')",
         "select n from pub.numbers where exists (select 1 from ops.people where ops.people.{} = 'x')",
         "select * exclude ({}) from ops.people",
-        "select * replace (1 as {}) from ops.people",
+        "select * replace (1 as {}) from ops.people order by 1",
         "select {}['street'] from ops.people",
         "select unnest({}) from ops.people",
         "select id from ops.people union select {} from ops.people",
