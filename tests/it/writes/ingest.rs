@@ -232,5 +232,5 @@ async fn a_message_that_would_unpack_to_much_more_is_refused() {
     assert_eq!(many.schema().field(0).data_type(), &DataType::Null);
     let create = command("many", CREATE_IT, FAIL_IF_THERE);
     let refused = put(&place, &create, vec![many], |_| {}).await.unwrap_err();
-    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
 }
