@@ -42,7 +42,8 @@ impl Drop for House {
 impl House {
     /// A house whose tables are defined by name; nothing is loaded.
     pub(crate) async fn new(tables: &[&str]) -> Self {
-        Self::with_config(tables, "[limits]\nthreads = 2\nmemory = \"256MiB\"\n").await
+        // Very deep statements take a debug build their time.
+        Self::with_config(tables, "[limits]\nthreads = 2\nmemory = \"256MiB\"\nquery_timeout = \"5m\"\n").await
     }
 
     /// The same, with a configuration of the test's own. A name may be followed by ` = ` and lines of its `[load]`.
@@ -108,7 +109,7 @@ impl House {
     /// The same, with values for its parameters.
     pub(crate) async fn rows_with(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<Vec<String>, QueryError> {
         let planned = self.engine.plan(Statement { parameters, ..statement(sql) }, &everything()).await?;
-        let stream = self.engine.execute(&planned, Duration::from_secs(60)).await?;
+        let stream = self.engine.execute(&planned, Duration::from_secs(300)).await?;
         let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(QueryError::from)?;
         Ok(text(&batches))
     }
