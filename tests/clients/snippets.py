@@ -85,7 +85,8 @@ def command(language: str, file: Path, folder: str) -> list[str]:
 def run(snippet: Snippet, server: Server, folder: str) -> str:
     """Run a block of another language than Python and return what it prints."""
     # Go and Node.js look for packages in the folders above the file.
-    place = tempfile.mkdtemp(prefix="snippet-", dir=folder if snippet.language in {"go", "js"} else None)
+    inside = Path(folder).resolve() if snippet.language in {"go", "js"} else None
+    place = tempfile.mkdtemp(prefix="snippet-", dir=inside)
     ending = {"js": "mjs"}.get(snippet.language, snippet.language)
     try:
         file = Path(place) / f"main.{ending}"

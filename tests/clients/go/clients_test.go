@@ -194,7 +194,7 @@ func TestBrowsing(t *testing.T) {
 	if found := ask(client.GetSqlInfo(patience(t), nil)); found < 80 {
 		t.Errorf("%d facts about the server", found)
 	}
-	if found := ask(client.GetXdbcTypeInfo(patience(t), nil)); found != 12 {
+	if found := ask(client.GetXdbcTypeInfo(patience(t), nil)); found != 15 {
 		t.Errorf("%d types", found)
 	}
 	if found := ask(client.GetPrimaryKeys(patience(t), flightsql.TableRef{DBSchema: new(string), Table: "keyed"})); found != 0 {
