@@ -43,7 +43,7 @@ test: test-rust test-python ## everything that is tested
 
 test-rust: test-venv
 	@echo "== Rust tests (building them the first time takes 10 to 20 minutes on 2 cores)"
-	LAKEGATE_TEST_PYTHON=$(TEST_PYTHON) cargo test --locked --workspace
+	LAKEGATE_TEST_PYTHON=$(TEST_PYTHON) cargo test --locked --workspace --no-fail-fast
 
 # The server the Python tests start is the one `cargo test` builds.
 test-python: test-venv
