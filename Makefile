@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench test-rust test-python test-clients prerequisites test-venv demo-venv
+.PHONY: help demo test lint bench fuzz test-rust test-python test-clients prerequisites test-venv demo-venv
 
 # Where Python environments are made, which Python makes them, and where cargo builds.
 VENVS ?= .venv
@@ -20,6 +20,7 @@ help: ## list these commands
 	@echo "make test    all tests; first time about 25 minutes on 2 cores, then 8"
 	@echo "make test-clients  clients in Java, Go and Node.js, which have to be there; first time 5 minutes more, then 2"
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
+	@echo "make fuzz    bytes of nobody's making against the server, guided by coverage, 5 minutes a kind of call; needs cargo-fuzz"
 	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour, and 20 GB of disk"
 
 prerequisites:
@@ -84,3 +85,18 @@ bench: prerequisites
 	@echo "== Measuring (about 1 hour for all; BENCH=load, apply, resync, flight, mssql or mssql.reading for one)"
 	@$(abspath $(VENVS))/bench/bin/python benches/run.py --target "$(abspath $(CARGO_TARGET_DIR))/dist" \
 	  --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" $(BENCH)
+
+# What is fuzzed, one after the other, and for how long each; FUZZ=sql FUZZ_SECONDS=0 goes on with one until it breaks.
+FUZZ ?= command ticket action parameters ingest authorization sql
+FUZZ_SECONDS ?= 300
+
+# The short run without coverage is among the integration tests (tests/it/hostile). Built with checks of overflow, and without
+# a sanitizer, as lakegate itself has no unsafe code.
+fuzz: prerequisites
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install --locked cargo-fuzz" >&2; exit 1; }
+	@cargo +nightly --version >/dev/null 2>&1 || { echo "cargo-fuzz needs a nightly toolchain: rustup toolchain install nightly" >&2; exit 1; }
+	@for target in $(FUZZ); do \
+	  echo "== Fuzzing $$target for $(FUZZ_SECONDS) s (building it the first time takes 15 minutes on 2 cores)"; \
+	  cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none --dev \
+	    --target-dir "$(abspath $(CARGO_TARGET_DIR))/fuzz" $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; \
+	done
