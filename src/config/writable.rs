@@ -40,6 +40,10 @@ pub(super) fn check(name: &TableName, low: &At<LowTable>, from_sql_server: bool,
             around.problems.push(problem.expected("no `every` and no `cron`"));
         }
     }
+    if let Some(group) = load.and_then(|load| load.group.given()) {
+        let message = "tables of a group are shown as its loads published them, so what people write would not be seen";
+        around.problems.push(group.place.problem(message).expected("no `group`, or not writable"));
+    }
     let mode = load.and_then(|load| load.mode.given());
     if let Some(mode) = mode.filter(|mode| matches!(mode.value.0, LoadMode::Replace | LoadMode::Mirror)) {
         let message = "loads in this mode would take away the rows that people write, as the table is writable";

@@ -47,7 +47,9 @@ async fn take(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     run: &Run,
 ) -> Result<Changed, Status> {
-    let ingestion = Ingestion::try_from(command)?;
+    let mut ingestion = Ingestion::try_from(command)?;
+    // A name without a schema means the same table as in a statement of the session.
+    ingestion.schema = ingestion.schema.or_else(|| caller.options().of_statements().schema);
     let work = async {
         let (schema, batches) = incoming::rows(messages).await?;
         let batches = patiently(batches, service.query_timeout);

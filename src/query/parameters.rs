@@ -7,6 +7,7 @@ use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::LogicalPlan;
 
 use crate::query::QueryError;
+use crate::query::change::fit::loses;
 
 /// The parameters `$1` to `$highest` in order. The type is `Null` where nothing tells it.
 ///
@@ -50,8 +51,8 @@ pub(crate) fn fit(value: &ScalarValue, wanted: &DataType) -> ScalarValue {
     if own == *wanted || *wanted == DataType::Null {
         return value.clone();
     }
-    // A time has many spellings: one that can be read is the time.
-    let spelled = matches!(value, ScalarValue::Utf8(_) | ScalarValue::Utf8View(_) | ScalarValue::LargeUtf8(_));
+    // A time has many spellings: one that can be read is the time, where it has no more digits than there is room for.
+    let spelled = value.try_as_str().flatten().is_some_and(|text| !loses(text, wanted));
     match value.cast_to(wanted) {
         Ok(cast) if spelled && wanted.is_temporal() => cast,
         Ok(cast) if value.is_null() || cast.cast_to(&own).is_ok_and(|back| back == *value) => cast,
@@ -72,6 +73,8 @@ mod tests {
         assert_eq!(fit(&half, &DataType::Int64), half);
         let day = ScalarValue::Utf8(Some("2013-01-31".into()));
         assert_eq!(fit(&day, &DataType::Date32), ScalarValue::Date32(Some(15_736)));
+        let minute = ScalarValue::Utf8(Some("2013-01-31 23:59:00".into()));
+        assert_eq!(fit(&minute, &DataType::Date32), minute);
         assert_eq!(fit(&ScalarValue::Null, &DataType::Int64), ScalarValue::Int64(None));
         let long = ScalarValue::Int64(Some(1 << 40));
         assert_eq!(fit(&long, &DataType::Int32), long);

@@ -20,6 +20,7 @@ fn nothing_may_take_away_what_people_write() {
         (format!("[load]\nevery = \"1h\"\n[table]\nwritable = true\n{COLUMNS}"), "nothing to load"),
         ("[source]\nfiles = \"a.csv\"\n[load]\nmode = \"replace\"\n[table]\nwritable = true\n".to_owned(), "take away"),
         ("[source]\nfiles = \"a.csv\"\n[load]\nmode = \"mirror\"\n[table]\nwritable = true\n".to_owned(), "take away"),
+        (format!("[load]\ngroup = \"day\"\n[table]\nwritable = true\n{COLUMNS}"), "would not be seen"),
         (format!("[table]\nwritable = false\n{COLUMNS}"), "no [source]"),
     ];
     for (text, told) in wrong {

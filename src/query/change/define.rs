@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 
-use crate::access::Access;
+use crate::access::{Access, TableRights};
 use crate::config::RESULTS_SCHEMA;
 use crate::error::ErrorKind;
 use crate::lake::{Attempt, Made, Snapshot, Staged, TableWriter, WritePlan};
@@ -30,16 +30,15 @@ pub(crate) fn check_create(
     live: Option<&Snapshot>,
     access: &Access,
 ) -> Result<(), QueryError> {
-    let Some(live) = live else {
-        if access.may_create_in(RESULTS_SCHEMA) {
-            return Ok(());
-        }
+    let rights = live.map(|live| target.rights(Some(live), access));
+    // Whoever may make none learns nothing of the names of those that are there.
+    if !rights.as_ref().is_some_and(TableRights::is_visible) && !access.may_create_in(RESULTS_SCHEMA) {
         return Err(QueryError::new(
             ErrorKind::PermissionDenied,
             format!("you may not make tables in the schema `{RESULTS_SCHEMA}`; it takes a grant to write it"),
         ));
-    };
-    let rights = target.rights(Some(live), access);
+    }
+    let Some(rights) = rights else { return Ok(()) };
     match existing {
         Existing::Keep if rights.is_visible() => Ok(()),
         Existing::Replace if rights.write => Ok(()),

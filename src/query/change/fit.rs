@@ -141,8 +141,17 @@ fn fit_plain(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
             cast(array, wanted, wanted)
         }
         (Kind::Text, Kind::Number | Kind::Time) => {
-            check_texts(array, wanted)?;
-            cast(array, wanted, wanted)
+            let texts = arrow::compute::cast(array, &DataType::Utf8).map_err(|_| types(given, wanted))?;
+            let texts = texts.as_string::<i32>();
+            if let Some(text) = texts.iter().flatten().find(|text| loses(text, wanted)) {
+                return Err(format!("`{}` has more than {} can hold", shortened(text), word(wanted)));
+            }
+            let made = cast(array, wanted, wanted)?;
+            let says_so = |row: usize| texts.value(row).to_ascii_lowercase().contains("inf");
+            match (0..made.len()).any(|row| is_infinite(&made, row) && !says_so(row)) {
+                true => Err("a number is too large for it".to_owned()),
+                false => Ok(made),
+            }
         }
         (Kind::Number | Kind::Truth | Kind::Time, Kind::Text) | (Kind::Truth, Kind::Truth) => {
             cast(array, wanted, wanted)
@@ -165,24 +174,19 @@ fn fit_plain(array: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
     }
 }
 
-/// Texts whose digits the type has no room for would be rounded while they are read.
-fn check_texts(array: &ArrayRef, wanted: &DataType) -> Result<(), String> {
+/// Whether a text has digits the type has no room for: they would be cut while it is read.
+pub(crate) fn loses(text: &str, wanted: &DataType) -> bool {
     let most = match wanted {
         DataType::Decimal128(_, scale) => usize::try_from(*scale).unwrap_or(0),
         DataType::Timestamp(..) => 6,
         DataType::Date32 => 0,
-        _ => return Ok(()),
+        _ => return false,
     };
-    let texts = arrow::compute::cast(array, &DataType::Utf8).map_err(|_| types(array.data_type(), wanted))?;
-    for text in texts.as_string::<i32>().iter().flatten() {
-        let after_point = text.split_once('.').map_or("", |(_, digits)| digits);
-        let digits: String = after_point.chars().take_while(char::is_ascii_digit).collect();
-        let is_time_of_day = *wanted == DataType::Date32 && text.contains(':');
-        if digits.trim_end_matches('0').len() > most || is_time_of_day {
-            return Err(format!("`{}` has more than {} can hold", shortened(text), word(wanted)));
-        }
-    }
-    Ok(())
+    let after_point = text.split_once('.').map_or("", |(_, digits)| digits);
+    let digits =
+        after_point.find(|letter: char| !letter.is_ascii_digit()).map_or(after_point, |end| &after_point[..end]);
+    let is_time_of_day = *wanted == DataType::Date32 && text.contains(':');
+    digits.trim_end_matches('0').len() > most || is_time_of_day
 }
 
 fn shortened(text: &str) -> String {
@@ -192,17 +196,15 @@ fn shortened(text: &str) -> String {
 
 /// Whether a finite number became infinite.
 fn is_beyond(given: &ArrayRef, made: &ArrayRef) -> bool {
-    let infinite = |row: usize| match made.data_type() {
-        DataType::Float32 => made.as_primitive::<Float32Type>().value(row).is_infinite(),
-        DataType::Float64 => made.as_primitive::<Float64Type>().value(row).is_infinite(),
+    (0..made.len()).any(|row| is_infinite(made, row) && !is_infinite(given, row))
+}
+
+fn is_infinite(floats: &ArrayRef, row: usize) -> bool {
+    match floats.data_type() {
+        DataType::Float32 => floats.is_valid(row) && floats.as_primitive::<Float32Type>().value(row).is_infinite(),
+        DataType::Float64 => floats.is_valid(row) && floats.as_primitive::<Float64Type>().value(row).is_infinite(),
         _ => false,
-    };
-    let finite = |row: usize| match given.data_type() {
-        DataType::Float32 => given.as_primitive::<Float32Type>().value(row).is_finite(),
-        DataType::Float64 => given.as_primitive::<Float64Type>().value(row).is_finite(),
-        _ => true,
-    };
-    (0..made.len()).any(|row| made.is_valid(row) && infinite(row) && finite(row))
+    }
 }
 
 fn cast(array: &ArrayRef, to: &DataType, wanted: &DataType) -> Result<ArrayRef, String> {

@@ -44,6 +44,9 @@ impl Run {
             }
             found => found?,
         };
+        // Before there is a lease, which others would see, and which names its holder to those who wait for it.
+        let live = self.engine.live(&target).await?;
+        self.makes(&target, live.as_deref(), &ingestion)?;
         let (begun, lease) = (self.engine.clock.now(), self.lease(&target, WORDS).await);
         let (lease, result) = match lease {
             Ok(lease) => {
@@ -64,36 +67,30 @@ impl Run {
     ) -> Result<Done, QueryError> {
         let attempt = self.engine.lake.table(&target.name).begin(lease).await.map_err(told)?;
         let live = attempt.snapshot().filter(|snapshot| !snapshot.is_dropped()).cloned();
-        let outcome = self.take(attempt, target, live.as_ref(), ingestion, rows).await?;
+        // Whatever was checked before, this is the version that is changed.
+        let outcome = match self.makes(target, live.as_deref(), ingestion)? {
+            true => self.make(attempt, target, live.as_ref(), rows).await?,
+            false => self.add(attempt, target, live.as_ref(), rows).await?,
+        };
         self.commit(outcome).await
     }
 
-    async fn take(
-        &self,
-        attempt: Attempt,
-        target: &Target,
-        live: Option<&Arc<Snapshot>>,
-        ingestion: &Ingestion,
-        rows: IncomingRows,
-    ) -> Result<Outcome, QueryError> {
+    /// Whether the table is made, rather than added to.
+    fn makes(&self, target: &Target, live: Option<&Snapshot>, ingestion: &Ingestion) -> Result<bool, QueryError> {
         let is_there = live.is_some() || target.definition.is_some();
         match (is_there, ingestion.existing, ingestion.missing) {
             (false, _, IfMissing::Fail) => Err(missing(&target.name)),
             (true, IfExisting::Fail, _) => {
-                check_create(Existing::Fail, target, live.map(AsRef::as_ref), &self.access)?;
+                check_create(Existing::Fail, target, live, &self.access)?;
                 Err(exists(target))
             }
-            (true, IfExisting::Append, _) => {
-                target.check(live.map(AsRef::as_ref), &self.access)?;
-                self.add(attempt, target, live, rows).await
-            }
+            (true, IfExisting::Append, _) => target.check(live, &self.access).map(|()| false),
             (true, IfExisting::Replace, _) if target.definition.is_some() => Err(QueryError::unsupported(format!(
                 "{} is defined by a file, and is not replaced; delete its rows and append",
                 target.name
             ))),
             (true, IfExisting::Replace, _) | (false, _, IfMissing::Create) => {
-                check_create(Existing::Replace, target, live.map(AsRef::as_ref), &self.access)?;
-                self.make(attempt, target, live, rows).await
+                check_create(Existing::Replace, target, live, &self.access).map(|()| true)
             }
         }
     }

@@ -43,9 +43,11 @@ impl Engine {
         &self,
         mut statement: Statement,
         understood: Understood,
-        change: Change,
+        mut change: Change,
         access: &Access,
     ) -> Result<Planned, QueryError> {
+        // The table that is changed is found where those that are read are.
+        change.target.schema = change.target.schema.or_else(|| statement.options.schema.clone());
         let target = Target::find(&change.target, change.action.words(), &self.settings, access)?;
         let live = self.live(&target).await?;
         self.check_change(&change.action, &target, live.as_deref(), access)?;

@@ -23,18 +23,20 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The table that is meant by a name. A name without a schema is that of the default schema where it is defined, and
-    /// of `results` otherwise.
+    /// The table that is meant by a name. A name without a schema is that of the default schema where it is defined and
+    /// may be seen, and of `results` otherwise.
     ///
     /// # Errors
     /// `NotFound` where there cannot be such a table for the principal, `Unsupported` where it cannot be written.
     pub(crate) fn find(named: &Named, words: &str, settings: &Settings, access: &Access) -> Result<Self, QueryError> {
-        let name = meant(named, settings)
+        let name = meant(named, settings, access)
             .ok_or_else(|| QueryError::new(ErrorKind::NotFound, format!("there is no table `{}`", written(named))))?;
         if [SYSTEM_SCHEMA, INFORMATION_SCHEMA].contains(&name.schema()) {
             return Err(QueryError::unsupported(format!("{words} is refused: lakegate itself fills {name}")));
         }
-        let Some(definition) = settings.tables.get(&name) else {
+        let rights = access.table(&name, None);
+        // One that may not be seen is answered as one that is not there.
+        let Some(definition) = settings.tables.get(&name).filter(|_| rights.is_visible()) else {
             if name.schema() == RESULTS_SCHEMA {
                 return Ok(Self { name, definition: None });
             }
@@ -49,10 +51,6 @@ impl Target {
                 missing(&name)
             });
         };
-        let rights = access.table(&name, None);
-        if !rights.is_visible() {
-            return Err(missing(&name));
-        }
         if !definition.writable {
             return Err(QueryError::unsupported(format!(
                 "{words} of {name} is refused: its rows come from loads (`lakegate sync {name}`); its definition has to say \
@@ -148,11 +146,11 @@ impl Target {
 }
 
 /// The name that is meant; none for what is no name of a table.
-fn meant(named: &Named, settings: &Settings) -> Option<TableName> {
+fn meant(named: &Named, settings: &Settings, access: &Access) -> Option<TableName> {
     let Some(schema) = &named.schema else {
         let default = Catalog::default_schema(settings).and_then(|schema| TableName::new(&schema, &named.table).ok());
         return match default {
-            Some(name) if settings.tables.contains_key(&name) => Some(name),
+            Some(name) if settings.tables.contains_key(&name) && access.table(&name, None).is_visible() => Some(name),
             _ => TableName::new(RESULTS_SCHEMA, &named.table).ok(),
         };
     };

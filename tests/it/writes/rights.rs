@@ -63,6 +63,29 @@ async fn writing_takes_a_grant_and_changing_by_content_takes_sight_of_everything
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn writing_to_what_may_not_be_seen_is_answered_as_if_it_were_not_there() {
+    let place = Place::local(&[("ops.notes", NOTES)]).await;
+    place.run("create table concealed as select 1 as a").await;
+    let stranger = somebody("stranger", grants());
+    for sql in [
+        "create table ops.notes (a bigint)",
+        "insert into ops.notes values (1, 'x')",
+        "insert into notes values (1, 'x')",
+        "delete from notes",
+        "drop table notes",
+        "create table results.concealed (a bigint)",
+        "create table if not exists concealed (a bigint)",
+        "create or replace table concealed (a bigint)",
+        "insert into results.concealed values (1)",
+    ] {
+        let other = |text: &str| text.replace("notes", "nix").replace("concealed", "nix");
+        let (kind, told) = refusal(place.change_as(sql, vec![], &stranger).await, sql);
+        let absent = refusal(place.change_as(&other(sql), vec![], &stranger).await, sql);
+        assert_eq!((kind, other(&told)), absent, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tables_belong_to_those_who_make_them() {
     let place = Place::local(&[]).await;
     let (ann, bob, cleo) = (somebody("ann", grants()), somebody("bob", grants()), somebody("cleo", grants()));

@@ -1,8 +1,12 @@
 //! What each statement does, on both grounds.
 
-use lakegate::error::ErrorKind;
+use std::sync::Arc;
 
-use super::place::Place;
+use datafusion::common::ScalarValue;
+use lakegate::error::ErrorKind;
+use lakegate::query::{ChangeValues, QueryEngine, QueryError, Statement, StatementOptions, TablePins};
+
+use super::place::{Place, SOON, everything, refusal};
 use crate::support::ground::Ground;
 use crate::support::team::Team;
 use crate::support::{on_both_grounds, truth};
@@ -62,6 +66,49 @@ on_both_grounds! {
         assert_eq!(place.run("insert into best values ('x')").await, 1);
         assert_eq!(place.rows("select * from best").await, ["x"]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_that_is_changed_is_found_where_those_that_are_read_are() {
+    let place = Place::local(&[("ops.notes", NOTES), ("lab.notes", NOTES)]).await;
+    place.run("create table results.notes as select 7 as id, 'seven' as text").await;
+    place.run("insert into lab.notes (id) values (1)").await;
+    let in_schema = |sql: &str, schema: &str| {
+        let options = StatementOptions { schema: Some(schema.to_owned()), ..StatementOptions::default() };
+        let statement = Statement { sql: sql.to_owned(), parameters: vec![], pins: TablePins::new(), options };
+        let engine = Arc::clone(&place.engine);
+        async move {
+            let planned = engine.plan(statement, &everything()).await?;
+            Ok::<_, QueryError>(engine.change(&planned, ChangeValues::Planned, SOON).await?.rows)
+        }
+    };
+    assert_eq!(in_schema("update notes set id = 2 where id in (select id from notes)", "lab").await.unwrap(), 1);
+    assert_eq!(in_schema("insert into notes (id) values (3)", "ops").await.unwrap(), 1);
+    assert_eq!(in_schema("delete from notes", "results").await.unwrap(), 1);
+    let refused = in_schema("drop table notes", "lab").await.unwrap_err();
+    assert!(refused.to_string().contains("lab/notes.toml"), "{refused}");
+    assert_eq!(place.rows("select id from lab.notes").await, ["2"]);
+    assert_eq!(place.rows("select id from ops.notes").await, ["3"]);
+    assert_eq!(place.rows("select count(*) from results.notes").await, ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bound_texts_lose_no_digit_either() {
+    let place = Place::local(&[]).await;
+    place.run("create table t (d date, at timestamp)").await;
+    place.run("insert into t values ('2024-01-31', '2024-01-31 12:00:00.123456')").await;
+    let text = |text: &str| vec![ScalarValue::Utf8(Some(text.to_owned()))];
+    for (sql, value) in [
+        ("update t set d = ?", "2024-02-01 23:59:00"),
+        ("update t set at = ?", "2024-01-31 12:00:00.1234567"),
+        ("insert into t (d) values (?)", "2024-02-01 23:59:00"),
+        ("insert into t (d) values (coalesce((select max(d) from t where false), ?))", "2024-02-01 23:59:00"),
+    ] {
+        let (kind, told) = refusal(place.change_as(sql, text(value), &everything()).await, sql);
+        assert_eq!((kind, told.contains(value)), (ErrorKind::InvalidInput, true), "{sql}: {told}");
+    }
+    assert_eq!(place.change_as("update t set d = ?", text("2024-02-02"), &everything()).await.unwrap(), 1);
+    assert_eq!(place.rows("select d from t").await, ["2024-02-02"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
