@@ -2,7 +2,7 @@
 //! keep a user out.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,16 +76,24 @@ impl Failures {
     }
 }
 
-/// Of fixed length, whatever a stranger takes for a name. Of IPv6 addresses the network counts: one person has it all.
+/// What counts as one address. Of IPv6 it is the network: one person has it all.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+/// Of fixed length, whatever a stranger takes for a name.
 fn key(name: &str, address: Option<IpAddr>) -> [u8; 16] {
     let mut hash = blake3::Hasher::new();
-    match address.map(|address| address.to_canonical()) {
+    match address.map(network) {
         None => {}
         Some(IpAddr::V4(address)) => {
             hash.update(&address.octets());
         }
         Some(IpAddr::V6(address)) => {
-            hash.update(&address.octets()[..8]);
+            hash.update(&address.octets());
         }
     }
     hash.update(&[0]).update(name.as_bytes());

@@ -28,7 +28,7 @@ pub struct Provider {
     clock: Arc<dyn Clock>,
     known: RwLock<Known>,
     /// Held while keys are fetched; says when that was last tried.
-    tried: tokio::sync::Mutex<Option<Instant>>,
+    tried: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -48,7 +48,7 @@ impl Provider {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| AccessError::Keys { place: place(&settings.jwks), reason: error.to_string() })?;
-        Ok(Arc::new(Self { settings, client, clock, known: RwLock::default(), tried: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(Self { settings, client, clock, known: RwLock::default(), tried: Arc::default() }))
     }
 
     /// Checks a token. Where its key is not known, keys are asked for anew, at most once a minute.
@@ -77,13 +77,26 @@ impl Provider {
     }
 
     /// Asks for the keys, unless that was tried less than a minute ago. What is known stays where that fails.
-    pub async fn refresh(&self) {
-        let mut tried = self.tried.lock().await;
+    ///
+    /// Whoever asked first may go away: the keys are fetched all the same, else a stranger who hangs up at once, every
+    /// minute, would keep them from everybody.
+    pub async fn refresh(self: &Arc<Self>) {
+        let mut tried = Arc::clone(&self.tried).lock_owned().await;
         let now = self.clock.monotonic();
         if tried.is_some_and(|tried| now.saturating_duration_since(tried) < LEAST_INTERVAL) {
             return;
         }
         *tried = Some(now);
+        let provider = Arc::clone(self);
+        let fetching = tokio::spawn(async move {
+            provider.renew(now).await;
+            drop(tried);
+        });
+        // A panic has written to the log where it was.
+        let _ = fetching.await;
+    }
+
+    async fn renew(&self, now: Instant) {
         match self.fetch().await {
             Ok(keys) => {
                 let known = Known { keys: Arc::new(keys), since: Some(now) };
@@ -130,5 +143,33 @@ fn place(place: &KeySetPlace) -> String {
     match place {
         KeySetPlace::File(path) => path.display().to_string(),
         KeySetPlace::Url(url) => url.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::clock::SystemClock;
+
+    #[tokio::test]
+    async fn keys_are_fetched_though_who_asked_for_them_went_away() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let key = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": "A".repeat(43) });
+        std::fs::write(&file, serde_json::json!({ "keys": [key] }).to_string()).unwrap();
+        let settings = OidcSettings {
+            issuer: "https://login.example".to_owned(),
+            audience: vec!["lakegate".to_owned()],
+            jwks: KeySetPlace::File(file.path().to_owned()),
+            name_claim: "sub".to_owned(),
+            role_claims: Vec::new(),
+            clock_skew: Duration::ZERO,
+        };
+        let provider = Provider::new(settings, Arc::new(SystemClock)).unwrap();
+        let mut stranger = Box::pin(provider.refresh());
+        assert!(futures::poll!(&mut stranger).is_pending());
+        drop(stranger);
+        // Comes to its end when the keys are there: they were asked for less than a minute ago.
+        provider.refresh().await;
+        assert!(provider.known().since.is_some());
     }
 }

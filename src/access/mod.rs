@@ -24,7 +24,7 @@ pub use failures::Failures;
 pub use grants::{Grant, Grantee, Grants, Policy, Scope};
 pub use jwt::{Claims, JwtError, KeySet, looks_like_jwt};
 pub use key_sets::Provider;
-pub use password::{PasswordChecks, TooManyChecks, hash_password, verify_password};
+pub use password::{NotChecked, PasswordChecks, hash_password, verify_password};
 pub use principal::{ADMIN_ROLE, Principal};
 pub use rights::{Access, Columns, TableRights};
 pub use token::{NewToken, TOKEN_PREFIX, token_id};

@@ -11,7 +11,7 @@ use crate::config::reader::SourceFile;
 use crate::model::TableName;
 
 /// Schemas that lakegate fills itself.
-const RESERVED_SCHEMAS: &[&str] = &["system", "information_schema"];
+pub(super) const RESERVED_SCHEMAS: &[&str] = &["system", "information_schema"];
 
 /// A file as text, under the name it is reported by; `None` after a problem was noted.
 pub(super) fn read_text(path: &Path, folder: &Path, problems: &mut Vec<Problem>) -> Option<Arc<SourceFile>> {

@@ -14,7 +14,8 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::access::{
-    Access, Directory, Failures, LiveDirectory, PasswordChecks, Principal, Provider, TOKEN_PREFIX, looks_like_jwt,
+    Access, Directory, Failures, LiveDirectory, NotChecked, PasswordChecks, Principal, Provider, TOKEN_PREFIX,
+    looks_like_jwt,
 };
 use crate::delivery::Sealer;
 use crate::error::ErrorKind;
@@ -31,7 +32,6 @@ use crate::runtime::clock::Clock;
 pub(crate) struct Authenticator {
     directory: LiveDirectory,
     passwords: PasswordChecks,
-    failures: Failures,
     provider: Option<Arc<Provider>>,
     session_lifetime: Duration,
     sealer: Sealer,
@@ -67,10 +67,10 @@ impl Authenticator {
     pub(crate) fn new(parts: &ServiceParts, entrance: &Entrance, sealer: Sealer) -> Result<Self, FlightError> {
         let (settings, clock) = (&parts.settings.access, Arc::clone(&parts.clock));
         let provider = settings.oidc.clone().map(|oidc| Provider::new(oidc, Arc::clone(&clock))).transpose()?;
+        let failures = Failures::new(settings.failure_delay, settings.longest_delay, Arc::clone(&clock));
         Ok(Self {
             directory: entrance.directory.clone(),
-            passwords: PasswordChecks::new(settings.parallel_checks.get(), Arc::clone(&clock))?,
-            failures: Failures::new(settings.failure_delay, settings.longest_delay, Arc::clone(&clock)),
+            passwords: PasswordChecks::new(settings.parallel_checks.get(), failures, Arc::clone(&clock))?,
             provider,
             session_lifetime: settings.session_lifetime,
             sealer,
@@ -152,18 +152,15 @@ impl Authenticator {
         peer: &Peer,
     ) -> Result<Proof, Status> {
         let address = peer.address.map(|address| address.ip());
-        if let Some(wait) = self.failures.wait(name, address) {
-            return Err(too_soon(wait));
-        }
         let hash = directory.user(name).and_then(|user| user.password.as_ref());
-        let right = self.passwords.check(name, password, hash).await.map_err(|_| busy())?;
+        let checked = self.passwords.check((name, address), password, hash).await;
+        let right = checked.map_err(|reason| match reason {
+            NotChecked::TooMany => busy(),
+            NotChecked::Wait(wait) => too_soon(wait),
+        })?;
         match hash.filter(|_| right) {
-            Some(hash) => {
-                self.failures.succeeded(name, address);
-                Ok(Proof::new(name, Origin::Password { mark: password_mark(hash) }))
-            }
+            Some(hash) => Ok(Proof::new(name, Origin::Password { mark: password_mark(hash) })),
             None => {
-                self.failures.failed(name, address);
                 tracing::warn!(user = shortened(name), ?address, "a password was not accepted");
                 Err(refused())
             }

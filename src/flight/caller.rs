@@ -14,8 +14,9 @@ use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
 use crate::flight::profile::Wishes;
-use crate::flight::session::{Session, SessionKey, SessionOptions, Sessions};
+use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
 use crate::query::{Statement, TablePins};
+use crate::runtime::clock::Clock;
 
 /// The other end of the connection a call came on.
 pub(crate) fn peer(extensions: &Extensions) -> Peer {
@@ -89,11 +90,9 @@ impl Caller {
         Statement { sql: sql.to_owned(), parameters, pins: TablePins::new(), options }
     }
 
-    /// Counts a statement of the session.
-    pub(crate) fn runs_statement(&self) {
-        if let Some(session) = &self.session {
-            session.runs_statement();
-        }
+    /// Counts a statement of the session, which uses it until what comes back is dropped.
+    pub(crate) fn runs_statement(&self, clock: &Arc<dyn Clock>) -> Option<InUse> {
+        self.session.as_ref().map(|session| session.runs_statement(clock))
     }
 
     /// The caller as somebody who waits for a turn.

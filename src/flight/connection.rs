@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -21,6 +22,10 @@ use crate::flight::tls::{self, Tls};
 const MOST_HANDSHAKES: usize = 1024;
 /// How long a client may take for that.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take until it has said that it speaks HTTP/2. From then on the keepalive looks after it.
+const PREFACE_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes in which it says so (RFC 9113, section 3.4).
+const PREFACE_LENGTH: usize = 24;
 /// How long to wait when no connection can be taken, as when there are too many open files.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -37,6 +42,14 @@ pub(crate) struct Peer {
 pub(crate) struct Connection {
     stream: Wire,
     peer: Peer,
+    /// What is awaited of the client before anything else.
+    preface: Option<Preface>,
+}
+
+struct Preface {
+    /// Bytes that are to come.
+    missing: usize,
+    deadline: Pin<Box<Sleep>>,
 }
 
 enum Wire {
@@ -50,22 +63,31 @@ pub(crate) fn incoming(
     tls: Option<Arc<Tls>>,
     name: CertificateName,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let accepted =
-        futures::stream::unfold(listener, |listener| async move { Some((listener.accept().await, listener)) });
-    let opened = accepted.map(move |accepted| {
+    let listener = Arc::new(listener);
+    let accepted = accepted(move || {
+        let listener = Arc::clone(&listener);
+        async move { listener.accept().await }
+    });
+    let opened = accepted.map(move |(stream, address)| {
         let tls = tls.clone();
-        async move {
-            match accepted {
-                Ok((stream, address)) => open(stream, address, tls.as_deref(), name).await,
+        async move { open(stream, address, tls.as_deref(), name).await }
+    });
+    opened.buffer_unordered(MOST_HANDSHAKES).filter_map(|connection| std::future::ready(connection.map(Ok)))
+}
+
+/// What is accepted, one after the other. Where that fails the next one waits for a moment, and so do those who ask.
+fn accepted<T, F: Future<Output = io::Result<T>>>(accept: impl FnMut() -> F) -> impl Stream<Item = T> {
+    futures::stream::unfold(accept, |mut accept| async move {
+        loop {
+            match accept().await {
+                Ok(accepted) => return Some((accepted, accept)),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be taken");
                     tokio::time::sleep(BREATH).await;
-                    None
                 }
             }
         }
-    });
-    opened.buffer_unordered(MOST_HANDSHAKES).filter_map(|connection| std::future::ready(connection.map(Ok)))
+    })
 }
 
 async fn open(stream: TcpStream, address: SocketAddr, tls: Option<&Tls>, name: CertificateName) -> Option<Connection> {
@@ -73,7 +95,8 @@ async fn open(stream: TcpStream, address: SocketAddr, tls: Option<&Tls>, name: C
     let _ = stream.set_nodelay(true);
     let address = Some(address);
     let Some(tls) = tls else {
-        return Some(Connection { stream: Wire::Plain(stream), peer: Peer { address, certificate_name: None } });
+        let peer = Peer { address, certificate_name: None };
+        return Some(Connection::new(Wire::Plain(stream), peer, PREFACE_PATIENCE));
     };
     let agreed = tokio::time::timeout(HANDSHAKE_PATIENCE, TlsAcceptor::from(tls.config()).accept(stream)).await;
     let reason = match agreed {
@@ -81,13 +104,20 @@ async fn open(stream: TcpStream, address: SocketAddr, tls: Option<&Tls>, name: C
             let shown = stream.get_ref().1.peer_certificates().and_then(|certificates| certificates.first());
             let certificate_name = shown.and_then(|certificate| tls::certificate_name(certificate, name));
             let peer = Peer { address, certificate_name };
-            return Some(Connection { stream: Wire::Encrypted(Box::new(stream)), peer });
+            return Some(Connection::new(Wire::Encrypted(Box::new(stream)), peer, PREFACE_PATIENCE));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
     tracing::debug!(?address, reason, "a client and the server did not agree on TLS");
     None
+}
+
+impl Connection {
+    fn new(stream: Wire, peer: Peer, patience: Duration) -> Self {
+        let preface = Preface { missing: PREFACE_LENGTH, deadline: Box::pin(tokio::time::sleep(patience)) };
+        Self { stream, peer, preface: Some(preface) }
+    }
 }
 
 impl Connected for Connection {
@@ -104,10 +134,22 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let before = buffer.filled().len();
+        let read = match &mut self.stream {
             Wire::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Wire::Encrypted(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
+        let Some(preface) = &mut self.preface else { return read };
+        preface.missing = preface.missing.saturating_sub(buffer.filled().len() - before);
+        if preface.missing == 0 {
+            self.preface = None;
+        } else if read.is_pending() && preface.deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client did not say that it speaks HTTP/2",
+            )));
         }
+        read
     }
 }
 
@@ -149,5 +191,57 @@ impl AsyncWrite for Connection {
             Wire::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Wire::Encrypted(stream) => Pin::new(stream).poll_shutdown(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A client, and its connection to a server that waits for so long.
+    async fn connect(patience: Duration) -> (TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        (client, Connection::new(Wire::Plain(stream), Peer::default(), patience))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_says_what_it_speaks_is_hung_up_on() {
+        for said in [&b""[..], b"PRI * HTTP/2.0"] {
+            let (mut client, mut connection) = connect(Duration::from_millis(50)).await;
+            client.write_all(said).await.unwrap();
+            let late = connection.read_to_end(&mut Vec::new()).await.unwrap_err();
+            assert_eq!(late.kind(), io::ErrorKind::TimedOut, "{said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_said_what_it_speaks_may_be_silent() {
+        let (mut client, mut connection) = connect(Duration::from_secs(60)).await;
+        for part in [&b"PRI * HTTP/2.0\r\n"[..], b"\r\nSM\r\n\r\n"] {
+            assert!(connection.preface.is_some());
+            client.write_all(part).await.unwrap();
+            connection.read_exact(&mut vec![0; part.len()]).await.unwrap();
+        }
+        assert!(connection.preface.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_accepted_is_not_tried_again_at_once() {
+        let tries = Cell::new(0);
+        let accept = || {
+            tries.set(tries.get() + 1);
+            let tries = tries.get();
+            async move { if tries < 3 { Err(io::Error::other("too many open files")) } else { Ok(tries) } }
+        };
+        let mut accepted = Box::pin(accepted(accept).map(std::future::ready).buffer_unordered(MOST_HANDSHAKES));
+        assert!(futures::poll!(accepted.next()).is_pending());
+        assert_eq!(tries.get(), 1);
+        assert_eq!(accepted.next().await, Some(3), "but again and again");
     }
 }

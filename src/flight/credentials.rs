@@ -38,9 +38,8 @@ impl Credentials {
     /// Those of a call: the header `authorization`, else `auth-token-bin`, in which clients that logged in the
     /// first way send the token they were given.
     pub(crate) fn of(headers: &MetadataMap) -> Self {
-        let Some(header) = headers.get("authorization").and_then(|value| value.to_str().ok()) else {
-            return Self::of_token_header(headers);
-        };
+        let Some(header) = headers.get("authorization") else { return Self::of_token_header(headers) };
+        let Ok(header) = header.to_str() else { return Self::Unreadable };
         let header = header.trim();
         let (scheme, rest) = header.split_once(' ').unwrap_or((header, ""));
         let rest = rest.trim();
@@ -54,12 +53,13 @@ impl Credentials {
     }
 
     fn of_token_header(headers: &MetadataMap) -> Self {
-        let token = headers.get_bin("auth-token-bin").and_then(|value| value.to_bytes().ok());
-        match token.as_deref().map(str::from_utf8) {
+        let Some(token) = headers.get_bin("auth-token-bin") else { return Self::None };
+        let Ok(token) = token.to_bytes() else { return Self::Unreadable };
+        match str::from_utf8(&token) {
             // Sent empty by drivers that have none.
-            None | Some(Ok("")) => Self::None,
-            Some(Ok(token)) => Self::Bearer(token.into()),
-            Some(Err(_)) => Self::Unreadable,
+            Ok("") => Self::None,
+            Ok(token) => Self::Bearer(token.into()),
+            Err(_) => Self::Unreadable,
         }
     }
 
@@ -100,6 +100,7 @@ impl PartialEq for Credentials {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderValue};
     use prost::Message;
     use tonic::metadata::MetadataValue;
 
@@ -133,6 +134,12 @@ mod tests {
         for header in ["Basic ???", "Basic dQ==", "Digest x"] {
             assert_eq!(read(header), Credentials::Unreadable, "{header}");
         }
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_bytes(b"Bearer \xe4").unwrap());
+        assert_eq!(Credentials::of(&MetadataMap::from_headers(headers)), Credentials::Unreadable);
+        let mut headers = HeaderMap::new();
+        headers.insert("auth-token-bin", HeaderValue::from_static("no base64!"));
+        assert_eq!(Credentials::of(&MetadataMap::from_headers(headers)), Credentials::Unreadable);
     }
 
     #[test]

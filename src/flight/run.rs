@@ -21,6 +21,7 @@ use crate::flight::admission::{Person, Slot};
 use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
 use crate::flight::service::Service;
+use crate::flight::session::InUse;
 use crate::flight::status::{kind_of, refuse};
 use crate::journal::{Journal, QueryOrigin, QueryRecord, QueryStatus, RunningQuery};
 use crate::query::{MemoryGauge, Planned, without_literals};
@@ -128,6 +129,7 @@ pub(crate) struct Run {
     clock: Arc<dyn Clock>,
     texts: TextsKept,
     memory: Option<Arc<MemoryGauge>>,
+    _session: Option<InUse>,
     ended: bool,
 }
 
@@ -135,7 +137,6 @@ impl Run {
     /// Begins a run of a text, asked for with a ticket.
     pub(crate) fn begin(service: &Service, caller: &Caller, sql: &str, ticket: Uuid, pass: Pass) -> Self {
         let origin = origin(service, caller, sql);
-        caller.runs_statement();
         let handle = Handle {
             id: origin.query_id,
             ticket,
@@ -153,6 +154,7 @@ impl Run {
             clock: Arc::clone(&service.clock),
             texts: service.history.texts,
             memory: None,
+            _session: caller.runs_statement(&service.clock),
             ended: false,
         }
     }

@@ -39,6 +39,8 @@ const CONNECTION_WINDOW: u32 = 32 << 20;
 /// How often a silent connection is looked at, and how long an answer may take: shorter than what
 /// firewalls commonly keep an idle connection for.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// Calls that one connection may make at the same time: what HTTP/2 libraries commonly allow. A client's others wait.
+const MOST_CALLS: u32 = 200;
 /// How long connections have to close after their last call was cut.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -110,6 +112,7 @@ pub async fn serve_with(
     let serving = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MOST_CALLS)
         .http2_max_header_list_size(limits.header_size)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))

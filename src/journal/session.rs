@@ -15,7 +15,7 @@ pub enum SessionEnd {
     Closed,
     /// Its connection was closed.
     Disconnected,
-    /// Nobody used it for long.
+    /// Nobody used it for long, or for longer than others when there was no room for one more.
     Idle,
     /// The server stopped.
     Stopped,

@@ -205,10 +205,14 @@ fn grant(at: &At<LowGrant>, names: &mut Names, problems: &mut Vec<Problem>) -> O
         Grantee::Role(role) => names.push((NameOf::Role(role.clone()), to.place.clone())),
         Grantee::User(user) => names.push((NameOf::User(user.clone()), to.place.clone())),
     }
-    if let Scope::Table(table) = &on.value {
-        names.push((NameOf::GrantedTable(table.clone()), on.place.clone()));
-        for column in columns.iter().flatten() {
-            names.push((NameOf::GrantedColumn(table.clone(), column.value.0.clone()), column.place.clone()));
+    match &on.value {
+        Scope::All => {}
+        Scope::Schema(schema) => names.push((NameOf::GrantedSchema(schema.clone()), on.place.clone())),
+        Scope::Table(table) => {
+            names.push((NameOf::GrantedTable(table.clone()), on.place.clone()));
+            for column in columns.iter().flatten() {
+                names.push((NameOf::GrantedColumn(table.clone(), column.value.0.clone()), column.place.clone()));
+            }
         }
     }
     let may: Vec<_> = may.iter().map(|word| word.value.0).collect();

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::config::RESULTS_SCHEMA;
 use crate::config::access::grants::Names;
 use crate::config::access::{AccessFiles, AccessSettings};
+use crate::config::folder::RESERVED_SCHEMAS;
 use crate::config::problem::Problem;
 use crate::config::table::{TableDefinition, TableSource};
 use crate::model::TableName;
 
 /// The role that needs no definition: its members see and do everything.
 const ADMIN: &str = "admin";
-/// Schemas whose tables no definition makes.
-const WITHOUT_DEFINITIONS: &[&str] = &["results", "system"];
 
 /// A name in a grants file, of something that is defined elsewhere.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub(super) enum NameOf {
     Role(String),
     /// A claim and its value.
     Claim(String),
+    /// A schema of a grant.
+    GrantedSchema(String),
     /// A table of a grant.
     GrantedTable(TableName),
     /// A table of a row filter or mask.
@@ -66,8 +68,18 @@ pub(super) fn check(
                 Some(message) => place.problem(message).warning(),
                 None => continue,
             },
+            NameOf::GrantedSchema(schema) if is_reserved(schema) => place
+                .problem(format!("{schema} needs no grant: its tables tell each reader what they may know"))
+                .warning(),
+            NameOf::GrantedSchema(_) => continue,
+            NameOf::GrantedTable(table) if is_reserved(table.schema()) => {
+                place.problem(format!("{table} needs no grant: it tells each reader what they may know")).warning()
+            }
             NameOf::GrantedTable(table) if is_known(table, tables) => continue,
             NameOf::GrantedTable(table) => no_table(place.problem(no_definition(table)), table, tables).warning(),
+            NameOf::KeptBackTable(table) if is_reserved(table.schema()) => place
+                .problem(format!("nothing can be kept back of {table}: it tells each reader what they may know"))
+                .expected("a filter or mask on the table that it tells of"),
             NameOf::KeptBackTable(table) if is_known(table, tables) => continue,
             NameOf::KeptBackTable(table) => no_table(place.problem(no_definition(table)), table, tables),
             NameOf::GrantedColumn(table, column) => match unknown_column(table, column, tables) {
@@ -84,7 +96,12 @@ pub(super) fn check(
 }
 
 fn is_known(table: &TableName, tables: &BTreeMap<TableName, TableDefinition>) -> bool {
-    tables.contains_key(table) || WITHOUT_DEFINITIONS.contains(&table.schema())
+    tables.contains_key(table) || table.schema() == RESULTS_SCHEMA
+}
+
+/// Whether a schema's tables are the program's own. Grants, filters and masks are not looked at when they are read.
+fn is_reserved(schema: &str) -> bool {
+    RESERVED_SCHEMAS.contains(&schema)
 }
 
 fn no_definition(table: &TableName) -> String {

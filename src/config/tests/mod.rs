@@ -482,3 +482,23 @@ fn what_would_let_anybody_in_is_an_error_or_a_warning() {
         assert!(said.iter().any(|said| said.contains(wanted)), "{text}: {said:?}");
     }
 }
+
+#[test]
+fn what_is_said_of_the_programs_own_tables_is_not_passed_over() {
+    for (text, wanted) in [
+        ("[[row_filter]]\non = \"system.queries\"\nwhere = \"false\"", "nothing can be kept back of system.queries"),
+        (
+            "[[mask]]\non = \"system.rejects\"\ncolumn = \"row\"\nas = \"null\"",
+            "nothing can be kept back of system.rejects",
+        ),
+        ("[[row_filter]]\non = \"information_schema.tables\"\nwhere = \"false\"", "nothing can be kept back of"),
+        ("[[grant]]\nto = \"everyone\"\non = \"system.*\"", "warning: grant[1].on: system needs no grant"),
+        ("[[grant]]\nto = \"everyone\"\non = \"system.loads\"", "warning: grant[1].on: system.loads needs no grant"),
+    ] {
+        let report = report(&[("grants.toml", text)]);
+        let said: Vec<_> = report.problems.iter().map(ToString::to_string).collect();
+        assert!(said.len() == 1 && said[0].contains(wanted), "{text}: {said:?}");
+        assert_eq!(Problems::of(&report.problems).is_none(), wanted.starts_with("warning"), "{text}");
+    }
+    assert_eq!(problems(&[("grants.toml", "[[grant]]\nto = \"everyone\"\non = \"results.*\"")]), [""; 0]);
+}

@@ -18,12 +18,11 @@ use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
-use crate::journal::SessionEnd;
 
 use messages::{OptionValue, Options, SetError, SetResult, Value};
 
 pub(crate) use options::SessionOptions;
-pub(crate) use registry::{Session, SessionKey, Sessions};
+pub(crate) use registry::{InUse, Session, SessionKey, Sessions};
 
 /// The cookie's name, as drivers' documentation has it.
 const COOKIE: &str = "arrow_flight_session_id";
@@ -70,9 +69,8 @@ pub(crate) async fn set(
 /// Ends the caller's session: its statements are stopped, its options and the values of its prepared statements are
 /// forgotten. Its bearer token is not taken any more.
 pub(crate) fn close(service: &Service, caller: &Caller) -> Result<Bytes, Status> {
-    if let Some(session) = service.sessions.find(&caller.session_key, caller.name())? {
-        service.sessions.end(&session, SessionEnd::Closed);
-        service.free(session.id());
+    if let Some(session) = service.sessions.close(&caller.session_key, caller.name())? {
+        service.free(session);
     }
     Ok(Bytes::from_static(CLOSED))
 }

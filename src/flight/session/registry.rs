@@ -60,9 +60,16 @@ impl Session {
         self.lock().clone()
     }
 
-    /// Counts a statement.
-    pub(crate) fn runs_statement(&self) {
+    /// Counts a statement, which uses the session until what comes back is dropped.
+    pub(crate) fn runs_statement(self: &Arc<Self>, clock: &Arc<dyn Clock>) -> InUse {
         self.told.statements.fetch_add(1, Ordering::Relaxed);
+        InUse { session: Arc::clone(self), clock: Arc::clone(clock) }
+    }
+
+    /// Whether a call or a statement holds it, seen from the list of those that are open: the last to hold it. It gives
+    /// sessions away under its lock only, so that one that is not in use stays so for as long as the lock is held.
+    fn is_in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
     }
 
     /// Changes its options.
@@ -88,6 +95,19 @@ impl Session {
     }
 }
 
+/// A session that a statement uses. It was used last when the statement ended.
+#[derive(Debug)]
+pub(crate) struct InUse {
+    session: Arc<Session>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.session.touch(self.clock.monotonic());
+    }
+}
+
 /// The sessions of this server.
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -107,6 +127,8 @@ struct State {
     people: HashMap<String, usize>,
     ended: HashMap<Uuid, SessionEnd>,
     ended_in_order: VecDeque<Uuid>,
+    /// Those that ended because nobody used them, and of which something may still be kept elsewhere.
+    left: Vec<Uuid>,
 }
 
 impl Sessions {
@@ -129,15 +151,17 @@ impl Sessions {
         if let Some(end) = state.ended.get(&id) {
             return Err(over(*end));
         }
-        let Some(session) = state.open.get(&id).cloned() else { return Ok(None) };
+        let Some(session) = state.open.get(&id) else { return Ok(None) };
         if session.told.principal != person {
             return Ok(None);
         }
-        if session.idle(now) < self.limits.session_idle {
+        let is_idle = self.is_idle(session, now);
+        let session = Arc::clone(session);
+        if !is_idle {
             session.touch(now);
             return Ok(Some(session));
         }
-        if self.finish(state, &session, SessionEnd::Idle) { Err(over(SessionEnd::Idle)) } else { Ok(None) }
+        if self.end_unused(state, &session) { Err(over(SessionEnd::Idle)) } else { Ok(None) }
     }
 
     /// The session of a call; begins it where it has not begun.
@@ -189,8 +213,13 @@ impl Sessions {
     fn has_room(&self, state: &mut State, person: &str, now: Instant) -> Result<(), Status> {
         let of_person = |state: &State| state.people.get(person).copied().unwrap_or_default();
         let (most, most_of_person) = (self.limits.sessions.get(), self.limits.sessions_per_person.get());
-        if state.open.len() >= most || of_person(state) >= most_of_person {
+        let is_full = |state: &State| state.open.len() >= most || of_person(state) >= most_of_person;
+        if is_full(state) {
             self.end_idle(state, now);
+        }
+        if is_full(state) {
+            let only_own = of_person(state) >= most_of_person;
+            self.end_one_nobody_misses(state, (person, only_own), now);
         }
         if state.open.len() >= most {
             return Err(too_many(&format!("there are {most} sessions already (`limits.sessions`)")));
@@ -211,9 +240,23 @@ impl Sessions {
         format!("{COOKIE}={}; Path=/", session.id()).parse().ok()
     }
 
-    /// Ends a session.
-    pub(crate) fn end(&self, session: &Session, end: SessionEnd) {
-        self.finish(&mut self.lock(), session, end);
+    /// Ends the session of a call on request. A token that names one is refused from now on, whether its session has
+    /// begun or not. What comes back is the id of what was ended.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub(crate) fn close(&self, key: &SessionKey, person: &str) -> Result<Option<Uuid>, Status> {
+        let mut state = self.lock();
+        let session = self.find_in(&mut state, key, person)?;
+        if let Some(session) = &session {
+            self.finish(&mut state, session, SessionEnd::Closed);
+        }
+        // One that is open still is somebody else's.
+        let named = key.bearer.filter(|id| !state.open.contains_key(id));
+        if let Some(id) = named {
+            state.remember(id, SessionEnd::Closed);
+        }
+        Ok(session.map(|session| session.id()).or(named))
     }
 
     /// Ends the sessions of a connection that was closed, but for those that calls on others can name. What comes back
@@ -229,10 +272,14 @@ impl Sessions {
         sessions.iter().map(|session| session.id()).collect()
     }
 
-    /// Ends the sessions that nobody has used for long. What comes back are their ids.
+    /// Ends the sessions that nobody has used for long. What comes back are their ids, and those of others that ended so
+    /// since the last time.
     pub(crate) fn sweep(&self) -> Vec<Uuid> {
-        let now = self.clock.monotonic();
-        self.end_idle(&mut self.lock(), now)
+        let mut state = self.lock();
+        self.end_idle(&mut state, self.clock.monotonic());
+        let left = std::mem::take(&mut state.left);
+        // Those that their tokens began again go on with what was kept of them.
+        left.into_iter().filter(|id| !state.open.contains_key(id)).collect()
     }
 
     /// Ends all sessions, as the server stops.
@@ -244,13 +291,35 @@ impl Sessions {
         }
     }
 
-    fn end_idle(&self, state: &mut State, now: Instant) -> Vec<Uuid> {
-        let idle = |session: &&Arc<Session>| session.idle(now) >= self.limits.session_idle;
-        let over: Vec<_> = state.open.values().filter(idle).cloned().collect();
-        for session in &over {
-            self.finish(state, session, SessionEnd::Idle);
+    fn is_idle(&self, session: &Arc<Session>, now: Instant) -> bool {
+        !session.is_in_use() && session.idle(now) >= self.limits.session_idle
+    }
+
+    fn end_idle(&self, state: &mut State, now: Instant) {
+        let idle: Vec<_> = state.open.values().filter(|session| self.is_idle(session, now)).cloned().collect();
+        for session in &idle {
+            self.end_unused(state, session);
         }
-        over.iter().map(|session| session.id()).collect()
+    }
+
+    /// Ends a session that nobody uses. Whether going on without it would be noticed.
+    fn end_unused(&self, state: &mut State, session: &Session) -> bool {
+        state.left.push(session.id());
+        self.finish(state, session, SessionEnd::Idle)
+    }
+
+    /// Ends one session to make room: of those that are not in use and have no options, so that the next call begins
+    /// them again and nobody is the wiser, the one used longest ago. The person's own go first, or are the only ones.
+    /// What was bound in it stays.
+    fn end_one_nobody_misses(&self, state: &mut State, (person, only_own): (&str, bool), now: Instant) {
+        let is_own = |session: &Session| session.told.principal == person;
+        let may_go = |session: &&Arc<Session>| {
+            !session.is_in_use() && (!only_own || is_own(session)) && session.lock().is_default()
+        };
+        let rank = |session: &&Arc<Session>| (is_own(session), session.idle(now));
+        if let Some(session) = state.open.values().filter(may_go).max_by_key(rank).cloned() {
+            self.finish(state, &session, SessionEnd::Idle);
+        }
     }
 
     /// Ends a session and tells the journal. Whether going on without it would be noticed.
@@ -356,6 +425,12 @@ mod tests {
         fn enter(&self, person: &str, key: SessionKey) -> Result<Arc<Session>, Status> {
             self.sessions.enter(&caller(person, key))
         }
+
+        /// A statement that runs in a session.
+        fn running(&self, person: &str, key: SessionKey) -> InUse {
+            let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
+            self.enter(person, key).unwrap().runs_statement(&clock)
+        }
     }
 
     fn caller(person: &str, key: SessionKey) -> Caller {
@@ -402,11 +477,11 @@ mod tests {
     #[test]
     fn there_are_as_many_as_there_may_be_and_idle_ones_make_room() {
         let house = House::new();
-        house.enter("ann", at(1)).unwrap();
-        house.enter("ann", at(2)).unwrap();
+        set_zone(&house.enter("ann", at(1)).unwrap());
+        set_zone(&house.enter("ann", at(2)).unwrap());
         let told = house.enter("ann", at(3)).unwrap_err();
         assert!(told.message().contains("limits.sessions_per_person"), "{told:?}");
-        house.enter("bob", at(4)).unwrap();
+        set_zone(&house.enter("bob", at(4)).unwrap());
         let told = house.enter("cid", at(5)).unwrap_err();
         assert!(
             told.code() == tonic::Code::ResourceExhausted && told.message().contains("limits.sessions"),
@@ -415,16 +490,96 @@ mod tests {
         house.clock.advance(Duration::from_secs(61));
         house.enter("cid", at(5)).unwrap();
         assert_eq!(house.journal.open_sessions().all().len(), 1);
+        assert_eq!(house.sessions.sweep().len(), 3, "what they left is told");
+        assert!(house.sessions.sweep().is_empty());
+    }
+
+    #[test]
+    fn whoever_logs_in_often_ends_their_own_oldest_session_and_nobody_notices() {
+        let house = House::new();
+        for number in 0..20 {
+            house.enter("ann", bearer(number)).unwrap();
+            house.clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!(house.journal.open_sessions().all().len(), 2);
+        assert!(house.sessions.find(&bearer(19), "ann").unwrap().is_some());
+        assert!(house.sessions.find(&bearer(0), "ann").unwrap().is_none());
+        assert_eq!(house.enter("ann", bearer(0)).unwrap().id(), Uuid::from_u128(0), "its token begins it again");
+        assert!(house.sessions.sweep().is_empty(), "what was bound stays");
+    }
+
+    #[test]
+    fn sessions_with_options_or_a_statement_are_not_ended_to_make_room() {
+        let house = House::new();
+        set_zone(&house.enter("ann", bearer(1)).unwrap());
+        let running = house.running("ann", bearer(2));
+        house.clock.advance(Duration::from_secs(1));
+        assert!(house.enter("ann", bearer(3)).is_err());
+        house.enter("bob", bearer(4)).unwrap();
+        house.enter("cid", bearer(5)).unwrap();
+        assert!(house.sessions.find(&bearer(4), "bob").unwrap().is_none(), "where there is no room for anybody");
+        drop(running);
+        house.enter("ann", bearer(3)).unwrap();
+        assert!(house.sessions.find(&bearer(1), "ann").unwrap().is_some());
+        assert!(house.sessions.find(&bearer(2), "ann").unwrap().is_none());
+        house.clock.advance(Duration::from_secs(1));
+        assert!(house.sessions.find(&bearer(5), "cid").unwrap().is_some());
+        house.enter("cid", bearer(6)).unwrap();
+        assert!(house.sessions.find(&bearer(5), "cid").unwrap().is_none(), "the own ones go first");
+        assert!(house.sessions.find(&bearer(3), "ann").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_session_is_not_idle_while_a_statement_runs_and_begins_to_be_when_it_ends() {
+        let house = House::new();
+        let running = house.running("ann", bearer(7));
+        set_zone(&house.enter("ann", bearer(7)).unwrap());
+        house.clock.advance(Duration::from_secs(61));
+        assert!(house.sessions.sweep().is_empty());
+        drop(running);
+        house.clock.advance(Duration::from_secs(59));
+        assert!(house.sessions.sweep().is_empty());
+        house.clock.advance(Duration::from_secs(1));
+        assert_eq!(house.sessions.sweep(), [Uuid::from_u128(7)]);
+    }
+
+    #[test]
+    fn what_an_idle_session_left_is_told_unless_it_was_begun_again() {
+        let house = House::new();
+        house.enter("ann", bearer(7)).unwrap();
+        set_zone(&house.enter("ann", bearer(8)).unwrap());
+        house.clock.advance(Duration::from_secs(61));
+        assert!(house.sessions.find(&bearer(8), "ann").is_err());
+        assert_eq!(house.enter("ann", bearer(7)).unwrap().id(), Uuid::from_u128(7));
+        assert_eq!(house.sessions.sweep(), [Uuid::from_u128(8)]);
     }
 
     #[test]
     fn a_closed_sessions_token_is_refused() {
         let house = House::new();
-        let session = house.enter("ann", bearer(7)).unwrap();
-        house.sessions.end(&session, SessionEnd::Closed);
+        house.enter("ann", bearer(7)).unwrap();
+        assert_eq!(house.sessions.close(&bearer(7), "ann").unwrap(), Some(Uuid::from_u128(7)));
         let told = house.enter("ann", bearer(7)).unwrap_err();
         assert!(told.code() == tonic::Code::Unauthenticated && told.message().contains("closed"), "{told:?}");
         assert!(house.sessions.find(&bearer(7), "ann").is_err());
+    }
+
+    #[test]
+    fn closing_a_session_that_is_not_open_refuses_its_token_all_the_same() {
+        let house = House::new();
+        house.sessions.close(&bearer(7), "ann").unwrap();
+        house.enter("ann", bearer(8)).unwrap();
+        house.clock.advance(Duration::from_secs(61));
+        assert_eq!(house.sessions.sweep(), [Uuid::from_u128(8)]);
+        house.sessions.close(&bearer(8), "ann").unwrap();
+        for key in [bearer(7), bearer(8)] {
+            let told = house.enter("ann", key).unwrap_err();
+            assert!(told.code() == tonic::Code::Unauthenticated && told.message().contains("closed"), "{told:?}");
+        }
+        house.enter("ann", bearer(9)).unwrap();
+        assert_eq!(house.sessions.close(&bearer(9), "bob").unwrap(), None, "another's stays open");
+        house.enter("ann", bearer(9)).unwrap();
+        assert_eq!(house.sessions.close(&at(1), "ann").unwrap(), None);
     }
 
     #[test]
@@ -432,7 +587,7 @@ mod tests {
         let house = House::new();
         let session = house.enter("ann", at(1)).unwrap();
         let with_cookie = SessionKey { cookie: Some(session.id()), ..at(1) };
-        house.sessions.end(&session, SessionEnd::Closed);
+        assert_eq!(house.sessions.close(&at(1), "ann").unwrap(), Some(session.id()));
         let next = house.enter("ann", with_cookie.clone()).unwrap();
         assert_ne!(next.id(), session.id());
         assert_eq!(house.enter("ann", with_cookie).unwrap().id(), next.id(), "and stays in it");

@@ -128,6 +128,50 @@ async fn a_token_leads_to_its_session_until_that_is_closed() {
 }
 
 #[tokio::test]
+async fn the_token_of_a_session_that_was_closed_before_it_began_is_refused() {
+    let server = TestServer::start().await;
+    let token = log_in(&server).await;
+    let mut client = server.plain_client().await;
+    let close = with_token(Action::new("CloseSession", ""), &token);
+    let closed: Vec<_> = client.do_action(close).await.unwrap().into_inner().try_collect().await.unwrap();
+    assert_eq!(closed[0].body.to_vec(), [0x08, 0x01]);
+    let refused = client.do_get(with_token(Ticket::new("select 1"), &token)).await.unwrap_err();
+    assert!(refused.code() == Code::Unauthenticated && refused.message().contains("closed"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn logging_in_often_locks_nobody_out_and_earlier_tokens_go_on() {
+    let server = TestServer::start_with(Options { change: two_sessions, ..Options::default() }).await;
+    let mut tokens = Vec::new();
+    for _ in 0..5 {
+        tokens.push(log_in(&server).await);
+    }
+    for token in tokens.iter().chain(&tokens) {
+        let mut client = server.plain_client().await;
+        let rows = client.do_get(with_token(Ticket::new("select 1"), token)).await.unwrap().into_inner();
+        assert!(!rows.try_collect::<Vec<_>>().await.unwrap().is_empty());
+    }
+    assert_eq!(server.journal.open_sessions().all().len(), 2);
+}
+
+/// A new session's token.
+async fn log_in(server: &TestServer) -> String {
+    let mut client = server.client().await;
+    client.handshake("ann", "a password").await.unwrap();
+    client.token().unwrap().clone()
+}
+
+fn with_token<T>(message: T, token: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+}
+
+fn two_sessions(settings: &mut lakegate::config::Settings) {
+    settings.limits.serving.sessions_per_person = 2.try_into().unwrap();
+}
+
+#[tokio::test]
 async fn a_statement_may_compute_for_less_time_where_the_session_says_so() {
     let server = TestServer::start().await;
     let mut client = server.plain_client().await;
@@ -155,13 +199,11 @@ async fn closing_a_session_stops_its_statements() {
 
 #[tokio::test]
 async fn too_many_sessions_are_refused_and_those_that_end_make_room() {
-    let change = |settings: &mut lakegate::config::Settings| {
-        settings.limits.serving.sessions_per_person = 2.try_into().unwrap();
-    };
-    let server = TestServer::start_with(Options { change, ..Options::default() }).await;
+    let server = TestServer::start_with(Options { change: two_sessions, ..Options::default() }).await;
     let mut clients = [server.plain_client().await, server.plain_client().await, server.plain_client().await];
-    messages(&mut clients[0], "select 1").await.unwrap();
-    messages(&mut clients[1], "select 1").await.unwrap();
+    // Without options they would make room at once.
+    assert!(set(&mut clients[0], &[("time_zone", "Europe/Vienna")]).await.is_empty());
+    assert!(set(&mut clients[1], &[("time_zone", "Europe/Vienna")]).await.is_empty());
     let refused = messages(&mut clients[2], "select 1").await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("limits.sessions_per_person"), "{refused:?}");

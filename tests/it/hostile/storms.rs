@@ -7,7 +7,7 @@ use arrow_flight::Ticket;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use futures::StreamExt;
 use futures::future::join_all;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::flight::server::{TestServer, query};
@@ -60,6 +60,26 @@ async fn calls_that_are_dropped_at_once_leave_nothing_behind() {
     server.engine.endless.has_readers(0).await;
 }
 
+#[tokio::test]
+async fn a_connection_is_told_how_many_calls_it_may_make_at_once() {
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS` (RFC 9113, section 6.5.2).
+    const MOST_STREAMS: u16 = 3;
+    let server = TestServer::start().await;
+    let mut connection = TcpStream::connect(server.address).await.unwrap();
+    connection.write_all(PREFACE).await.unwrap();
+    // A frame's length, its kind (4: SETTINGS), flags and stream; then the settings, each a name and a number.
+    let mut frame = [0; 9];
+    connection.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[3], 4);
+    let mut settings = vec![0; usize::from(u16::from_be_bytes([frame[1], frame[2]]))];
+    connection.read_exact(&mut settings).await.unwrap();
+    let told = settings
+        .chunks_exact(6)
+        .find(|setting| setting[..2] == MOST_STREAMS.to_be_bytes())
+        .map(|setting| &setting[2..]);
+    assert_eq!(told, Some(&200_u32.to_be_bytes()[..]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_http_at_all_is_hung_up_on() {
     let server = TestServer::start().await;
@@ -69,7 +89,7 @@ async fn what_is_no_http_at_all_is_hung_up_on() {
         // The server may hang up while it is still being written to.
         let _ = connection.write_all(said).await;
         let mut answer = Vec::new();
-        let end = tokio::io::AsyncReadExt::read_to_end(&mut connection, &mut answer);
+        let end = connection.read_to_end(&mut answer);
         let _ = tokio::time::timeout(SOON, end).await.expect("the server hangs up");
     }
     is_served(&server).await;

@@ -137,3 +137,15 @@ async fn many_who_log_in_at_once_all_get_in() {
     tokens.dedup();
     assert_eq!(tokens.len(), 16, "each has a session of its own");
 }
+
+#[tokio::test]
+async fn guesses_made_at_once_wait_as_those_made_one_after_the_other() {
+    let door = House::with_users().open().await;
+    let header = basic("ann", "wrong");
+    let guesses = futures::future::join_all((0..32).map(|_| door.log_in(&header))).await;
+    let codes: Vec<_> = guesses.into_iter().map(|guess| guess.unwrap_err().code()).collect();
+    let checked = codes.iter().filter(|code| **code == Code::Unauthenticated).count();
+    let at_once = door.settings.access.parallel_checks.get();
+    assert!((1..=at_once).contains(&checked), "{codes:?}");
+    assert!(codes.iter().all(|code| matches!(code, Code::Unauthenticated | Code::ResourceExhausted)), "{codes:?}");
+}
