@@ -99,7 +99,7 @@ impl SqlServerTable {
             None => {
                 let (rows, rejected) = (Some(0), Some(0));
                 let from = Position { rowversion: Some(lowest), rows, rejected, ..found.now.clone() };
-                Partial { from, parts: reader.parts(&mut session).await? }
+                Partial { from, parts: reader.parts(&mut session, true).await? }
             }
         };
         drop(session);

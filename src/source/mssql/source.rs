@@ -156,7 +156,7 @@ impl SqlServerTable {
             Some(partial) => partial,
             None => {
                 let from = Position { version: Some(newest), ..found.now.clone() };
-                Partial { from, parts: reader.parts(&mut session).await? }
+                Partial { from, parts: reader.parts(&mut session, found.database.allows_snapshots).await? }
             }
         };
         drop(session);
