@@ -266,7 +266,7 @@ impl Load {
                     attempt.reject(&rejects).await?;
                 }
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
-                Some(SourceEvent::Hurry) => {}
+                Some(SourceEvent::Hurry(_)) => {}
                 Some(SourceEvent::Complete(range)) => {
                     figures.completed = true;
                     writer.complete(&range)?;

@@ -15,7 +15,7 @@ use crate::error::{Classify, ErrorKind};
 use crate::model::{ChangeBatch, ChangeKind, ContentHash};
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
-use crate::source::mssql::change_tracking::{BATCH_BYTES, BATCH_ROWS};
+use crate::source::mssql::change_tracking::is_full;
 use crate::source::mssql::column::SqlType;
 use crate::source::mssql::connect::{Connections, Taken};
 use crate::source::mssql::decode::{Pushed, RowDecoder};
@@ -314,7 +314,7 @@ impl Reader {
             if let Pushed::TooLarge { column, bytes } = pushed {
                 chunk.output.too_large(&self.shape, &column, bytes)?;
             }
-            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+            if is_full(&decoder) {
                 self.take(&mut chunk, &mut decoder)?;
                 if chunk.bytes >= CHUNK_BYTES && chunk.rows < wanted {
                     chunk.end = End::Cut;
@@ -392,13 +392,12 @@ impl Reader {
                 output.too_large(&self.shape, &column, bytes)?;
                 rejected += 1;
             }
-            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+            if is_full(&decoder) {
                 hashed(&mut decoder, &mut content, kind, output).await?;
             }
         }
         drop(rows);
         hashed(&mut decoder, &mut content, kind, output).await?;
-        output.send_rejects().await?;
         Ok(AtOnce { content, rejected })
     }
 }
@@ -431,24 +430,24 @@ fn count(from: &mut Position, chunk: &Chunk) {
     }
 }
 
+/// Hands on what a decoder holds and hashes it, then the rows that were rejected.
 async fn hashed(
     decoder: &mut RowDecoder,
     content: &mut ContentHash,
     kind: ChangeKind,
-    output: &Output,
+    output: &mut Output,
 ) -> Result<(), SourceError> {
-    if decoder.rows() == 0 {
+    if decoder.is_empty() {
         return Ok(());
     }
     let bytes = decoder.bytes() as u64;
-    let rows = finish(decoder)?;
-    content.add(&rows).map_err(unmade)?;
-    output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
+    let rows = decoder.finish().map_err(unmade)?;
+    if rows.num_rows() > 0 {
+        content.add(&rows).map_err(unmade)?;
+        output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
+    }
+    output.send_rejects().await?;
     output.send(SourceEvent::Progress(bytes)).await
-}
-
-fn finish(decoder: &mut RowDecoder) -> Result<RecordBatch, SourceError> {
-    decoder.finish().map_err(unmade)
 }
 
 fn unasked(cause: KeyError) -> SourceError {
