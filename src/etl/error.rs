@@ -15,6 +15,9 @@ pub enum EtlError {
     /// The table cannot be read or changed.
     #[error(transparent)]
     Lake(#[from] LakeError),
+    /// Somebody else changes the table, and was waited for in vain.
+    #[error(transparent)]
+    Held(LakeError),
     /// What happened cannot be noted.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -49,7 +52,7 @@ impl EtlError {
     /// Whether the whole load may be done anew at once: what it met passes by itself. A full disk and a
     /// lease that was waited for in vain do not.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
+        !matches!(self, Self::Held(_)) && matches!(self.kind(), ErrorKind::Conflict | ErrorKind::Unavailable)
     }
 }
 
@@ -57,7 +60,7 @@ impl Classify for EtlError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Source(error) => error.kind(),
-            Self::Lake(error) => error.kind(),
+            Self::Lake(error) | Self::Held(error) => error.kind(),
             Self::Journal(error) => error.kind(),
             Self::Definition(_) | Self::TooManyRejects(_) => ErrorKind::InvalidInput,
             Self::NotRepaired(_) => ErrorKind::DataLoss,

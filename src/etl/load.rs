@@ -9,6 +9,7 @@ use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{TableDefinition, TableSource};
+use crate::error::{Classify, ErrorKind};
 use crate::etl::ahead::{Events, read_ahead};
 use crate::etl::definition::{self, DefinitionMark};
 use crate::etl::known::LakeRows;
@@ -90,7 +91,10 @@ impl Load {
         }
         let table = self.lake.table(&self.definition.name);
         tokio::select! {
-            lease = table.lease("load", self.lease_wait) => Ok(lease?),
+            lease = table.lease("load", self.lease_wait) => lease.map_err(|error| match error.kind() {
+                ErrorKind::Conflict => EtlError::Held(error),
+                _ => error.into(),
+            }),
             () = self.stop.requested() => Err(EtlError::Stopped),
         }
     }
@@ -262,7 +266,7 @@ impl Load {
                     attempt.reject(&rejects).await?;
                 }
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
-                Some(SourceEvent::Hurry) => {}
+                Some(SourceEvent::Hurry(_)) => {}
                 Some(SourceEvent::Complete(range)) => {
                     figures.completed = true;
                     writer.complete(&range)?;

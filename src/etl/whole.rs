@@ -163,7 +163,7 @@ impl Making<'_> {
                     self.open_for(LoadMode::Upsert, piece.take()).await?.writer.complete(&range)?;
                 }
                 Some(SourceEvent::Progress(bytes)) => figures.bytes_read += bytes,
-                Some(SourceEvent::Hurry) => {}
+                Some(SourceEvent::Hurry(_)) => {}
                 Some(SourceEvent::End(reading_end)) => end = Some(reading_end),
                 None => break,
             }

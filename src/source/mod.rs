@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tokio::sync::oneshot;
 
 use crate::error::{Classify, ErrorKind};
 use crate::model::{CarriedFile, ChangeBatch, ContentHash, KeyFolding, KeyRange, Reject};
@@ -118,8 +119,9 @@ pub enum SourceEvent {
     Piece(serde_json::Value),
     /// So many more bytes were read, as stored.
     Progress(u64),
-    /// From here on a transaction is open at the source: what comes is to be taken at once, however slow the lake is.
-    Hurry,
+    /// A transaction is about to be opened at the source: what comes from here on is to be taken at once, however slow the
+    /// lake is. The source waits until it is told that this is so.
+    Hurry(oneshot::Sender<()>),
     /// The reading is complete.
     End(ReadingEnd),
 }

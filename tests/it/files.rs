@@ -139,7 +139,9 @@ impl Landing {
                 }
                 SourceEvent::Rejects(more) => rejects.extend(more),
                 SourceEvent::Progress(bytes) => progress += bytes,
-                SourceEvent::Piece(_) | SourceEvent::Complete(_) | SourceEvent::Hurry => panic!("files have no pieces"),
+                SourceEvent::Piece(_) | SourceEvent::Complete(_) | SourceEvent::Hurry(_) => {
+                    panic!("files have no pieces")
+                }
                 SourceEvent::End(end) => break end,
             }
         };

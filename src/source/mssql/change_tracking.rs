@@ -19,7 +19,7 @@ use crate::source::{SourceError, SourceEvent};
 /// Rows of a batch, and bytes of one, whichever comes first.
 pub(super) const BATCH_ROWS: usize = 32_768;
 /// As above, in bytes.
-pub(super) const BATCH_BYTES: usize = 16 << 20;
+const BATCH_BYTES: usize = 16 << 20;
 
 /// The version of the newest committed change of a database.
 ///
@@ -178,8 +178,7 @@ impl Changes {
     }
 
     async fn send_full(&mut self, output: &mut Output) -> Result<(), SourceError> {
-        let full = |decoder: &RowDecoder| decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES;
-        if full(&self.upserts) || full(&self.deletes) {
+        if is_full(&self.upserts) || is_full(&self.deletes) {
             self.send_all(output).await?;
         }
         Ok(())
@@ -189,19 +188,27 @@ impl Changes {
         for (decoder, kind) in [(&mut self.deletes, ChangeKind::Delete), (&mut self.upserts, ChangeKind::Upsert)] {
             send(decoder, kind, output).await?;
         }
-        output.send_rejects().await
+        Ok(())
     }
 }
 
-/// Hands on what a decoder holds.
+/// Whether a decoder holds a batch. Rows that were rejected count: they wait as well, and there may be no others.
+pub(super) fn is_full(decoder: &RowDecoder) -> bool {
+    decoder.pushed() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES
+}
+
+/// Hands on what a decoder holds, then the rows that were rejected.
 pub(super) async fn send(decoder: &mut RowDecoder, kind: ChangeKind, output: &mut Output) -> Result<(), SourceError> {
-    if decoder.rows() == 0 {
+    if decoder.is_empty() {
         return Ok(());
     }
     let bytes = decoder.bytes() as u64;
     let rows: RecordBatch = decoder
         .finish()
         .map_err(|cause| SourceError::because(ErrorKind::Internal, "rows cannot be put together", cause))?;
-    output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
+    if rows.num_rows() > 0 {
+        output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
+    }
+    output.send_rejects().await?;
     output.send(SourceEvent::Progress(bytes)).await
 }

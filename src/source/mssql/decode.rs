@@ -143,6 +143,11 @@ impl RowDecoder {
         self.pushed - self.dropped.len()
     }
 
+    /// Rows since the last batch, those left out included.
+    pub fn pushed(&self) -> usize {
+        self.pushed
+    }
+
     /// About how many bytes the batch takes so far.
     pub fn bytes(&self) -> usize {
         self.pushed * self.row_bytes + self.variable_bytes

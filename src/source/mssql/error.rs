@@ -116,6 +116,11 @@ impl SqlServerError {
         matches!(self, Self::Server { .. }) && !self.kind().is_retryable()
     }
 
+    /// Whether the server was silent for longer than it may be.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Line { cause: Some(DriverError::Io { kind: std::io::ErrorKind::TimedOut, .. }), .. })
+    }
+
     /// The server's number of the error, where it came from the server.
     pub fn number(&self) -> Option<u32> {
         match self {

@@ -1,10 +1,11 @@
 //! Tables of one group: read one after the other in one transaction, and so at one moment.
 //!
 //! Every table has a [`Seat`]. It says first whether anything happened to it ([`Seat::nothing_happened`]), then that it
-//! is ready to be read ([`Entry::come`]), and each time waits for the others; whoever is given up leaves, and nobody
-//! waits for him any more. When all are ready, one connection begins a SNAPSHOT transaction, asks there which tables
-//! changed, and goes from hand to hand ([`Turn`]). Where it is lost, the tables that were not read yet are read in
-//! another transaction: then one of the loads has failed, and what the others bring is not published.
+//! is ready to be read ([`Entry::come`]), which it is when the lake has taken what was read of it before, and each time
+//! waits for the others; whoever is given up leaves, and nobody waits for him any more. When all are ready, one connection
+//! begins a SNAPSHOT transaction, asks there which tables changed, and goes from hand to hand ([`Turn`]). Where it is lost,
+//! the tables that were not read yet are read in another transaction: then one of the loads has failed, and what the others
+//! bring is not published.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,14 +13,13 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, OnceCell, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::error::{Classify, ErrorKind};
+use crate::source::SourceError;
 use crate::source::mssql::change_tracking;
 use crate::source::mssql::connect::Taken;
-use crate::source::mssql::output::Output;
 use crate::source::mssql::position::Since;
 use crate::source::mssql::session::Session;
 use crate::source::mssql::statements::SourceTable;
 use crate::source::mssql::whole::Reader;
-use crate::source::{SourceError, SourceEvent};
 
 /// A table's place among those that are read at one moment. Dropped, it is left.
 pub struct Seat {
@@ -300,7 +300,9 @@ enum Way {
 }
 
 impl Entry {
-    /// Comes to be read: alone at once, with `own` or another connection; with others when all are ready.
+    /// Comes to be read: alone at once, with `own` or another connection; with others when all are ready. Then their
+    /// transaction is open: whoever hands on rows before this waits first until they are taken
+    /// ([`Output::hurry`](super::output::Output::hurry)).
     ///
     /// # Errors
     /// When the server cannot be reached, does not answer, or allows no common moment.
@@ -339,26 +341,19 @@ impl Entry {
         }
     }
 
-    /// Begins to be read, in a transaction of its own or when its turn has come; from here on whoever takes the rows is
-    /// not waited for.
+    /// Begins to be read, in a transaction of its own or when its turn has come. Whoever takes the rows is not waited
+    /// for: he has said so before ([`Output::hurry`](super::output::Output::hurry)).
     ///
     /// # Errors
     /// What the server says, and where the settings ask for more than the database allows.
-    pub(super) async fn begin(
-        self,
-        reader: &Reader,
-        snapshots: bool,
-        output: &Output,
-    ) -> Result<Transaction, SourceError> {
-        let transaction = match self.way {
+    pub(super) async fn begin(self, reader: &Reader, snapshots: bool) -> Result<Transaction, SourceError> {
+        match self.way {
             Way::Alone(mut session) => {
                 let is_snapshot = reader.begin(&mut session, snapshots).await?;
-                Transaction::Own { session: *session, is_snapshot }
+                Ok(Transaction::Own { session: *session, is_snapshot })
             }
-            Way::Together(seat) => Transaction::Shared(seat.turn(reader, snapshots).await?),
-        };
-        output.send(SourceEvent::Hurry).await?;
-        Ok(transaction)
+            Way::Together(seat) => Ok(Transaction::Shared(seat.turn(reader, snapshots).await?)),
+        }
     }
 }
 

@@ -17,8 +17,9 @@ impl SqlServerTable {
         let ask = Ask { table: found.shape.table.clone(), since: None };
         let seat = known.seat.clone();
         let events = spawn(move |mut output| async move {
+            output.hurry().await?;
             let entry = Entry::come(&reader, Some(session), seat, ask, snapshots).await?;
-            let mut transaction = entry.begin(&reader, snapshots, &output).await?;
+            let mut transaction = entry.begin(&reader, snapshots).await?;
             let read = reader.at_once(transaction.session(), ChangeKind::Present, &mut output).await?;
             transaction.end().await?;
             output.send(SourceEvent::Complete(KeyRange::default())).await?;

@@ -1,6 +1,6 @@
 //! The way from a reader to the load.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Oversize;
 use crate::error::ErrorKind;
@@ -26,8 +26,18 @@ impl Output {
     /// # Errors
     /// `Cancelled` when nobody takes events any more.
     pub async fn send(&self, event: SourceEvent) -> Result<(), SourceError> {
-        let gone = |_| SourceError::new(ErrorKind::Cancelled, "the load was given up");
-        self.events.send(Ok(event)).await.map_err(gone)
+        self.events.send(Ok(event)).await.map_err(|_| given_up())
+    }
+
+    /// Waits until the load takes at once whatever comes from here on. To be called before a transaction begins in which
+    /// rows are handed on: those before it would else hold it open.
+    ///
+    /// # Errors
+    /// `Cancelled` when nobody takes events any more.
+    pub async fn hurry(&self) -> Result<(), SourceError> {
+        let (taken, told) = oneshot::channel();
+        self.send(SourceEvent::Hurry(taken)).await?;
+        told.await.map_err(|_| given_up())
     }
 
     /// Hands on how the reading failed.
@@ -71,4 +81,8 @@ impl Output {
         let rejects = std::mem::take(&mut self.rejects);
         self.send(SourceEvent::Rejects(rejects)).await
     }
+}
+
+fn given_up() -> SourceError {
+    SourceError::new(ErrorKind::Cancelled, "the load was given up")
 }

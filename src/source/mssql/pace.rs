@@ -80,11 +80,14 @@ impl Pace {
 
     /// Takes note of a chunk of so many rows and bytes, and waits as long as the settings ask for.
     pub async fn after_chunk(&mut self, started: Instant, rows: u64, bytes: u64) {
-        let factor = self.chunk_time.as_secs_f64() / started.elapsed().as_secs_f64().max(0.001);
-        let by_time = ((self.rows as f64 * factor.clamp(0.5, 2.0)) as u64).clamp(FEWEST_ROWS, MOST_ROWS);
-        // A little less than fits, so that rows that are a little larger still do.
-        let by_bytes = (CHUNK_BYTES / 4 * 3).saturating_mul(rows) / bytes.max(1);
-        self.rows = by_time.min(by_bytes).max(1);
+        // Without rows it tells nothing of the next.
+        if rows > 0 {
+            let factor = self.chunk_time.as_secs_f64() / started.elapsed().as_secs_f64().max(0.001);
+            let by_time = ((self.rows as f64 * factor.clamp(0.5, 2.0)) as u64).clamp(FEWEST_ROWS, MOST_ROWS);
+            // A little less than fits, so that rows that are a little larger still do.
+            let by_bytes = (CHUNK_BYTES / 4 * 3).saturating_mul(rows) / bytes.max(1);
+            self.rows = by_time.min(by_bytes).max(1);
+        }
         let paused = async {
             if !self.pause.is_zero() {
                 tokio::time::sleep(self.pause).await;
@@ -204,6 +207,26 @@ mod tests {
             begun: Instant::now(),
             waited: Instant::now(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_chunk_without_rows_tells_nothing_of_the_next() {
+        let clock = Arc::new(ManualClock::new("2026-01-01T05:59:00Z".parse().unwrap()));
+        let mut pace = Pace {
+            rows: 40_000,
+            chunk_time: Duration::from_secs(3_600),
+            pause: Duration::ZERO,
+            rate: None,
+            hours: None,
+            clock,
+        };
+        pace.after_chunk(Instant::now(), 0, 0).await;
+        assert_eq!(pace.rows(), 40_000);
+        pace.after_chunk(Instant::now(), 3, 300).await;
+        assert_eq!(pace.rows(), 80_000);
+        // As many of 1 MiB as fit.
+        pace.after_chunk(Instant::now(), 10, 10 << 20).await;
+        assert_eq!(pace.rows(), 24);
     }
 
     #[tokio::test]

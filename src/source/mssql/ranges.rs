@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Oversize;
 use crate::error::ErrorKind;
 use crate::model::{self, ChangeKind, ContentHash};
-use crate::source::mssql::change_tracking::{self, BATCH_BYTES, BATCH_ROWS};
+use crate::source::mssql::change_tracking::{self, is_full};
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::key::KeyError;
 use crate::source::mssql::left_out::{KeyForm, LeftOut};
@@ -279,7 +279,7 @@ impl<'a> Read<'a> {
             if let Pushed::TooLarge { column, bytes } = pushed {
                 self.check_size(&column, bytes)?;
             }
-            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+            if is_full(&decoder) {
                 self.take(&mut decoder, left_out)?;
             }
         }
@@ -368,13 +368,12 @@ pub(super) async fn read_anew(
             if let Pushed::TooLarge { column, bytes } = pushed {
                 output.too_large(shape, &column, bytes)?;
             }
-            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+            if is_full(&decoder) {
                 change_tracking::send(&mut decoder, ChangeKind::Present, output).await?;
             }
         }
         drop(rows);
         change_tracking::send(&mut decoder, ChangeKind::Present, output).await?;
-        output.send_rejects().await?;
         output.send(SourceEvent::Complete(range.of_lake(shape)?)).await?;
     }
     Ok(())

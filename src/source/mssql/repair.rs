@@ -74,9 +74,10 @@ impl SqlServerTable {
                 .map_err(|cause| SourceError::because(ErrorKind::Unavailable, "a table was compared", cause))?;
             let reader = &comparison.reader;
             let ask = Ask { table: shape.table.clone(), since: Some(since) };
+            output.hurry().await?;
             let entry = Entry::come(reader, None, seat, ask, true).await?;
             let version = entry.version;
-            let mut transaction = entry.begin(reader, true, &output).await?;
+            let mut transaction = entry.begin(reader, true).await?;
             let newest = change_tracking::read(transaction.session(), &shape, since, true, &mut output).await?;
             if !differing.is_empty() {
                 ranges::read_anew(transaction.session(), &shape, &differing, &mut output).await?;

@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 
 use crate::error::ErrorKind;
 use crate::model::{ChangeBatch, ChangeKind, ContentHash, KeyFolding, KeyRange};
-use crate::source::mssql::change_tracking::{BATCH_BYTES, BATCH_ROWS, send};
+use crate::source::mssql::change_tracking::{is_full, send};
 use crate::source::mssql::connect::Taken;
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::discover::whole;
@@ -72,7 +72,8 @@ impl SqlServerTable {
         let low = LowMark::note(&mut session, &found.shape, before.rowversion.unwrap_or_default()).await?;
         let now = found.now;
         let events = spawn(move |output| async move {
-            let (changes, transaction) = Changes::begin(reader, Some(session), seat, now, low, &output).await?;
+            output.hurry().await?;
+            let (changes, transaction) = Changes::begin(reader, Some(session), seat, now, low).await?;
             if changes.is_idle(&before) && !suspect {
                 transaction.end().await?;
                 let end = ReadingEnd { unchanged: true, ..ReadingEnd::default() };
@@ -99,7 +100,7 @@ impl SqlServerTable {
             None => {
                 let (rows, rejected) = (Some(0), Some(0));
                 let from = Position { rowversion: Some(lowest), rows, rejected, ..found.now.clone() };
-                Partial { from, parts: reader.parts(&mut session).await? }
+                Partial { from, parts: reader.parts(&mut session, true).await? }
             }
         };
         drop(session);
@@ -110,11 +111,11 @@ impl SqlServerTable {
                 let _place = seat_to_read_whole(seat.as_ref()).await;
                 reader.chunks(partial, true, &mut output).await?
             };
+            output.hurry().await?;
             let mut session = reader.connections.take(&reader.settings).await?;
             let low = LowMark::note(&mut session, &shape, partial.from.rowversion.unwrap_or_default()).await?;
             let from = partial.from.clone();
-            let (changes, mut transaction) =
-                Changes::begin(reader.clone(), Some(session), seat, from, low, &output).await?;
+            let (changes, mut transaction) = Changes::begin(reader.clone(), Some(session), seat, from, low).await?;
             let partial = changes.catch_up(transaction.session(), partial, &mut output).await?;
             let mut session = transaction.end_and_take(&reader).await?;
             own.finish_whole(&mut session, &shape, partial, &output).await
@@ -188,7 +189,6 @@ impl Changes {
         seat: Option<Arc<Seat>>,
         now: Position,
         mark: LowMark,
-        output: &Output,
     ) -> Result<(Self, Transaction), SourceError> {
         const DOING: &str = "counting rows";
         let column = reader.shape.row_version.clone();
@@ -196,7 +196,7 @@ impl Changes {
         let column = column.ok_or_else(missing)?;
         let ask = Ask { table: reader.shape.table.clone(), since: None };
         let entry = Entry::come(&reader, session, seat, ask, true).await?;
-        let mut transaction = entry.begin(&reader, true, output).await?;
+        let mut transaction = entry.begin(&reader, true).await?;
         let sql = statements::newer_count(&reader.shape.table, &column, mark.low);
         let rows = transaction.session().all(&sql, DOING).await?;
         let count = |place: usize| rows.get(place).and_then(|row| whole(row, 0)).map(i64::cast_unsigned);
@@ -299,13 +299,12 @@ impl Changes {
                 output.too_large(shape, &column, bytes)?;
                 newer.rejected += 1;
             }
-            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+            if is_full(&decoder) {
                 self.take(&mut decoder, &mut newer, output).await?;
             }
         }
         drop(rows);
         self.take(&mut decoder, &mut newer, output).await?;
-        output.send_rejects().await?;
         Ok(newer)
     }
 
@@ -326,6 +325,7 @@ impl Changes {
                 output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
             }
         }
+        output.send_rejects().await?;
         output.send(SourceEvent::Progress(bytes)).await
     }
 
@@ -377,7 +377,7 @@ async fn keys(session: &mut Session, shape: &Shape, output: &mut Output) -> Resu
     let mut rows = session.rows(&sql, "reading all keys");
     while let Some(row) = rows.try_next().await? {
         decoder.push(row).map_err(|cause| shape.cell(cause))?;
-        if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+        if is_full(&decoder) {
             send(&mut decoder, ChangeKind::PresentKeys, output).await?;
         }
     }

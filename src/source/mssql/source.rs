@@ -133,7 +133,9 @@ impl SqlServerTable {
         }
         let shape = Arc::clone(&found.shape);
         let events = spawn(move |mut output| async move {
-            let mut transaction = entry.begin(&reader, snapshots, &output).await?;
+            // Nothing was handed on before, so nobody is waited for but the load that opens this reading.
+            output.hurry().await?;
+            let mut transaction = entry.begin(&reader, snapshots).await?;
             let is_snapshot = transaction.is_snapshot();
             let newest = change_tracking::read(transaction.session(), &shape, since, is_snapshot, &mut output).await?;
             transaction.end().await?;
@@ -156,7 +158,7 @@ impl SqlServerTable {
             Some(partial) => partial,
             None => {
                 let from = Position { version: Some(newest), ..found.now.clone() };
-                Partial { from, parts: reader.parts(&mut session).await? }
+                Partial { from, parts: reader.parts(&mut session, found.database.allows_snapshots).await? }
             }
         };
         drop(session);
@@ -169,10 +171,11 @@ impl SqlServerTable {
                 reader.chunks(partial, snapshots, &mut output).await?
             };
             let since = partial.from.since().unwrap_or(Since { version: 0, ahead: None });
+            output.hurry().await?;
             let ask = Ask { table: shape.table.clone(), since: Some(since) };
             let entry = Entry::come(&reader, None, seat, ask, snapshots).await?;
             let version = entry.version;
-            let mut transaction = entry.begin(&reader, snapshots, &output).await?;
+            let mut transaction = entry.begin(&reader, snapshots).await?;
             let is_snapshot = transaction.is_snapshot();
             let newest = change_tracking::read(transaction.session(), &shape, since, is_snapshot, &mut output).await?;
             let mut session = transaction.end_and_take(&reader).await?;
@@ -219,9 +222,10 @@ impl SqlServerTable {
         let bytes = found.shape.bytes;
         let now = found.now.clone();
         let events = spawn(move |mut output| async move {
+            output.hurry().await?;
             let ask = Ask { table: reader.shape.table.clone(), since: None };
             let entry = Entry::come(&reader, Some(session), seat, ask, snapshots).await?;
-            let mut transaction = entry.begin(&reader, snapshots, &output).await?;
+            let mut transaction = entry.begin(&reader, snapshots).await?;
             let read = reader.at_once(transaction.session(), ChangeKind::Append, &mut output).await?;
             transaction.end().await?;
             let content = read.content.to_string();

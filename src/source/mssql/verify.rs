@@ -106,9 +106,10 @@ impl SqlServerTable {
         let (shape, snapshots) = (Arc::clone(&found.shape), found.database.allows_snapshots);
         let ask = Ask { table: shape.table.clone(), since: Some(since) };
         let events = spawn(move |mut output| async move {
+            output.hurry().await?;
             let entry = Entry::come(&reader, Some(session), seat, ask, snapshots).await?;
             let version = entry.version;
-            let mut transaction = entry.begin(&reader, snapshots, &output).await?;
+            let mut transaction = entry.begin(&reader, snapshots).await?;
             let is_snapshot = transaction.is_snapshot();
             let newest = change_tracking::read(transaction.session(), &shape, since, is_snapshot, &mut output).await?;
             ranges::read_anew(transaction.session(), &shape, &ranges, &mut output).await?;

@@ -11,15 +11,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::{Isolation, SqlServerConnection};
-use crate::error::ErrorKind;
+use crate::error::{Classify, ErrorKind};
 use crate::model::{ChangeBatch, ChangeKind, ContentHash};
 use crate::runtime::clock::Clock;
 use crate::runtime::fault;
-use crate::source::mssql::change_tracking::{BATCH_BYTES, BATCH_ROWS};
+use crate::source::mssql::change_tracking::is_full;
 use crate::source::mssql::column::SqlType;
 use crate::source::mssql::connect::{Connections, Taken};
 use crate::source::mssql::decode::{Pushed, RowDecoder};
 use crate::source::mssql::discover::text;
+use crate::source::mssql::error::SqlServerError;
 use crate::source::mssql::key::{KeyColumn, KeyError};
 use crate::source::mssql::left_out::{KeyForm, LeftOut};
 use crate::source::mssql::output::Output;
@@ -105,16 +106,32 @@ impl Reader {
         Ok(false)
     }
 
-    /// Where to cut the table so that several readers have about the same to do.
-    pub(super) async fn parts(&self, session: &mut Session) -> Result<Vec<Part>, SourceError> {
+    /// Where to cut the table so that several readers have about the same to do; nowhere where the server has no time or
+    /// no room to tell. The connection may be of no use after that.
+    ///
+    /// # Errors
+    /// As [`Self::begin`]; what else the server says.
+    pub(super) async fn parts(&self, session: &mut Session, snapshots: bool) -> Result<Vec<Part>, SourceError> {
         let readers = self.settings.max_connections.get().min(MOST_READERS);
         let Some(key) = self.shape.keys.first() else { return Ok(vec![Part::default()]) };
         if readers < 2 || self.shape.rows.is_none_or(|rows| rows < ROWS_WORTH_CUTTING) {
             return Ok(vec![Part::default()]);
         }
-        let cuts = match self.even_cuts(session, key, readers * PARTS_OF_A_READER).await? {
-            Some(cuts) => cuts,
-            None => self.counted_cuts(session, key, readers).await?,
+        self.begin(session, snapshots).await?;
+        let cuts = match self.cuts(session, key, readers).await {
+            Ok(cuts) => {
+                session.end().await?;
+                cuts
+            }
+            Err(error) if error.is_late() || error.kind() == ErrorKind::ResourceExhausted => {
+                tracing::warn!(
+                    table = %self.shape.table,
+                    %error,
+                    "the server did not cut the table into parts: one reader reads it, from key to key"
+                );
+                Vec::new()
+            }
+            Err(error) => return Err(error.into()),
         };
         let mut parts = Vec::new();
         let mut after = Vec::new();
@@ -126,13 +143,25 @@ impl Reader {
         Ok(parts)
     }
 
+    async fn cuts(
+        &self,
+        session: &mut Session,
+        key: &KeyColumn,
+        readers: usize,
+    ) -> Result<Vec<String>, SqlServerError> {
+        match self.even_cuts(session, key, readers * PARTS_OF_A_READER).await? {
+            Some(cuts) => Ok(cuts),
+            None => self.counted_cuts(session, key, readers).await,
+        }
+    }
+
     /// Where to cut a key of whole numbers that has few gaps: at even steps, for which nothing has to be read.
     async fn even_cuts(
         &self,
         session: &mut Session,
         key: &KeyColumn,
         parts: usize,
-    ) -> Result<Option<Vec<String>>, SourceError> {
+    ) -> Result<Option<Vec<String>>, SqlServerError> {
         if !matches!(key.sql_type(), SqlType::Int | SqlType::BigInt) {
             return Ok(None);
         }
@@ -148,7 +177,7 @@ impl Reader {
         session: &mut Session,
         key: &KeyColumn,
         parts: usize,
-    ) -> Result<Vec<String>, SourceError> {
+    ) -> Result<Vec<String>, SqlServerError> {
         let sql = statements::key_splits(&self.shape.table, key, u32::try_from(parts).unwrap_or(1));
         let rows = session.all(&sql, "cutting the table into parts").await?;
         let mut cuts: Vec<String> = rows.iter().filter_map(|row| text(row, 1)).collect();
@@ -285,7 +314,7 @@ impl Reader {
             if let Pushed::TooLarge { column, bytes } = pushed {
                 chunk.output.too_large(&self.shape, &column, bytes)?;
             }
-            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+            if is_full(&decoder) {
                 self.take(&mut chunk, &mut decoder)?;
                 if chunk.bytes >= CHUNK_BYTES && chunk.rows < wanted {
                     chunk.end = End::Cut;
@@ -363,13 +392,12 @@ impl Reader {
                 output.too_large(&self.shape, &column, bytes)?;
                 rejected += 1;
             }
-            if decoder.rows() >= BATCH_ROWS || decoder.bytes() >= BATCH_BYTES {
+            if is_full(&decoder) {
                 hashed(&mut decoder, &mut content, kind, output).await?;
             }
         }
         drop(rows);
         hashed(&mut decoder, &mut content, kind, output).await?;
-        output.send_rejects().await?;
         Ok(AtOnce { content, rejected })
     }
 }
@@ -402,24 +430,24 @@ fn count(from: &mut Position, chunk: &Chunk) {
     }
 }
 
+/// Hands on what a decoder holds and hashes it, then the rows that were rejected.
 async fn hashed(
     decoder: &mut RowDecoder,
     content: &mut ContentHash,
     kind: ChangeKind,
-    output: &Output,
+    output: &mut Output,
 ) -> Result<(), SourceError> {
-    if decoder.rows() == 0 {
+    if decoder.is_empty() {
         return Ok(());
     }
     let bytes = decoder.bytes() as u64;
-    let rows = finish(decoder)?;
-    content.add(&rows).map_err(unmade)?;
-    output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
+    let rows = decoder.finish().map_err(unmade)?;
+    if rows.num_rows() > 0 {
+        content.add(&rows).map_err(unmade)?;
+        output.send(SourceEvent::Changes(ChangeBatch { kind, rows, file: None })).await?;
+    }
+    output.send_rejects().await?;
     output.send(SourceEvent::Progress(bytes)).await
-}
-
-fn finish(decoder: &mut RowDecoder) -> Result<RecordBatch, SourceError> {
-    decoder.finish().map_err(unmade)
 }
 
 fn unasked(cause: KeyError) -> SourceError {

@@ -331,6 +331,31 @@ async fn what_passes_by_itself_is_met_by_reading_all_tables_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_somebody_else_changes_is_waited_for_once() {
+    let ops = books().await;
+    ops.configure("[limits]\nlease_wait = \"200ms\"");
+    assert!(ops.team.sync().await.is_success());
+    move_row(&ops, 7, "a", "b");
+    let lake = ops.team.open().await.1;
+    let lease = lake.table(&"ops.a".parse().unwrap()).lease("a long load", Duration::from_secs(10)).await.unwrap();
+    let faults = ops.server.database().faults();
+    faults.forget_statements();
+    let now = SyncOptions { now: true, ..SyncOptions::default() };
+    let report = ops.team.sync_with(&now).await;
+    assert_eq!(statuses(&report), [Failed, Committed], "{report:?}");
+    let record = &by_name(&report)["ops.a"].record;
+    assert!(record.error.as_deref().unwrap().contains("a long load"), "{record:?}");
+    assert_eq!(record.error_kind.unwrap().as_str(), "conflict");
+    // Once a round.
+    let asks = |text: &str| text.starts_with("SELECT s.name, t.name, CHANGE_TRACKING_CURRENT_VERSION()");
+    let rounds = faults.statements().iter().filter(|seen| asks(&seen.text)).count();
+    assert_eq!(rounds, 1, "the other member is read once");
+    lease.release().await;
+    assert!(ops.team.sync_with(&now).await.is_success());
+    in_step(&ops, &["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn three_tables_need_one_slot_and_one_connection() {
     let ops = books().await;
     ops.configure("max_connections = 1\n[limits]\nparallel_tables = 1");
