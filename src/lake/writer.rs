@@ -1,5 +1,6 @@
 //! Writing rows into data files that no version names yet.
 
+mod calendar;
 mod data_files;
 mod encoders;
 mod modes;

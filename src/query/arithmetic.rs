@@ -11,6 +11,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs, ScalarUDF,
@@ -18,9 +19,12 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-/// Puts a checked function in the place of operators that would wrap around. Runs after types were settled.
+/// Puts a checked function in the place of operators that would wrap around.
 #[derive(Debug)]
-pub(crate) struct CheckedArithmetic;
+pub(crate) struct CheckedArithmetic {
+    /// Whether every operand has its final type by now. Before that, what has no type yet is left as it is.
+    pub(crate) types_are_settled: bool,
+}
 
 impl AnalyzerRule for CheckedArithmetic {
     fn name(&self) -> &str {
@@ -30,62 +34,92 @@ impl AnalyzerRule for CheckedArithmetic {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let checked = plan.transform_up_with_subqueries(|node| {
             let schema = merge_schema(&node.inputs());
-            node.map_expressions(|expr| expr.transform_down(|inner| checked(inner, &schema)))
+            // Nodes above know an aggregate or a window by its name, which may write out what is within it.
+            let names = NamePreserver::new(&node);
+            node.map_expressions(|expr| {
+                if !expr.exists(|inner| Ok(may_wrap(inner)))? {
+                    return Ok(Transformed::no(expr));
+                }
+                let name = names.save(&expr);
+                let checked = expr.transform_down(|inner| self.checked(inner, &schema))?;
+                Ok(if checked.transformed { Transformed::yes(name.restore(checked.data)) } else { checked })
+            })
         })?;
         Ok(checked.data)
     }
 }
 
-/// Takes `((a + b) - c) * d` as one function of four operands: sums may be thousands of operators long, and
-/// functions within functions are slow to plan and use up the stack.
-fn checked(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let whole = match &expr {
-        Expr::Negative(inner) => inner.get_type(schema)?.is_integer(),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if Operation::of(*op).is_some() => {
-            // Both sides have one type by now, and so has all of a chain. The shorter side is quicker to ask.
-            let data_type = right.get_type(schema)?;
-            data_type.is_integer() && first_of_chain(left).get_type(schema)? == data_type
+impl CheckedArithmetic {
+    /// Takes `((a + b) - c) * d` as one function of four operands: sums may be thousands of operators long, and
+    /// functions within functions are slow to plan and use up the stack. Operands of several types are left as they are.
+    fn checked(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+        let count = match &expr {
+            Expr::Negative(inner) if self.type_of(inner, schema)?.is_some_and(|found| found.is_signed_integer()) => 1,
+            Expr::BinaryExpr(chain) => self.operators_of_whole_numbers(chain, schema)?,
+            _ => 0,
+        };
+        if count == 0 {
+            return Ok(Transformed::no(expr));
         }
-        _ => false,
-    };
-    if !whole {
-        return Ok(Transformed::no(expr));
+        let written = expr.schema_name().to_string();
+        let (mut operations, mut operands) = (Vec::new(), Vec::new());
+        let mut rest = expr;
+        for _ in 0..count {
+            rest = match rest {
+                Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                    operations.extend(Operation::of(op));
+                    operands.push(*right);
+                    *left
+                }
+                Expr::Negative(inner) => {
+                    operations.push(Operation::Negate);
+                    *inner
+                }
+                other => other,
+            };
+        }
+        operands.push(rest);
+        operations.reverse();
+        operands.reverse();
+        let signature = Signature::any(operands.len(), Volatility::Immutable);
+        let function = Arc::new(ScalarUDF::from(Checked { operations, written, signature }));
+        Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, operands))))
     }
-    let written = expr.schema_name().to_string();
-    let (mut operations, mut operands) = (Vec::new(), Vec::new());
-    let mut rest = expr;
-    loop {
-        match rest {
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) if Operation::of(op).is_some() => {
-                operations.extend(Operation::of(op));
-                operands.push(*right);
-                rest = *left;
-            }
-            Expr::Negative(inner) if operands.is_empty() => {
-                operations.push(Operation::Negate);
-                operands.push(*inner);
-                break;
-            }
-            first => {
-                operands.push(first);
-                break;
-            }
+
+    /// How many operators of a chain, counted from its end, have whole numbers of one type on both sides.
+    fn operators_of_whole_numbers(&self, chain: &BinaryExpr, schema: &DFSchema) -> Result<usize> {
+        if Operation::of(chain.op).is_none() {
+            return Ok(0);
+        }
+        let wanted = self.type_of(&chain.right, schema)?;
+        if !wanted.as_ref().is_some_and(DataType::is_integer) {
+            return Ok(0);
+        }
+        let (mut count, mut left) = (1, chain.left.as_ref());
+        while let Expr::BinaryExpr(BinaryExpr { left: next, op, right }) = left
+            && Operation::of(*op).is_some()
+            && self.type_of(right, schema)? == wanted
+        {
+            (count, left) = (count + 1, next);
+        }
+        // What is left may be made of another type, as the days between two dates are.
+        Ok(if self.type_of(left, schema)? == wanted { count } else { 0 })
+    }
+
+    fn type_of(&self, expr: &Expr, schema: &DFSchema) -> Result<Option<DataType>> {
+        match expr.get_type(schema) {
+            Err(_) if !self.types_are_settled => Ok(None),
+            found => found.map(Some),
         }
     }
-    operations.reverse();
-    operands.reverse();
-    let signature = Signature::any(operands.len(), Volatility::Immutable);
-    let function = Arc::new(ScalarUDF::from(Checked { operations, written, signature }));
-    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(function, operands))))
 }
 
-fn first_of_chain(mut expr: &Expr) -> &Expr {
-    while let Expr::BinaryExpr(BinaryExpr { left, op, .. }) = expr
-        && Operation::of(*op).is_some()
-    {
-        expr = left;
+fn may_wrap(expr: &Expr) -> bool {
+    match expr {
+        Expr::Negative(_) => true,
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => Operation::of(*op).is_some(),
+        _ => false,
     }
-    expr
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

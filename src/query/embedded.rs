@@ -42,8 +42,9 @@ use crate::query::{
 use crate::runtime::clock::Clock;
 
 /// Text in bytes from which a statement is planned on a thread of its own: shorter ones nest so little that
-/// any stack holds them, and cost so little time that the hand-over would show.
-const LONG_TEXT_BYTES: usize = 2048;
+/// any stack holds them, and cost so little time that the hand-over would show. An operator and its operand take two
+/// bytes at least, and a thread's usual 2 MiB hold some 200 of them in a debug build, which needs most.
+const LONG_TEXT_BYTES: usize = 256;
 
 /// Stack of the query's threads in bytes: the deepest expressions that are accepted, several times over.
 const STACK_BYTES: usize = 16 << 20;

@@ -63,8 +63,14 @@ fn is_open(expr: &Expr) -> bool {
         // brings the rows of VALUES and the sides of UNION to one type.
         Expr::Cast(Cast { expr, field }) => field.data_type().is_decimal() && is_open(expr),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => {
-            let beside = |e: &Expr| is_open(e) || matches!(e, Expr::Literal(..));
-            (is_open(left) && beside(right)) || (beside(left) && is_open(right))
+            // Each side is looked at once: a sum may be thousands of operators deep.
+            let is_literal = |side: &Expr| matches!(side, Expr::Literal(..));
+            let right_open = is_open(right);
+            if !right_open && !is_literal(right) {
+                return false;
+            }
+            let left_open = is_open(left);
+            (left_open || right_open) && (left_open || is_literal(left))
         }
         _ => false,
     }

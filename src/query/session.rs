@@ -10,6 +10,7 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::AggregateUDF;
+use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionConfig;
 
 use crate::query::arithmetic::CheckedArithmetic;
@@ -85,7 +86,7 @@ impl Sessions {
             .with_table_factories(HashMap::new())
             .with_config(self.config(profile))
             .with_runtime_env(Arc::clone(&self.environment))
-            .with_analyzer_rule(Arc::new(CheckedArithmetic))
+            .with_analyzer_rules(analyzer_rules())
             .build();
         datafusion_functions_json::register_all(&mut state)?;
         state.register_udaf(Arc::new(AggregateUDF::from(ExactSum::default())))?;
@@ -112,6 +113,16 @@ impl Sessions {
         options.execution.spill_compression = SpillCompression::Lz4Frame;
         config
     }
+}
+
+/// The engine's own rules with checked arithmetic twice: at the end, where all types are settled, and before they are,
+/// for what has one type already. Settling them asks every operator of a sum for the type of all below it.
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    let settles_types = rules.iter().position(|rule| rule.name() == "type_coercion").unwrap_or(0);
+    rules.insert(settles_types, Arc::new(CheckedArithmetic { types_are_settled: false }));
+    rules.push(Arc::new(CheckedArithmetic { types_are_settled: true }));
+    rules
 }
 
 /// The zone of a statement's options.

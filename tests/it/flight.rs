@@ -1,6 +1,7 @@
 //! The Flight SQL service over a real socket, asked by arrow-flight's client and by plain Flight.
 
 pub(crate) mod engine;
+mod freed;
 mod history;
 mod lake;
 mod limits;

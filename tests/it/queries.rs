@@ -359,3 +359,18 @@ async fn very_long_and_very_deep_statements_are_answered_or_refused() {
     let sum = format!("select 1{}", "+1".repeat(200_000));
     assert_eq!(error(house.rows(&sum).await).0, ErrorKind::InvalidInput);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_of_any_length_has_the_stack_it_needs() {
+    let house = with_versions().await;
+    for operators in [50, 100, 120, 126, 127, 250, 500, 1_000] {
+        let sum = format!("select 1{}", "+1".repeat(operators));
+        assert_eq!(house.rows(&sum).await.unwrap(), [(operators + 1).to_string()]);
+        let sum = format!("select id{} from t.v where id = 1", "+1.5".repeat(operators / 4));
+        assert_eq!(house.rows(&sum).await.unwrap().len(), 1);
+        let any = format!("select count(*) from t.v where id=1{}", " or id=9".repeat(operators / 4));
+        assert_eq!(house.rows(&any).await.unwrap(), ["1"]);
+        let tables: String = (0..operators / 10).map(|n| format!(",t.v v{n}")).collect();
+        house.engine.plan(statement(&format!("select 1 from t.v{tables}")), &everything()).await.unwrap();
+    }
+}

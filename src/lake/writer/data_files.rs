@@ -1,6 +1,6 @@
 //! Data files in the making: how they are encoded, and what the log will say of each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use crate::lake::LakeError;
 use crate::lake::schema::{quote, statistics_columns};
 use crate::lake::sort::{Noted, SortedBy};
 use crate::lake::writer::WriterPlace;
+use crate::lake::writer::calendar::columns_beyond_years;
 use crate::lake::writer::recorded::RecordedStore;
 use crate::model::{KeyFolding, TableName};
 
@@ -50,13 +51,12 @@ const ZSTD_LEVEL: i32 = 1;
 #[derive(Clone)]
 pub(crate) struct DataFiles {
     table: TableName,
-    schema: SchemaRef,
     store: Arc<RecordedStore>,
+    layout: Arc<Layout>,
+    /// Shared by all runs of files, for it bounds their uploads together.
     config: WriterConfig,
     statistics: Arc<Vec<String>>,
     sorted_by: Option<SortedBy>,
-    /// Rows between two places where a file may end.
-    look: usize,
 }
 
 impl DataFiles {
@@ -74,48 +74,43 @@ impl DataFiles {
         let table = place.place.name().clone();
         let statistics = statistics_columns(schema, key);
         let partitions = place.snapshot.as_ref().map_or(&[][..], |snapshot| snapshot.pinned().partition_columns());
-        // The library's own reading of an empty configuration; the list of columns goes before it.
-        let (count, _) = get_num_idx_cols_and_stats_columns(
-            None,
-            HashMap::from([("delta.dataSkippingNumIndexedCols".to_owned(), Some("0".to_owned()))]),
-        );
         let look = (place.target_file_size / BYTES_A_ROW).clamp(FEWEST_ROWS_A_LOOK, MOST_ROWS_A_LOOK);
-        let look = usize::try_from(look).unwrap_or(usize::MAX);
-        let quoted: Vec<String> = statistics.iter().map(|column| quote(column)).collect();
-        let config = WriterConfig::new(
-            Arc::clone(schema),
-            partitions.to_vec(),
-            Some(properties(&table, schema, key)?),
-            NonZeroU64::new(place.target_file_size),
-            Some(look),
-            count,
-            Some(quoted).filter(|columns| !columns.is_empty()),
-        );
+        let layout = Layout {
+            schema: Arc::clone(schema),
+            partitions: partitions.to_vec(),
+            properties: properties(&table, schema, key)?,
+            file_bytes: NonZeroU64::new(place.target_file_size),
+            look: usize::try_from(look).unwrap_or(usize::MAX),
+        };
+        let config = layout.config(statistics.iter());
         let store = RecordedStore::new(Arc::clone(place.place.store()), place.place.path().clone());
         let sorted_by = (!key.is_empty()).then(|| SortedBy::of(schema, key, folding));
         Ok(Self {
             table,
-            schema: Arc::clone(schema),
             store: Arc::new(store),
+            layout: Arc::new(layout),
             config,
             statistics: Arc::new(statistics),
             sorted_by,
-            look,
         })
     }
 
     /// One run of data files: each is full before the next begins.
     pub(crate) fn begin(&self) -> OpenFiles {
-        let store: ObjectStoreRef = Arc::clone(&self.store) as ObjectStoreRef;
         // In a partitioned table files are not written one after the other.
-        let sorted_by = self.sorted_by.as_ref().filter(|_| self.config.file_schema() == self.schema);
-        let noted = sorted_by.and_then(|sorted_by| Noted::begin(sorted_by, &self.schema, self.look));
-        OpenFiles { writer: DeltaWriter::new(store, self.config.clone()), files: self.clone(), noted }
+        let sorted_by = self.sorted_by.as_ref().filter(|_| self.config.file_schema() == self.layout.schema);
+        let noted = sorted_by.and_then(|sorted_by| Noted::begin(sorted_by, &self.layout.schema, self.layout.look));
+        let writer = self.writer(self.config.clone());
+        OpenFiles { writer, files: self.clone(), noted, closed: Vec::new(), left_out: BTreeSet::new() }
+    }
+
+    fn writer(&self, config: WriterConfig) -> DeltaWriter {
+        DeltaWriter::new(Arc::clone(&self.store) as ObjectStoreRef, config)
     }
 
     /// The columns of rows to be written.
     pub(crate) fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        Arc::clone(&self.layout.schema)
     }
 
     /// The same columns and store, for files whose rows have no order.
@@ -168,8 +163,40 @@ impl DataFiles {
     }
 
     fn is_time(&self, column: &str) -> bool {
-        let field = self.schema.field_with_name(column);
+        let field = self.layout.schema.field_with_name(column);
         field.is_ok_and(|field| matches!(field.data_type(), DataType::Date32 | DataType::Timestamp(..)))
+    }
+}
+
+/// How data files are laid out.
+struct Layout {
+    schema: SchemaRef,
+    partitions: Vec<String>,
+    properties: WriterProperties,
+    /// Size in bytes a file is written to reach.
+    file_bytes: Option<NonZeroU64>,
+    /// Rows between two places where a file may end.
+    look: usize,
+}
+
+impl Layout {
+    /// For files with statistics of these columns.
+    fn config<'a>(&self, statistics: impl Iterator<Item = &'a String>) -> WriterConfig {
+        // The library's own reading of an empty configuration; the list of columns goes before it.
+        let (count, _) = get_num_idx_cols_and_stats_columns(
+            None,
+            HashMap::from([("delta.dataSkippingNumIndexedCols".to_owned(), Some("0".to_owned()))]),
+        );
+        let quoted: Vec<String> = statistics.map(|column| quote(column)).collect();
+        WriterConfig::new(
+            Arc::clone(&self.schema),
+            self.partitions.clone(),
+            Some(self.properties.clone()),
+            self.file_bytes,
+            Some(self.look),
+            count,
+            Some(quoted).filter(|columns| !columns.is_empty()),
+        )
     }
 }
 
@@ -178,20 +205,40 @@ pub(crate) struct OpenFiles {
     writer: DeltaWriter,
     files: DataFiles,
     noted: Option<Noted>,
+    /// Files that were closed before they were full.
+    closed: Vec<Add>,
+    /// Columns that the files from here on have no statistics of.
+    left_out: BTreeSet<String>,
 }
 
 impl OpenFiles {
     /// Encodes rows; a full file is uploaded meanwhile.
     pub(crate) async fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
+        let mut beyond = columns_beyond_years(rows);
+        beyond.retain(|column| self.files.statistics.contains(column));
+        if !beyond.is_subset(&self.left_out) {
+            self.leave_out(beyond).await?;
+        }
         if let Some(noted) = &mut self.noted {
             noted.take(rows);
         }
         self.writer.write(rows).await.map_err(|cause| self.files.error(cause))
     }
 
+    /// Leaves columns out of the statistics of all files from here on. The file that is open has them, and is completed.
+    async fn leave_out(&mut self, columns: BTreeSet<String>) -> Result<(), LakeError> {
+        self.left_out.extend(columns);
+        let stated = self.files.statistics.iter().filter(|column| !self.left_out.contains(*column));
+        let next = self.files.writer(self.files.layout.config(stated));
+        let before = std::mem::replace(&mut self.writer, next);
+        self.closed.extend(before.close().await.map_err(|cause| self.files.error(cause))?);
+        Ok(())
+    }
+
     /// Completes the last file; the files are durable but no version names them yet.
     pub(crate) async fn close(self) -> Result<Vec<Add>, LakeError> {
-        let adds = self.writer.close().await.map_err(|cause| self.files.error(cause))?;
+        let mut adds = self.closed;
+        adds.extend(self.writer.close().await.map_err(|cause| self.files.error(cause))?);
         Ok(self.files.complete(adds, self.noted))
     }
 

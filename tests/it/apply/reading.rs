@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    ArrayRef, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray, StructArray,
     TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lakegate::model::{ChangeKind, LoadMode};
@@ -174,4 +174,48 @@ async fn every_type_survives_being_written_changed_and_read() {
     let context = SessionContext::new();
     context.register_table("t", library.table_provider().await.unwrap()).unwrap();
     assert_eq!(context.sql("select * from t where c6 > 0").await.unwrap().count().await.unwrap(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dates_and_times_beyond_all_years_are_kept_and_hide_no_row() {
+    // As many as a row group holds: what the library takes for a file's bounds are then those of its first one.
+    const ROWS: i64 = 262_144;
+    let days = |from: i32, days: &[i32], times: &[i64]| {
+        let ids = Int64Array::from_iter_values((from..).take(days.len()).map(i64::from));
+        let days: ArrayRef = Arc::new(Date32Array::from(days.to_vec()));
+        let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times.to_vec()).with_timezone("UTC"));
+        let within = Arc::new(Field::new("day", DataType::Date32, true));
+        let nested = StructArray::new(Fields::from(vec![within]), vec![Arc::clone(&days)], None);
+        rows(vec![("id", Arc::new(ids) as ArrayRef), ("day", days), ("at", times), ("nested", Arc::new(nested))])
+    };
+    let many = days(0, &vec![1; ROWS as usize], &vec![1_000_000; ROWS as usize]);
+    let odd = days(300_000, &[110_000_000, -110_000_000, 2], &[i64::MAX, i64::MIN, 2_000_000]);
+    let fixture = Fixture::new(64 << 20).await;
+    let changes = [many, odd].map(|batch| change(ChangeKind::Append, batch));
+    fixture.load(plan(changes[0].rows.schema(), &[], LoadMode::Append), changes.into()).await.unwrap();
+    assert_eq!(fixture.number("select count(*) from t").await, ROWS + 3);
+    for (filter, count) in [
+        ("day = arrow_cast(110000000, 'Date32')", 1),
+        ("day > date '9999-12-31'", 1),
+        ("day < date '0001-01-01'", 1),
+        ("day = date '1970-01-03'", 1),
+        ("nested['day'] > date '9999-12-31'", 1),
+        ("at = arrow_cast(9223372036854775807, 'Timestamp(Microsecond, Some(\"UTC\"))')", 1),
+        ("at > arrow_cast(1000000, 'Timestamp(Microsecond, Some(\"UTC\"))')", 2),
+        ("at < arrow_cast(1000000, 'Timestamp(Microsecond, Some(\"UTC\"))')", 1),
+        ("day = date '1970-01-02'", ROWS),
+    ] {
+        assert_eq!(fixture.number(&format!("select count(*) from t where {filter}")).await, count, "{filter}");
+    }
+    // They are written anew with a change beside them.
+    let delete = rows(vec![("id", Arc::new(Int64Array::from(vec![300_002])) as ArrayRef)]);
+    let pinned = fixture.lake.table(&fixture.table).snapshot().await.unwrap().unwrap();
+    let one = vec![change(ChangeKind::Delete, delete)];
+    fixture.load(plan(pinned.schema(), &["id"], LoadMode::Upsert), one).await.unwrap();
+    assert_eq!(fixture.number("select count(*) from t where abs(arrow_cast(day, 'Int32')) = 110000000").await, 2);
+    let library = fixture.library_table().await;
+    let context = SessionContext::new();
+    context.register_table("t", library.table_provider().await.unwrap()).unwrap();
+    let far = "select id from t where day > date '9999-12-31'";
+    assert_eq!(context.sql(far).await.unwrap().count().await.unwrap(), 1);
 }

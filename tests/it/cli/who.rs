@@ -199,3 +199,112 @@ fn a_signal_and_a_changed_file_are_noticed_and_a_broken_one_changes_nothing() {
     run(&served.team, &["user", "token", "revoke", &id], 0);
     wait("the revoked token counts no more", &|| !query(&served, &token, &[]).status.success());
 }
+
+/// Compares for minutes and finds nothing.
+const ENDLESS: &str = "select count(*) from generate_series(1, 3000000) a(x) join generate_series(1, 3000000) b(y) \
+                       on a.x * b.y < 0";
+
+/// A server with the admin `ann`, and `bob` and `cid` who are none; and their tokens.
+fn served_to_three() -> (Served, [String; 3]) {
+    let team = team();
+    let tokens = ["ann", "bob", "cid"].map(|name| {
+        let role: &[&str] = if name == "ann" { &["--role", "admin"] } else { &[] };
+        run(&team, &[&["user", "add", name, "--no-password"], role].concat(), 0);
+        run(&team, &["user", "token", "add", name], 0).0.trim().to_owned()
+    });
+    (Served::start(team, &["--no-loads"]), tokens)
+}
+
+/// A command that asks the server, as the holder of a token.
+fn command_as(served: &Served, token: &str, arguments: &[&str]) -> Command {
+    let mut command = served.team.command(&[arguments, &["--server", &served.address]].concat());
+    command.env("LAKEGATE_TOKEN", token);
+    command
+}
+
+fn run_as(served: &Served, token: &str, arguments: &[&str], code: i32) -> (String, String) {
+    texts(&command_as(served, token, arguments).output().unwrap(), code)
+}
+
+/// The statements that run, as somebody is told of them.
+fn running(served: &Served, token: &str) -> Vec<serde_json::Value> {
+    let (out, _) = run_as(served, token, &["queries", "--running", "--format", "json"], 0);
+    serde_json::from_str(&out).unwrap()
+}
+
+/// Somebody begins an endless statement; gives its id once it runs.
+fn begin_endless(served: &Served, token: &str) -> (std::process::Child, String) {
+    let mut command = command_as(served, token, &["query", ENDLESS]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let patience = Instant::now() + Duration::from_secs(60);
+    loop {
+        assert!(Instant::now() < patience && child.try_wait().unwrap().is_none(), "{}", served.log());
+        let is_it = |row: &&serde_json::Value| row["text"] == ENDLESS && row["status"] == "running";
+        if let Some(row) = running(served, token).iter().find(is_it) {
+            return (child, row["query_id"].as_str().unwrap().to_owned());
+        }
+    }
+}
+
+#[test]
+fn statements_are_listed_for_and_stopped_by_those_who_may() {
+    let (served, [ann, bob, cid]) = served_to_three();
+    let (child, id) = begin_endless(&served, &bob);
+    let seen_by = |token: &str| running(&served, token).iter().any(|row| row["query_id"] == id.as_str());
+    assert!(seen_by(&ann) && seen_by(&bob) && !seen_by(&cid));
+    let bobs = running(&served, &ann).into_iter().find(|row| row["query_id"] == id.as_str()).unwrap();
+    assert_eq!((&bobs["principal"], &bobs["text"]), (&"bob".into(), &ENDLESS.into()));
+
+    // Whether there is such a statement is not told to those who may not stop it.
+    let (_, not_his) = run_as(&served, &cid, &["kill", &id], 1);
+    let (_, unknown) = run_as(&served, &ann, &["kill", "00000000-0000-4000-8000-000000000000"], 1);
+    assert!(not_his.contains("nothing runs under this query_id") && not_his == unknown, "{not_his}{unknown}");
+    let (_, err) = run_as(&served, &ann, &["kill", "all"], 2);
+    assert!(err.contains("QUERY_ID"), "{err}");
+    let (_, err) = run_as(&served, "lgp_wrong", &["kill", &id], 1);
+    assert!(err.contains("not accepted"), "{err}");
+    assert!(seen_by(&bob), "it runs on");
+
+    run_as(&served, &ann, &["kill", &id], 0);
+    let (_, err) = texts(&child.wait_with_output().unwrap(), 1);
+    assert!(err.contains("cancelled"), "{err}");
+    let (child, own) = begin_endless(&served, &bob);
+    run_as(&served, &bob, &["kill", &own], 0);
+    texts(&child.wait_with_output().unwrap(), 1);
+    let (_, err) = run_as(&served, &bob, &["kill", &own], 1);
+    assert_eq!(err, unknown, "it has ended");
+
+    let ended =
+        format!("select status from system.queries where query_id in ('{id}', '{own}') and ended_at is not null");
+    let patience = Instant::now() + Duration::from_secs(60);
+    // The line in the history is written a moment after the client was told.
+    while run_as(&served, &bob, &["query", &ended, "--format", "csv"], 0).0 != "status\ncancelled\ncancelled\n" {
+        assert!(Instant::now() < patience, "{}", served.log());
+    }
+}
+
+#[test]
+fn people_are_told_of_their_own_statements_and_sessions_and_admins_of_all() {
+    let (served, [ann, bob, cid]) = served_to_three();
+    let people = |table: &str, token: &str| {
+        let sql = format!("select distinct principal from system.{table} order by 1");
+        run_as(&served, token, &["query", &sql, "--format", "csv"], 0).0
+    };
+    for token in [&ann, &bob, &cid] {
+        run_as(&served, token, &["query", "select 1"], 0);
+    }
+    for table in ["queries", "sessions"] {
+        assert_eq!(people(table, &bob), "principal\nbob\n", "{table}");
+        assert_eq!(people(table, &cid), "principal\ncid\n", "{table}");
+        assert_eq!(people(table, &ann), "principal\nann\nbob\ncid\n", "{table}");
+        // Nor is anything to be learned by counting, or by asking for somebody.
+        for sql in ["count(*)", "max(principal)", "array_agg(client)"] {
+            let sql =
+                format!("select {sql} is null or count(*) = 0 as none from system.{table} where principal <> 'cid'");
+            let (out, _) = run_as(&served, &cid, &["query", &sql, "--format", "csv"], 0);
+            assert_eq!(out, "none\ntrue\n", "{table}");
+        }
+    }
+    let (out, _) = run_as(&served, &cid, &["queries", "--format", "csv"], 0);
+    assert!(out.contains("cid") && !out.contains("bob") && !out.contains("ann"), "{out}");
+}

@@ -1,5 +1,6 @@
 //! A lake with a few tables in a temporary folder, the engine over it, and a server where a test asks for one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use lakegate::model::{CarriedFile, ChangeBatch, ChangeKind, ColumnType, FileStat
 use lakegate::query::{LakeEngine, QueryEngine, QueryError, Statement, StatementOptions, TablePins, environment};
 use lakegate::runtime::clock::SystemClock;
 use lakegate::runtime::shutdown::Shutdown;
+use object_store::ObjectStore;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tonic::transport::{Channel, Endpoint};
@@ -42,12 +44,20 @@ impl Drop for House {
 impl House {
     /// A house whose tables are defined by name; nothing is loaded.
     pub(crate) async fn new(tables: &[&str]) -> Self {
-        // Very deep statements take a debug build their time.
-        Self::with_config(tables, "[limits]\nthreads = 2\nmemory = \"256MiB\"\nquery_timeout = \"5m\"\n").await
+        Self::with_config(tables, "[limits]\nthreads = 2\nmemory = \"256MiB\"\n").await
     }
 
     /// The same, with a configuration of the test's own. A name may be followed by ` = ` and lines of its `[load]`.
     pub(crate) async fn with_config(tables: &[&str], config: &str) -> Self {
+        Self::open(None, tables, config).await
+    }
+
+    /// The same, with a lake that is reached through a store of the test's own, rooted at `/`.
+    pub(crate) async fn through(store: Arc<dyn ObjectStore>, tables: &[&str], config: &str) -> Self {
+        Self::open(Some(store), tables, config).await
+    }
+
+    async fn open(store: Option<Arc<dyn ObjectStore>>, tables: &[&str], config: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("house").tempdir().unwrap();
         std::fs::write(folder.path().join("lakegate.toml"), config).unwrap();
         for table in tables {
@@ -61,7 +71,11 @@ impl House {
         let settings = Arc::new(lakegate::config::load(folder.path(), None).unwrap());
         let clock = Arc::new(SystemClock);
         let memory = environment(&settings.limits).unwrap();
-        let lake = Lake::open(&settings.lake, memory, clock.clone()).await.unwrap();
+        let lake = match store {
+            Some(store) => Lake::open_through(store, &settings.lake, memory, clock.clone()).await,
+            None => Lake::open(&settings.lake, memory, clock.clone()).await,
+        };
+        let lake = lake.unwrap();
         let journal = Arc::new(Journal::open(&settings.lake, clock.clone()).unwrap());
         let engine = LakeEngine::new(Arc::clone(&settings), lake.clone(), Arc::clone(&journal), clock).unwrap();
         Self { engine: Arc::new(engine), lake, journal, settings, folder, shutdown: Shutdown::new() }
@@ -109,13 +123,13 @@ impl House {
     /// The same, with values for its parameters.
     pub(crate) async fn rows_with(&self, sql: &str, parameters: Vec<ScalarValue>) -> Result<Vec<String>, QueryError> {
         let planned = self.engine.plan(Statement { parameters, ..statement(sql) }, &everything()).await?;
-        let stream = self.engine.execute(&planned, Duration::from_secs(300)).await?;
+        let stream = self.engine.execute(&planned, Duration::from_secs(60)).await?;
         let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(QueryError::from)?;
         Ok(text(&batches))
     }
 
-    /// A client of a server that asks this house's engine.
-    pub(crate) async fn client(&self) -> FlightSqlServiceClient<Channel> {
+    /// Starts a server that asks this house's engine.
+    pub(crate) async fn serve(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut settings = self.settings.as_ref().clone();
@@ -124,6 +138,12 @@ impl House {
         let (settings, journal) = (Arc::new(settings), Arc::clone(&self.journal));
         let parts = ServiceParts { engine, settings, journal, clock: Arc::new(SystemClock) };
         tokio::spawn(serve(listener, parts, self.shutdown.clone()));
+        address
+    }
+
+    /// A client of such a server.
+    pub(crate) async fn client(&self) -> FlightSqlServiceClient<Channel> {
+        let address = self.serve().await;
         FlightSqlServiceClient::new(Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap())
     }
 }

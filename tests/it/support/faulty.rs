@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Repeated,
     /// It is done only after the test lets it go on: a request that is long under way.
     Hold(Arc<Notify>, Arc<Notify>),
+    /// Nothing is done: when the test lets it go on, whoever asks panics.
+    Panic(Arc<Notify>, Arc<Notify>),
 }
 
 /// Which requests are meant.
@@ -67,6 +69,14 @@ impl FaultyStore {
         (begun, go_on)
     }
 
+    /// Lets the next reading of a path that holds `part` wait and then panic. Gives what tells that it has begun, and what
+    /// lets it go on.
+    pub(crate) fn panic_in_reading(&self, part: &str) -> (Arc<Notify>, Arc<Notify>) {
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        self.fail(Request::Get, part, 1, Fault::Panic(Arc::clone(&begun), Arc::clone(&go_on)));
+        (begun, go_on)
+    }
+
     /// From now on nothing fails.
     pub(crate) fn heal(&self) {
         self.rules.lock().unwrap().clear();
@@ -80,6 +90,12 @@ impl FaultyStore {
         rule.left -= 1;
         Some(rule.fault.clone())
     }
+}
+
+async fn panic_when_told(begun: &Notify, go_on: &Notify) -> ! {
+    begun.notify_one();
+    go_on.notified().await;
+    panic!("asked for by a test")
 }
 
 fn failed(path: &Path) -> Error {
@@ -111,6 +127,7 @@ impl ObjectStore for FaultyStore {
                 go_on.notified().await;
                 self.inner.put_opts(location, payload, options).await
             }
+            Some(Fault::Panic(begun, go_on)) => panic_when_told(&begun, &go_on).await,
         }
     }
 
@@ -128,12 +145,17 @@ impl ObjectStore for FaultyStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         match self.fault(Request::Get, location) {
             None => self.inner.get_opts(location, options).await,
+            Some(Fault::Panic(begun, go_on)) => panic_when_told(&begun, &go_on).await,
             Some(_) => Err(failed(location)),
         }
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.inner.get_ranges(location, ranges).await
+        match self.fault(Request::Get, location) {
+            None => self.inner.get_ranges(location, ranges).await,
+            Some(Fault::Panic(begun, go_on)) => panic_when_told(&begun, &go_on).await,
+            Some(_) => Err(failed(location)),
+        }
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
