@@ -14,7 +14,7 @@ use crate::cli::arguments::{Common, LogLines};
 use crate::config::{self, LogSettings, Settings};
 use crate::journal::Journal;
 use crate::lake::Lake;
-use crate::query::{self, LakeEngine, PolicyProblem};
+use crate::query::{self, LakeEngine, PolicyProblem, QueryEngine};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::telemetry;
 

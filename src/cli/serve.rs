@@ -16,6 +16,7 @@ use crate::cli::signals;
 use crate::config::Settings;
 use crate::etl::{Loads, Silent};
 use crate::flight::{self, Entrance, ServiceParts};
+use crate::query::LakeEngine;
 use crate::runtime::shutdown::Shutdown;
 
 pub(super) fn run(common: &Common, arguments: &Serve) -> Result<(), CliError> {
@@ -43,7 +44,7 @@ async fn serve(settings: Arc<Settings>, arguments: &Serve) -> Result<(), CliErro
     let url = format!("{scheme}://{address}");
     tracing::info!(tables = settings.tables.len(), "listening on {url}");
     let _ready = arguments.ready_file.as_deref().map(|file| ReadyFile::write(file, &url)).transpose()?;
-    let _reload = reload_when_asked(entrance.clone(), Arc::clone(&settings))?;
+    let _reload = reload_when_asked(entrance.clone(), Arc::clone(&settings), Arc::clone(&engine))?;
     let (journal, clock) = (Arc::clone(&program.journal), Arc::clone(&program.clock));
     let parts = ServiceParts { engine, settings, journal, clock };
     let flight = async {
@@ -62,7 +63,11 @@ async fn serve(settings: Arc<Settings>, arguments: &Serve) -> Result<(), CliErro
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Reads users, grants and certificate again on SIGHUP, and when their files changed. Ends when dropped.
-fn reload_when_asked(entrance: Entrance, settings: Arc<Settings>) -> Result<AbortOnDropHandle<()>, CliError> {
+fn reload_when_asked(
+    entrance: Entrance,
+    settings: Arc<Settings>,
+    engine: Arc<LakeEngine>,
+) -> Result<AbortOnDropHandle<()>, CliError> {
     let mut asked = signals::hangups()?;
     let mut known = Entrance::stamp(&settings);
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
@@ -72,17 +77,14 @@ fn reload_when_asked(entrance: Entrance, settings: Arc<Settings>) -> Result<Abor
                 _ = asked.recv() => true,
                 _ = look.tick() => false,
             };
-            let (entrance, settings) = (entrance.clone(), Arc::clone(&settings));
-            let before = known.clone();
-            // Files are read on a thread where that may take its time.
-            let read = tokio::task::spawn_blocking(move || {
-                let now = Entrance::stamp(&settings);
-                if told || now != before {
-                    entrance.reload(&settings);
-                }
-                now
-            });
-            known = read.await.unwrap_or(known);
+            let of = Arc::clone(&settings);
+            // Files are looked at on a thread where that may take its time.
+            let looked = tokio::task::spawn_blocking(move || Entrance::stamp(&of)).await;
+            let now = looked.unwrap_or_else(|_| known.clone());
+            if told || now != known {
+                entrance.reload(&settings, engine.as_ref()).await;
+            }
+            known = now;
         }
     })))
 }

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::access::{Directory, LiveDirectory};
-use crate::config::Settings;
+use crate::access::{Directory, Grants, LiveDirectory};
+use crate::config::{AccessFiles, Settings};
+use crate::error::chain_text;
 use crate::flight::FlightError;
 use crate::flight::tls::Tls;
+use crate::query::{PolicyPart, PolicyProblem, QueryEngine, QueryError};
 
 /// What decides who gets in.
 #[derive(Clone, Debug)]
@@ -34,8 +36,31 @@ impl Entrance {
         Ok(Self { directory, tls })
     }
 
-    /// Reads users, grants and certificate again. What cannot be used is said in the log, and stays as it was.
-    pub fn reload(&self, settings: &Settings) {
+    /// Reads users, grants and certificate again. What cannot be used is said in the log, and stays as it was; so do
+    /// users and grants when a row filter or mask has got a fault that it had not before.
+    pub async fn reload(&self, settings: &Arc<Settings>, engine: &dyn QueryEngine) {
+        let entrance = self.clone();
+        let own = Arc::clone(settings);
+        // Files are read on a thread where that may take its time.
+        let read = tokio::task::spawn_blocking(move || entrance.read(&own)).await;
+        let Ok(Some(files)) = read else { return };
+        if self.has_new_faults(&files, engine).await {
+            return;
+        }
+        let closed = settings.access.is_closed() || files.users.is_some();
+        let users = files.users.as_ref().map_or(0, |list| list.users.len());
+        self.directory.replace(Directory::new(files, closed));
+        tracing::info!(users, "users and grants were read again");
+    }
+
+    /// The files as they are now, where they can be used; the certificate is exchanged at once.
+    fn read(&self, settings: &Settings) -> Option<AccessFiles> {
+        if let Some(tls) = &self.tls {
+            match tls.reload() {
+                Ok(()) => tracing::info!("the certificate was read again, for new connections"),
+                Err(error) => tracing::error!("the certificate stays as it was: {error}"),
+            }
+        }
         let access = &settings.access;
         let before = self.directory.current();
         let before = before.files();
@@ -48,26 +73,50 @@ impl Entrance {
                 tracing::error!(
                     "the users file or the grants file is gone; what it said still counts until the server is started anew"
                 );
+                None
             }
             Ok((files, warnings)) => {
                 for warning in warnings {
                     tracing::warn!("{warning}");
                 }
-                let closed = access.is_closed() || files.users.is_some();
-                let users = files.users.as_ref().map_or(0, |list| list.users.len());
-                self.directory.replace(Directory::new(files, closed));
-                tracing::info!(users, "users and grants were read again");
+                Some(files)
             }
             Err(problems) => {
                 tracing::error!("users and grants stay as they were, for their files cannot be used: {problems}");
+                None
             }
         }
-        if let Some(tls) = &self.tls {
-            match tls.reload() {
-                Ok(()) => tracing::info!("the certificate was read again, for new connections"),
-                Err(error) => tracing::error!("the certificate stays as it was: {error}"),
+    }
+
+    /// Whether a row filter or mask cannot be used with its table, and that is not so of what counts now: a table whose
+    /// columns changed must not keep somebody from shutting out a user.
+    async fn has_new_faults(&self, files: &AccessFiles, engine: &dyn QueryEngine) -> bool {
+        let tried = async {
+            let now = problems(files, engine).await?;
+            let before =
+                if now.is_empty() { vec![] } else { problems(self.directory.current().files(), engine).await? };
+            Ok::<_, QueryError>((now, before))
+        };
+        let (now, before) = match tried.await {
+            Ok(found) => found,
+            Err(error) => {
+                // One that cannot be used shows nothing to anybody: what is shut out by the files does not wait for it.
+                tracing::warn!(error = %chain_text(&error), "row filters and masks could not be tried; they count untried");
+                return false;
+            }
+        };
+        let mut is_new = false;
+        for problem in &now {
+            // A filter may have another place among the table's.
+            let known = |old: &PolicyProblem| (&old.table, &old.reason) == (&problem.table, &problem.reason);
+            let counts = problem.part == PolicyPart::Columns || before.iter().any(known);
+            is_new |= !counts;
+            match counts {
+                true => tracing::error!("{problem}"),
+                false => tracing::error!("users and grants stay as they were, for a policy cannot be used: {problem}"),
             }
         }
+        is_new
     }
 
     /// The state of the files as far as it can be told without reading them.
@@ -82,5 +131,13 @@ impl Entrance {
             Some((metadata.modified().ok()?, metadata.len()))
         };
         EntranceStamp(files.iter().map(stamp).collect())
+    }
+}
+
+/// What of the grants cannot be used with the tables as they are now.
+async fn problems(files: &AccessFiles, engine: &dyn QueryEngine) -> Result<Vec<PolicyProblem>, QueryError> {
+    match &files.grants {
+        Some(grants) => engine.check_policies(&Grants::from(grants)).await,
+        None => Ok(Vec::new()),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use deltalake::kernel::{Action, Metadata, MetadataExt};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
@@ -18,6 +19,9 @@ const OWNER: &str = "lakegate.owner";
 /// The columns that name a row, as a list in JSON.
 const KEY: &str = "lakegate.key";
 
+/// Since when it is the owner's.
+const SINCE: &str = "lakegate.since";
+
 /// There, and `true`, where the table was dropped.
 const DROPPED: &str = "lakegate.dropped";
 
@@ -26,6 +30,8 @@ const DROPPED: &str = "lakegate.dropped";
 pub struct Made {
     /// Who made it.
     pub owner: Option<String>,
+    /// When they made it, by their process's clock: another table of the name, dropped before, was none of theirs.
+    pub since: Option<DateTime<Utc>>,
     /// Columns that name a row.
     pub key: Vec<String>,
 }
@@ -35,7 +41,12 @@ impl Snapshot {
     pub fn made(&self) -> Made {
         let configuration = self.pinned().eager.metadata().configuration();
         let key = configuration.get(KEY).and_then(|key| serde_json::from_str(key).ok());
-        Made { owner: configuration.get(OWNER).cloned(), key: key.unwrap_or_default() }
+        let since = configuration.get(SINCE).and_then(|since| DateTime::parse_from_rfc3339(since).ok());
+        Made {
+            owner: configuration.get(OWNER).cloned(),
+            since: since.map(|since| since.to_utc()),
+            key: key.unwrap_or_default(),
+        }
     }
 
     /// Whether the table was dropped with this version: there is no table then, until somebody makes it anew.
@@ -55,6 +66,13 @@ impl Staged {
             metadata = match made.owner {
                 Some(owner) => metadata.add_config_key(OWNER.to_owned(), owner)?,
                 None => metadata.remove_config_key(OWNER)?,
+            };
+            metadata = match made.since {
+                Some(since) => {
+                    let since = since.to_rfc3339_opts(SecondsFormat::Micros, true);
+                    metadata.add_config_key(SINCE.to_owned(), since)?
+                }
+                None => metadata.remove_config_key(SINCE)?,
             };
             let key = serde_json::Value::from(made.key).to_string();
             Ok(metadata.add_config_key(KEY.to_owned(), key)?.remove_config_key(DROPPED)?)

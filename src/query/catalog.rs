@@ -172,7 +172,7 @@ impl Catalog {
                 continue;
             }
             let key = self.key(&reference);
-            let meant = self.meaning(&reference, access);
+            let meant = self.meaning(&reference, access).await;
             // What has become of a table is not told to those who once could see it.
             let meant = if planned_for.is_some() { meant.map_err(|_| rights_changed())? } else { meant? };
             wanted.push((key, meant));
@@ -188,7 +188,7 @@ impl Catalog {
         for Opened { key, rights, provider, pin } in opened {
             if let (Some((name, rights)), Some(version)) = (rights, &provider) {
                 if !version.schema().fields().iter().any(|field| rights.reads(field.name())) {
-                    return Err(self.unknown(name.schema(), name.table(), access));
+                    return Err(self.unknown(name.schema(), name.table(), access).await);
                 }
                 if !rights.sees_everything() {
                     resolved.restricted.push((key.clone(), name, rights));
@@ -216,7 +216,7 @@ impl Catalog {
         (schema.unwrap_or_default(), reference.table().to_owned())
     }
 
-    fn meaning(&self, reference: &TableReference, access: &Access) -> Result<Meant, QueryError> {
+    async fn meaning(&self, reference: &TableReference, access: &Access) -> Result<Meant, QueryError> {
         let (schema, written) = self.key(reference);
         let (table, asked) = match Asked::from_internal_name(&written) {
             Some((table, asked)) => (table, Some(asked)),
@@ -244,7 +244,7 @@ impl Catalog {
                     Ok(Meant::Made(name, asked))
                 }
                 // As it was written: the schema it would be in need not be known to who asks.
-                _ => Err(self.unknown(reference.schema().unwrap_or_default(), table, access)),
+                _ => Err(self.unknown(reference.schema().unwrap_or_default(), table, access).await),
             },
         }
     }
@@ -254,22 +254,40 @@ impl Catalog {
         self.settings.tables.contains_key(name) && Self::rights(name, access).is_readable()
     }
 
-    fn unknown(&self, schema: &str, table: &str, access: &Access) -> QueryError {
+    /// The error of a name that nothing has which who asks may see, with the nearest name of what they may see.
+    async fn unknown(&self, schema: &str, table: &str, access: &Access) -> QueryError {
         let written = if schema.is_empty() { table.to_owned() } else { format!("{schema}.{table}") };
+        let made = self.made_near(&written, access).await;
         let names = self.settings.tables.keys().filter(|name| self.is_there(name, access)).map(ToString::to_string);
         let system = System::tables().into_iter().map(|(name, _, _)| format!("{SYSTEM_SCHEMA}.{name}"));
-        let nearest = names
-            .chain(system)
-            // What has no column for who asks is no hint to itself.
-            .filter(|name| *name != written)
-            .map(|name| (distance(&written.to_lowercase(), &name, schema.is_empty()), name))
-            .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
-            .min();
+        let known = names.chain(system).chain(made);
+        let nearest = known.filter_map(|name| Some((nearness(&written, &name)?, name))).min();
         let hint = match nearest {
             Some((_, name)) => format!("did you mean `{name}`?"),
             None => "SHOW TABLES lists what there is".to_owned(),
         };
         QueryError::new(ErrorKind::NotFound, format!("there is no table `{written}`; {hint}"))
+    }
+
+    /// The tables that people made whose names are near to a written one, as far as who asks sees something of them.
+    async fn made_near(&self, written: &str, access: &Access) -> Vec<String> {
+        let mut near = Vec::new();
+        // Without the list there is no hint, and the error is the same.
+        for name in self.made().await.unwrap_or_default() {
+            let text = name.to_string();
+            // A name without a schema was looked for among them already.
+            if name.table() != written && nearness(written, &text).is_some() && self.shows(&name, access).await {
+                near.push(text);
+            }
+        }
+        near
+    }
+
+    /// Whether somebody sees a column of a table that people made.
+    async fn shows(&self, name: &TableName, access: &Access) -> bool {
+        let Ok(Some(newest)) = self.versions.newest(name).await else { return false };
+        let rights = access.table(name, newest.made.owner.as_deref());
+        !newest.is_dropped && newest.provider.schema().fields().iter().any(|field| rights.reads(field.name()))
     }
 
     /// The published versions of every group the statement touches.
@@ -354,7 +372,7 @@ impl Catalog {
         // As it was written: the schema it would be in otherwise need not be known to who asks.
         let written = if key.0 == RESULTS_SCHEMA { RESULTS_SCHEMA } else { "" };
         let unknown = || self.unknown(written, name.table(), access);
-        let newest = self.versions.newest(&name).await?.ok_or_else(unknown)?;
+        let Some(newest) = self.versions.newest(&name).await? else { return Err(unknown().await) };
         let found = match (asked, pins.get(&name)) {
             (Some(asked), _) => self.asked_version(&name, asked).await,
             (None, Some(pin)) => self.pinned_version(&name, *pin).await,
@@ -362,11 +380,13 @@ impl Catalog {
         };
         let version = match found {
             // Which versions there are is told to those only who see the table.
-            Err(error) if error.kind() == ErrorKind::NotFound && !is_visible(&newest) => return Err(unknown()),
+            Err(error) if error.kind() == ErrorKind::NotFound && !is_visible(&newest) => {
+                return Err(unknown().await);
+            }
             found => found?,
         };
         if !is_visible(&version) {
-            return Err(unknown());
+            return Err(unknown().await);
         }
         let rights = Some((name.clone(), rights(&version)));
         let pin = asked.is_none().then_some((name.clone(), version.number));
@@ -405,7 +425,7 @@ impl Catalog {
 }
 
 /// What stands for the version of a table that has none yet.
-const BEFORE_FIRST: u64 = u64::MAX;
+pub(crate) const BEFORE_FIRST: u64 = u64::MAX;
 
 /// Whether a table has no source: then it is there, without rows, before anything was written to it.
 fn rows_come_by_sql(definition: &TableDefinition) -> bool {
@@ -454,10 +474,13 @@ fn not_loaded(name: &TableName) -> QueryError {
     QueryError::new(ErrorKind::NotFound, format!("table {name} has not been loaded yet; run `lakegate sync {name}`"))
 }
 
-/// How far a written name is from a known one; a name without a schema is compared with the table's own.
-fn distance(written: &str, known: &str, bare: bool) -> usize {
-    match known.split_once('.') {
-        Some((_, table)) if bare => strsim::damerau_levenshtein(written, table),
-        _ => strsim::damerau_levenshtein(written, known),
-    }
+/// How far a known name is from a written one, where it may have been meant; one that is written without a schema is
+/// compared with the table's own. What has no column for who asks is no hint to itself.
+fn nearness(written: &str, known: &str) -> Option<usize> {
+    let lower = written.to_lowercase();
+    let distance = match known.split_once('.') {
+        Some((_, table)) if !written.contains('.') => strsim::damerau_levenshtein(&lower, table),
+        _ => strsim::damerau_levenshtein(&lower, known),
+    };
+    (distance <= 1 + known.len() / 4 && known != written).then_some(distance)
 }

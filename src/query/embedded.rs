@@ -100,15 +100,6 @@ impl LakeEngine {
         self.0.runtime.handle().metrics().num_alive_tasks()
     }
 
-    /// Tries every row filter and mask, and the columns of every grant, against the newest version of their tables.
-    /// Those of tables without rows are only read. What this finds is for those who write policies.
-    ///
-    /// # Errors
-    /// When the lake does not answer.
-    pub async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
-        self.0.check_policies(grants).await
-    }
-
     fn over(
         settings: Arc<Settings>,
         versions: Arc<dyn Versions>,
@@ -399,6 +390,10 @@ impl QueryEngine for LakeEngine {
 
     async fn tables(&self, access: &Access) -> Result<Vec<TableSummary>, QueryError> {
         Ok(self.0.listings.visible(access).await.as_ref().clone())
+    }
+
+    async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
+        self.0.check_policies(grants).await
     }
 }
 

@@ -13,10 +13,10 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::access::Access;
+use crate::access::{Access, Grants};
 use crate::config::ForeignKey;
 use crate::model::TableName;
-use crate::query::{MemoryGauge, QueryError};
+use crate::query::{MemoryGauge, PolicyProblem, QueryError};
 
 /// One SQL statement with everything its answer depends on. Sealed into tickets, so that a ticket
 /// can be planned again after a restart and give the same rows.
@@ -184,6 +184,10 @@ pub trait QueryEngine: Send + Sync {
     /// The tables the principal may read now, with the columns they may read, in order, from the catalogue's cache of
     /// versions and schemas.
     async fn tables(&self, access: &Access) -> Result<Vec<TableSummary>, QueryError>;
+
+    /// Tries every row filter and mask, and the columns of every grant, against the newest version of their tables.
+    /// Those of tables without rows are only read. What this finds is for those who write policies.
+    async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError>;
 }
 
 /// A table as the catalogue lists it.

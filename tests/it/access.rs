@@ -4,5 +4,6 @@ mod attacks;
 mod errors;
 mod matrix;
 mod policies;
+mod reload;
 mod tickets;
 mod world;

@@ -8,4 +8,5 @@ mod place;
 mod races;
 mod rights;
 mod statements;
+mod told;
 mod values;

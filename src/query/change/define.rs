@@ -118,12 +118,17 @@ impl Run {
             }
         };
         let mut staged = writer.finish(&[]).await.map_err(told)?;
-        let owner = match live {
+        let before = match live {
             // A table stays its maker's, whoever fills it anew.
-            Some(live) => live.made().owner,
-            None => Some(self.access.principal().name.clone()),
+            Some(live) => live.made(),
+            None => Made {
+                owner: Some(self.access.principal().name.clone()),
+                since: Some(self.engine.clock.now()),
+                ..Made::default()
+            },
         };
-        let described = staged.describe(attempt.snapshot().map(AsRef::as_ref), &Made { owner, key: key.to_vec() });
+        let made = Made { key: key.to_vec(), ..before };
+        let described = staged.describe(attempt.snapshot().map(AsRef::as_ref), &made);
         let checked = match described {
             Ok(()) => check_unique(self, &attempt, &staged, (schema, key), |_| true, &target.name).await,
             Err(error) => Err(told(error)),

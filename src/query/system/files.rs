@@ -26,11 +26,12 @@ pub(super) static FILES: Definition = Definition {
         number("rows_rejected").always(),
         text("status").always(),
     ],
+    goes_through_tables: true,
     rows,
 };
 
 fn rows(system: System, wanted: Wanted) -> Batches {
-    let names = system.names(|name| wanted.everything(name));
+    let names = system.names(&wanted, |name| wanted.everything(name));
     stream::iter(names)
         .map(move |name| {
             let system = system.clone();

@@ -37,6 +37,7 @@ pub(super) static LOADS: Definition = Definition {
         text("written_by"),
         text("statement"),
     ],
+    goes_through_tables: false,
     rows,
 };
 
@@ -50,7 +51,7 @@ fn rows(system: System, wanted: Wanted) -> Batches {
         .try_flatten()
         .and_then(move |mut loads| {
             // The journal outlives definitions: loads of tables that are gone are told as well.
-            loads.retain(|load| wanted.names(&load.table));
+            loads.retain(|load| wanted.is_asked_for(&load.table) && wanted.rights_of_load(load).is_readable());
             std::future::ready(load_batch(&loads, &wanted))
         })
         .boxed()
@@ -58,7 +59,8 @@ fn rows(system: System, wanted: Wanted) -> Batches {
 
 fn load_batch(loads: &[LoadRecord], wanted: &Wanted) -> Result<RecordBatch> {
     let mut table = Columns::new(&LOADS);
-    let whole: Vec<_> = loads.iter().map(|load| Some(load).filter(|load| wanted.everything(&load.table))).collect();
+    let sees_everything = |load: &&LoadRecord| wanted.rights_of_load(load).sees_everything();
+    let whole: Vec<_> = loads.iter().map(|load| Some(load).filter(sees_everything)).collect();
     let numbers =
         |get: &dyn Fn(&LoadRecord) -> Option<i64>| whole.iter().map(|load| load.and_then(get)).collect::<Vec<_>>();
     let texts =

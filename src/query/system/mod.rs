@@ -10,7 +10,7 @@ mod sessions;
 mod tables;
 mod verifications;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,22 +18,22 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 
 use crate::access::{Access, TableRights};
-use crate::config::Settings;
-use crate::error::ErrorKind;
-use crate::journal::Journal;
-use crate::lake::Lake;
+use crate::config::{RESULTS_SCHEMA, Settings};
+use crate::error::{ErrorKind, chain_text};
+use crate::journal::{Journal, LoadRecord};
+use crate::lake::{Lake, Made, Snapshot};
 use crate::model::TableName;
 use crate::query::QueryError;
-use crate::query::catalog::Catalog;
 
 /// The schema's name.
 pub(crate) const SYSTEM_SCHEMA: &str = "system";
@@ -63,12 +63,21 @@ struct Definition {
     description: &'static str,
     /// A table whose rows are about tables begins with their schema and name.
     columns: &'static [columns::Column],
+    /// Whether it goes through the tables there are, rather than through what was noted.
+    goes_through_tables: bool,
     rows: fn(System, Wanted) -> Batches,
 }
 
 impl Definition {
     fn schema(&self) -> SchemaRef {
         columns::arrow_schema(self.columns)
+    }
+
+    /// Whether it has to be known for somebody which tables people made: to go through them, or to tell what was noted of
+    /// a table to its owner.
+    fn needs_made(&self, access: &Access) -> bool {
+        let is_about_tables = self.columns.first() == Some(&columns::schema());
+        self.goes_through_tables || (is_about_tables && !access.is_unrestricted())
     }
 }
 
@@ -82,13 +91,21 @@ impl fmt::Debug for Definition {
 ///
 /// Rows of `system.*` hold what no filter or mask was laid over: raw texts of rejects, errors that quote them, numbers of
 /// rows and bytes, names of files, positions. They are told of tables of which everything may be seen; of others that
-/// may be read it is told that they are there and when they were loaded.
-#[derive(Clone, Debug)]
+/// may be read it is told that they are there and when they were loaded. Whoever made a table may see it.
+#[derive(Clone)]
 struct Wanted {
-    /// Those about these tables; about all, those that are no more defined too, where there is nothing.
-    only: Option<BTreeSet<TableName>>,
+    /// What is asked for; only what it says of names of tables is looked at here.
+    filters: Arc<[Expr]>,
+    /// The tables that people made and that are there.
+    made: Arc<BTreeMap<TableName, MadeTable>>,
     /// For whom.
     access: Access,
+}
+
+/// A table that people made, as it was when it was looked at: its owner is that of what is told.
+struct MadeTable {
+    newest: Arc<Snapshot>,
+    says: Made,
 }
 
 impl Wanted {
@@ -104,7 +121,18 @@ impl Wanted {
 
     /// What may be seen of a table.
     fn rights(&self, table: &TableName) -> TableRights {
-        Catalog::rights(table, &self.access)
+        let owner = self.made.get(table).and_then(|made| made.says.owner.as_deref());
+        self.access.table(table, owner)
+    }
+
+    /// What may be seen of a load. Another table may have had the name before, and was none of its present owner's: by
+    /// owning the table they see what was done since they made it, and what they did themselves.
+    fn rights_of_load(&self, load: &LoadRecord) -> TableRights {
+        let granted = || self.access.table(&load.table, None);
+        let Some(MadeTable { says: made, .. }) = self.made.get(&load.table) else { return granted() };
+        let by_owner = load.written.as_ref().is_some_and(|written| Some(&written.by) == made.owner.as_ref());
+        let since = made.since.is_some_and(|since| load.started_at >= since);
+        if by_owner || since { self.rights(&load.table) } else { granted() }
     }
 
     /// Whether what a person did may be told.
@@ -113,7 +141,7 @@ impl Wanted {
     }
 
     fn is_asked_for(&self, table: &TableName) -> bool {
-        self.only.as_ref().is_none_or(|only| only.contains(table))
+        self.filters.iter().all(|filter| may_hold(filter, table))
     }
 }
 
@@ -147,9 +175,32 @@ impl System {
         }
     }
 
-    /// The tables that are defined and of which something is told.
-    fn names(&self, told: impl Fn(&TableName) -> bool) -> Vec<TableName> {
-        self.settings.tables.keys().filter(|name| told(name)).cloned().collect()
+    /// The tables that are defined or made and of which something is told, in order.
+    fn names(&self, wanted: &Wanted, told: impl Fn(&TableName) -> bool) -> Vec<TableName> {
+        let all: BTreeSet<&TableName> = self.settings.tables.keys().chain(wanted.made.keys()).collect();
+        all.into_iter().filter(|name| told(name)).cloned().collect()
+    }
+
+    /// The tables that people made and that are there, of those that are asked for. One that cannot be opened is not
+    /// among them: what ails it is nothing for whoever asks for others.
+    async fn made(&self, wanted: &Wanted) -> Result<BTreeMap<TableName, MadeTable>> {
+        let names = self.lake.tables_in(RESULTS_SCHEMA).await.map_err(columns::failed)?;
+        let is_asked_for = |name: &TableName| wanted.is_asked_for(name) && !self.settings.tables.contains_key(name);
+        let looks = names.into_iter().filter(is_asked_for).map(|name| async move {
+            match self.lake.table(&name).snapshot().await {
+                Ok(newest) => {
+                    let newest = newest.filter(|newest| !newest.is_dropped())?;
+                    let says = newest.made();
+                    Some((name, MadeTable { newest, says }))
+                }
+                Err(error) => {
+                    tracing::warn!(table = %name, error = %chain_text(&error), "a table that somebody made cannot be told of");
+                    None
+                }
+            }
+        });
+        let looks: Vec<_> = looks.collect();
+        Ok(stream::iter(looks).buffered(PARALLEL_TABLES).filter_map(std::future::ready).collect().await)
     }
 }
 
@@ -189,11 +240,7 @@ impl TableProvider for SystemTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let names: BTreeSet<TableName> = self.system.settings.tables.keys().cloned().collect();
-        let left: BTreeSet<TableName> =
-            names.iter().filter(|name| filters.iter().all(|filter| may_hold(filter, name))).cloned().collect();
-        let only = (left.len() < names.len()).then_some(left);
-        let wanted = Wanted { only, access: self.access.clone() };
+        let wanted = Wanted { filters: filters.into(), made: Arc::default(), access: self.access.clone() };
         let schema = self.definition.schema();
         let part = Part { table: self.clone(), schema: Arc::clone(&schema), wanted };
         let exec = StreamingTableExec::try_new(schema, vec![Arc::new(part)], projection, vec![], false, limit)?;
@@ -238,7 +285,14 @@ impl PartitionStream for Part {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let batches = (self.table.definition.rows)(self.table.system.clone(), self.wanted.clone());
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
+        let (definition, system) = (self.table.definition, self.table.system.clone());
+        let mut wanted = self.wanted.clone();
+        let batches = stream::once(async move {
+            if definition.needs_made(&wanted.access) {
+                wanted.made = Arc::new(system.made(&wanted).await?);
+            }
+            Ok::<_, DataFusionError>((definition.rows)(system, wanted))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches.try_flatten()))
     }
 }

@@ -9,10 +9,12 @@ use futures::stream;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::journal::QueryRecord;
+use crate::query::catalog::BEFORE_FIRST;
 use crate::query::system::columns::{Columns, count, failed, number, text, time};
 use crate::query::system::{Batches, Definition, System, Wanted};
 
-/// `system.queries`. `status` is queued, running, finished, cancelled or failed; `tables` is JSON, names with versions.
+/// `system.queries`. `status` is queued, running, finished, cancelled or failed; `tables` is JSON, names with versions;
+/// null stands for that of a table that had none yet.
 /// Times are microseconds: waiting for a turn, planning, waiting for rows, waiting for the line and the client.
 pub(super) static QUERIES: Definition = Definition {
     name: "queries",
@@ -39,6 +41,7 @@ pub(super) static QUERIES: Definition = Definition {
         text("error_kind"),
         text("error"),
     ],
+    goes_through_tables: false,
     rows,
 };
 
@@ -88,6 +91,7 @@ fn batch(records: &[QueryRecord]) -> Result<RecordBatch> {
 }
 
 fn tables(record: &QueryRecord) -> String {
-    let tables = record.tables.iter().map(|(name, version)| (name.to_string(), (*version).into()));
+    let number = |version: u64| (version != BEFORE_FIRST).then_some(version);
+    let tables = record.tables.iter().map(|(name, version)| (name.to_string(), number(*version).into()));
     serde_json::Value::Object(tables.collect()).to_string()
 }

@@ -23,11 +23,12 @@ pub(super) static REJECTS: Definition = Definition {
         text("reason").always(),
         text("raw").always(),
     ],
+    goes_through_tables: true,
     rows,
 };
 
 fn rows(system: System, wanted: Wanted) -> Batches {
-    let names = system.names(|name| wanted.everything(name));
+    let names = system.names(&wanted, |name| wanted.everything(name));
     stream::iter(names)
         .then(move |name| {
             let system = system.clone();

@@ -28,6 +28,7 @@ pub(super) static SESSIONS: Definition = Definition {
         number("statements").always(),
         text("options").always(),
     ],
+    goes_through_tables: false,
     rows,
 };
 

@@ -1,5 +1,5 @@
 //! `system.tables`: each table that is defined, with its newest version, none of whose columns has a value before the
-//! first load.
+//! first load, and each that people made.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::query::sealed::seen_key;
 use crate::query::system::columns::{Columns, count, failed, name, number, schema, text, time};
 use crate::query::system::{BATCH_ROWS, Batches, Definition, PARALLEL_TABLES, System, Wanted};
 
-/// `system.tables`.
+/// `system.tables`. A table that people made has no `mode`, for nothing loads it.
 pub(super) static TABLES: Definition = Definition {
     name: "tables",
-    description: "Tables that are defined, with their newest version",
+    description: "Tables that are defined or that people made, with their newest version",
     columns: &[
         schema(),
         name(),
@@ -25,22 +25,26 @@ pub(super) static TABLES: Definition = Definition {
         number("rows"),
         number("bytes"),
         number("files"),
-        text("mode").always(),
+        text("mode"),
         text("key_columns"),
         text("load_group"),
         text("description"),
     ],
+    goes_through_tables: true,
     rows,
 };
 
 fn rows(system: System, wanted: Wanted) -> Batches {
-    let names = system.names(|name| wanted.names(name));
-    let settings = Arc::clone(&system.settings);
+    let names = system.names(&wanted, |name| wanted.names(name));
+    let (settings, made) = (Arc::clone(&system.settings), Arc::clone(&wanted.made));
     stream::iter(names)
         .map(move |name| {
-            let system = system.clone();
+            let (system, made) = (system.clone(), made.get(&name).map(|table| Arc::clone(&table.newest)));
             async move {
-                let snapshot = system.lake.table(&name).snapshot().await.map_err(failed)?;
+                let snapshot = match made {
+                    Some(newest) => Some(newest),
+                    None => system.lake.table(&name).snapshot().await.map_err(failed)?,
+                };
                 Ok::<_, DataFusionError>((name, snapshot))
             }
         })
@@ -68,7 +72,9 @@ fn rows(system: System, wanted: Wanted) -> Batches {
                 table.numbers(whole(&|s| i64::try_from(s.files()).ok()));
                 table.texts(definition(&|d| Some(mode_text(d.load.mode).to_owned())));
                 let keys = rows.iter().map(|(name, _)| {
-                    let key = seen_key(&settings.tables.get(name)?.key, &wanted.rights(name));
+                    let defined = settings.tables.get(name).map(|definition| &definition.key);
+                    let key = defined.or_else(|| Some(&wanted.made.get(name)?.says.key))?;
+                    let key = seen_key(key, &wanted.rights(name));
                     (!key.is_empty()).then(|| key.join(", "))
                 });
                 table.texts(keys.collect::<Vec<_>>());

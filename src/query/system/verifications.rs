@@ -36,6 +36,7 @@ pub(super) static VERIFICATIONS: Definition = Definition {
         text("error_kind"),
         text("error"),
     ],
+    goes_through_tables: false,
     rows,
 };
 

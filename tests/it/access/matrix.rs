@@ -1,5 +1,6 @@
-//! The access matrix: every call of the protocol by every kind of principal, against a real lake over a real socket. What
-//! each of them gets to see is compared with what they may see, and with `docs/access-matrix.md`, which people read.
+//! The access matrix: every call of the protocol by every kind of principal, each logged in with a password of their own,
+//! against a real lake over a real socket. What each of them gets to see is compared with what they may see, and with
+//! `docs/access-matrix.md`, which people read.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,19 +14,22 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
-    Any, Command, CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys,
-    CommandGetImportedKeys, CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables,
-    CommandGetXdbcTypeInfo, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate, ProstMessageExt,
+    ActionCancelQueryRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any, Command,
+    CommandGetCatalogs, CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
+    CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
+    CommandPreparedStatementQuery, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
+    ProstMessageExt,
 };
 use arrow_flight::{Action, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, Ticket};
 use futures::TryStreamExt;
-use lakegate::access::Access;
 use prost::Message;
 use tonic::Status;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use super::world::{
-    Connection, admin, allowed, connect, denied_column, denied_table, filtered_rows, lake, masked_column,
+    Connection, Person, Session, admin, allowed, connect_all, denied_column, denied_table, filtered_rows, lake,
+    masked_column,
 };
 use crate::queries::house::text;
 
@@ -60,13 +64,13 @@ impl Seen {
 /// A kind of principal, and what of `ops.people` may come to light for it.
 struct Kind {
     name: &'static str,
-    access: Access,
+    person: Person,
     may_see: &'static [Seen],
 }
 
 fn kinds() -> Vec<Kind> {
     use Seen::{Column, Mask, Rows, Table, Values};
-    let kind = |name, access, may_see| Kind { name, access, may_see };
+    let kind = |name, person, may_see| Kind { name, person, may_see };
     vec![
         kind("admin", admin(), &[Table, Column, Values, Rows]),
         kind("allowed", allowed(), &[Table, Column, Values, Rows]),
@@ -88,6 +92,7 @@ const CALLS: &[(&str, Call)] = &[
     ("DoGet, another's ticket", Call::Foreign),
     ("CreatePreparedStatement", Call::Prepare("select * from ops.people where id >= ?")),
     ("Prepared statement, bound and run", Call::Bound("select * from ops.people where id >= ? order by id")),
+    ("Prepared statement, another's", Call::ForeignPrepared),
     ("ClosePreparedStatement", Call::Close("select * from ops.people")),
     ("GetCatalogs", Call::Command(Asked::Catalogs)),
     ("GetDbSchemas", Call::Command(Asked::Schemas)),
@@ -102,6 +107,7 @@ const CALLS: &[(&str, Call)] = &[
     ("ListFlights", Call::Flights),
     ("ListActions", Call::Actions),
     ("CancelFlightInfo, another's", Call::Cancel),
+    ("CancelQuery, another's", Call::CancelOlder),
     ("GetSessionOptions", Call::Session),
     ("DoPut, update", Call::Update("delete from ops.people")),
     ("DoPut, ingest", Call::Ingest),
@@ -138,10 +144,12 @@ enum Call {
     Prepare(&'static str),
     Bound(&'static str),
     Close(&'static str),
+    ForeignPrepared,
     Command(Asked),
     Flights,
     Actions,
     Cancel,
+    CancelOlder,
     Session,
     Update(&'static str),
     Ingest,
@@ -165,14 +173,14 @@ enum Asked {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_call_shows_every_principal_what_they_may_see_and_no_more() {
     let house = lake().await;
-    let owner = connect(&house, &admin()).await;
-    let foreign = Caller::new(&owner).info("select * from ops.people").await.unwrap();
     let kinds = kinds();
+    let people: Vec<Person> = kinds.iter().map(|kind| kind.person.clone()).collect();
+    let connections = connect_all(&house, &people).await;
+    let foreign = Foreign::of(&Caller::new(&connections[0])).await;
     let mut cells = vec![vec![String::new(); kinds.len()]; CALLS.len()];
     let mut leaks = Vec::new();
-    for (column, kind) in kinds.iter().enumerate() {
-        let connection = connect(&house, &kind.access).await;
-        let caller = Caller::new(&connection);
+    for (column, (kind, connection)) in kinds.iter().zip(&connections).enumerate() {
+        let caller = Caller::new(connection);
         for (row, (name, call)) in CALLS.iter().enumerate() {
             let answer = caller.call(*call, &foreign).await;
             let (mark, told) = match &answer {
@@ -209,8 +217,9 @@ fn compare(found: &str) {
 
 fn page(kinds: &[Kind], cells: &[Vec<String>]) -> String {
     let mut page = "# Access matrix\n\nWhat comes to light of the table `ops.people` in each call, for each kind of \
-                    principal. The test `tests/it/access/matrix.rs` makes\nevery call over a socket against a lake, fails \
-                    when something comes to light that may not, and compares this page with what it found.\n\n\
+                    principal. The test `tests/it/access/matrix.rs` makes\nevery call over a socket against a lake, as \
+                    users who have logged in, fails when something comes to light that may not, and\ncompares this page \
+                    with what it found.\n\n\
                     *table*: its name. *column*: the name of its column `secret`. *values*: what is in that column. \
                     *rows*: rows of a region that a row\nfilter hides. *mask*: what is seen in the place of masked values. \
                     *refused*: the call ended with an error.\n\n\
@@ -251,10 +260,31 @@ fn without_echo(message: &str, call: Call) -> String {
     }
 }
 
+/// What an admin was given, in the hands of others.
+struct Foreign {
+    info: FlightInfo,
+    prepared: FlightDescriptor,
+}
+
+impl Foreign {
+    async fn of(admin: &Caller) -> Self {
+        let sql = "select * from ops.people";
+        let action = ActionCreatePreparedStatementRequest { query: sql.to_owned(), transaction_id: None };
+        let action = Action::new("CreatePreparedStatement", action.as_any().encode_to_vec());
+        let answer = admin.plain.clone().do_action(action).await.unwrap().into_inner();
+        let answer: Vec<_> = answer.try_collect().await.unwrap();
+        let made: ActionCreatePreparedStatementResult =
+            Any::decode(&*answer[0].body).unwrap().unpack().unwrap().unwrap();
+        let command = CommandPreparedStatementQuery { prepared_statement_handle: made.prepared_statement_handle };
+        let prepared = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
+        Self { info: admin.info(sql).await.unwrap(), prepared }
+    }
+}
+
 /// A principal's connection, and what is told on it, as text.
 struct Caller {
-    plain: FlightServiceClient<Channel>,
-    sql: FlightSqlServiceClient<Channel>,
+    plain: FlightServiceClient<InterceptedService<Channel, Session>>,
+    sql: FlightSqlServiceClient<InterceptedService<Channel, Session>>,
 }
 
 impl Caller {
@@ -263,7 +293,7 @@ impl Caller {
         Self { plain: FlightServiceClient::new(channel.clone()), sql: FlightSqlServiceClient::new(channel) }
     }
 
-    async fn call(&self, call: Call, foreign: &FlightInfo) -> Result<String, Status> {
+    async fn call(&self, call: Call, foreign: &Foreign) -> Result<String, Status> {
         match call {
             Call::Info(sql) => Ok(described(&self.info(sql).await?)),
             Call::Poll(sql) => {
@@ -279,7 +309,7 @@ impl Caller {
                 self.fetch(info.endpoint[0].ticket.clone().unwrap()).await
             }
             Call::Bare(sql) => self.fetch(Ticket::new(sql)).await,
-            Call::Foreign => self.fetch(foreign.endpoint[0].ticket.clone().unwrap()).await,
+            Call::Foreign => self.fetch(foreign.info.endpoint[0].ticket.clone().unwrap()).await,
             Call::Prepare(sql) => {
                 let prepared = self.sql.clone().prepare(sql.to_owned(), None).await.map_err(status)?;
                 let both = (prepared.dataset_schema(), prepared.parameter_schema());
@@ -297,6 +327,10 @@ impl Caller {
                 let prepared = self.sql.clone().prepare(sql.to_owned(), None).await.map_err(status)?;
                 prepared.close().await.map_err(status).map(|()| String::new())
             }
+            Call::ForeignPrepared => {
+                let info = self.plain.clone().get_flight_info(foreign.prepared.clone()).await?.into_inner();
+                self.fetch(info.endpoint[0].ticket.clone().unwrap()).await
+            }
             Call::Command(asked) => {
                 let info = self.plain.clone().get_flight_info(FlightDescriptor::new_cmd(asked.bytes())).await?;
                 let info = info.into_inner();
@@ -312,8 +346,12 @@ impl Caller {
                 Ok(format!("{:?}", actions.try_collect::<Vec<_>>().await?))
             }
             Call::Cancel => {
-                let request = arrow_flight::CancelFlightInfoRequest::new(foreign.clone());
+                let request = arrow_flight::CancelFlightInfoRequest::new(foreign.info.clone());
                 self.act("CancelFlightInfo", request.encode_to_vec()).await
+            }
+            Call::CancelOlder => {
+                let request = ActionCancelQueryRequest { info: foreign.info.encode_to_vec().into() };
+                self.act("CancelQuery", request.as_any().encode_to_vec()).await
             }
             Call::Session => self.act("GetSessionOptions", vec![]).await,
             Call::Update(sql) => {

@@ -101,7 +101,7 @@ async fn people_may_ask_who_they_are() {
     ] {
         assert_eq!(ask(&house, &filtered_rows(), sql).await, Ok(vec![seen.to_owned()]), "{sql}");
     }
-    assert_eq!(ask(&house, &admin(), "select current_user()").await, Ok(vec!["operator".to_owned()]));
+    assert_eq!(ask(&house, &admin(), "select current_user()").await, Ok(vec!["root".to_owned()]));
     let planned = house.engine.plan(statement("select current_user() as who"), &masked_column()).await.unwrap();
     assert_eq!(planned.schema.field(0).name(), "who");
 }

@@ -308,3 +308,36 @@ fn people_are_told_of_their_own_statements_and_sessions_and_admins_of_all() {
     let (out, _) = run_as(&served, &cid, &["queries", "--format", "csv"], 0);
     assert!(out.contains("cid") && !out.contains("bob") && !out.contains("ann"), "{out}");
 }
+
+#[test]
+fn a_policy_that_does_not_fit_its_table_is_told_of_and_changes_nothing() {
+    let team = team();
+    run(&team, &["sync"], 0);
+    run(&team, &["user", "add", "ann", "--no-password"], 0);
+    let (token, _) = run(&team, &["user", "token", "add", "ann"], 0);
+    let grants = |filter: &str| {
+        format!("[[grant]]\nto = \"user:ann\"\non = \"s.*\"\n[[row_filter]]\non = \"s.t\"\nwhere = \"{filter}\"\n")
+    };
+    team.write("grants.toml", grants("id = 1"));
+    let served = Served::start(team, &["--no-loads"]);
+    let seen = || {
+        let arguments = ["query", "select id from s.t", "--format", "csv", "--server", &served.address];
+        let mut command = served.team.command(&arguments);
+        texts(&command.env("LAKEGATE_TOKEN", token.trim()).output().unwrap(), 0).0
+    };
+    let patience = Instant::now() + Duration::from_secs(60);
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        while !done() {
+            assert!(Instant::now() < patience, "{what}: {}", served.log());
+            std::thread::yield_now();
+        }
+    };
+    assert_eq!(seen(), "id\n1\n");
+    served.team.write("grants.toml", grants("nothing = 1"));
+    kill_process(Pid::from_child(&served.server), Signal::HUP).unwrap();
+    let told = "users and grants stay as they were, for a policy cannot be used: s.t: row filter 1: ";
+    wait("the policy is told of", &|| served.log().contains(told));
+    assert_eq!(seen(), "id\n1\n");
+    served.team.write("grants.toml", grants("id = 3"));
+    wait("a good one counts", &|| seen() == "id\n3\n");
+}

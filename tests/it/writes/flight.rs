@@ -152,3 +152,23 @@ async fn tools_are_told_keys_and_what_may_be_written() {
         assert_eq!(read_only, expected, "{}", names.value(row));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_nothing_was_written_to_has_no_version_in_the_history() {
+    let notes = "[table]\nwritable = true\n[[columns]]\nname = \"id\"\ntype = \"bigint\"\n";
+    let place = Place::local(&[("ops.notes", notes)]).await;
+    let mut client = place.client().await;
+    let sql = "select id from ops.notes";
+    let history = format!("select distinct tables from system.queries where text = '{sql}'");
+    let mut run = async |sql: &str| {
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        read(&mut client, info.endpoint[0].ticket.clone().unwrap()).await
+    };
+    assert!(run(sql).await.is_empty());
+    assert_eq!(run(&history).await, ["{\"ops.notes\":null}"]);
+    place.run("insert into ops.notes values (1)").await;
+    assert_eq!(run(sql).await, ["1"]);
+    let mut told = run(&history).await;
+    told.sort();
+    assert_eq!(told, ["{\"ops.notes\":0}", "{\"ops.notes\":null}"]);
+}

@@ -5,7 +5,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::door::{Door, House, PASSWORD, basic, token_header, who};
+use super::door::{Door, House, PASSWORD, who};
+use crate::support::credentials::{basic, bearer, token_header};
 
 /// Somebody who vouches for others.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -82,12 +83,12 @@ async fn a_new_certificate_counts_for_new_connections_and_a_wrong_one_does_not()
     let door = house.open().await;
     let mut old = connect(&door, &before, None).await.unwrap();
     house.write("key.pem", "nothing");
-    door.reload();
+    door.reload().await;
     connect(&door, &before, None).await.unwrap();
     let (certificate, key) = after.vouch(Some("localhost"), "server");
     house.write("certificate.pem", certificate);
     house.write("key.pem", key);
-    door.reload();
+    door.reload().await;
     connect(&door, &after, None).await.unwrap();
     assert!(connect(&door, &before, None).await.is_err());
     let named = who(&mut old, &door.engine.asked, Some(&basic("ann", PASSWORD))).await.unwrap();
@@ -129,7 +130,7 @@ async fn the_session_of_a_certificate_is_worth_nothing_without_it() {
     let ann = clients.vouch(None, "ann");
     let mut client = connect(&door, &authority, Some(&ann)).await.unwrap();
     let empty = futures::stream::empty::<arrow_flight::HandshakeRequest>();
-    let session = super::door::bearer(&client.handshake(empty).await.unwrap()).unwrap();
+    let session = bearer(&client.handshake(empty).await.unwrap()).unwrap();
     let header = format!("Bearer {session}");
     let asked = &door.engine.asked;
     assert_eq!(who(&mut client, asked, Some(&header)).await.unwrap(), "ann sales");

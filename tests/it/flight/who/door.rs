@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{Criteria, HandshakeRequest, Ticket};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use arrow_flight::{Criteria, Ticket};
 use chrono::DateTime;
 use lakegate::access::{NewToken, change_users, hash_password};
 use lakegate::config::{Settings, User, UserToken};
@@ -16,14 +14,15 @@ use lakegate::flight::{Entrance, FlightError, ServiceParts, serve_with};
 use lakegate::journal::Journal;
 use lakegate::runtime::clock::{Clock, ManualClock};
 use lakegate::runtime::shutdown::Shutdown;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status};
 
 use super::super::engine::MemoryEngine;
+use crate::support::credentials::{self, with_header};
 
 /// Ann's password, with what goes wrong in it elsewhere.
 pub(crate) const PASSWORD: &str = "pass:wörd";
@@ -141,8 +140,8 @@ impl Door {
     }
 
     /// Reads the files anew, as a signal makes the program do.
-    pub(crate) fn reload(&self) {
-        self.entrance.reload(&self.settings);
+    pub(crate) async fn reload(&self) {
+        self.entrance.reload(&self.settings, self.engine.as_ref()).await;
     }
 
     /// Who a call with this header is taken for, and with which roles.
@@ -152,8 +151,7 @@ impl Door {
 
     /// The token that a handshake with this header is answered with.
     pub(crate) async fn log_in(&self, header: &str) -> Result<String, Status> {
-        let request = with_header(futures::stream::empty::<HandshakeRequest>(), Some(header));
-        bearer(&self.client().await.handshake(request).await?)
+        credentials::log_in(&mut self.client().await, header).await
     }
 }
 
@@ -189,27 +187,4 @@ pub(crate) async fn refusals(door: &Door, header: Option<&str>) -> Vec<Status> {
             .map(drop)
             .unwrap_err(),
     ]
-}
-
-/// A call's message with a header `authorization`.
-pub(crate) fn with_header<T>(message: T, header: Option<&str>) -> Request<T> {
-    let mut request = Request::new(message);
-    if let Some(header) = header {
-        request.metadata_mut().insert("authorization", header.parse().unwrap());
-    }
-    request
-}
-
-/// The token in an answer's header.
-pub(crate) fn bearer<T>(response: &Response<T>) -> Result<String, Status> {
-    let header = response.metadata().get("authorization").unwrap().to_str().unwrap();
-    Ok(header.strip_prefix("Bearer ").unwrap().to_owned())
-}
-
-pub(crate) fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
-}
-
-pub(crate) fn token_header(token: &NewToken) -> String {
-    format!("Bearer {}", token.text.expose_secret())
 }

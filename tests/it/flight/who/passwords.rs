@@ -4,7 +4,8 @@ use arrow_flight::{HandshakeRequest, Ticket};
 use prost::Message;
 use tonic::{Code, Request};
 
-use super::door::{Door, House, PASSWORD, basic, bearer, refusals, token_header, with_header};
+use super::door::{Door, House, PASSWORD, refusals};
+use crate::support::credentials::{basic, bearer, token_header, with_header};
 
 /// `BasicAuth` of Flight.proto.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tonic::Code;
 
-use super::door::{Door, House, basic};
+use super::door::{Door, House};
+use crate::support::credentials::basic;
 
 /// An RSA key for tests, made once: making one takes a second.
 const RSA_KEY: &[u8] = include_bytes!("rsa.pk8");

@@ -7,7 +7,8 @@ use lakegate::access::hash_password;
 use tonic::Code;
 
 use super::super::server::ticket;
-use super::door::{Door, House, PASSWORD, basic, token_header, with_header};
+use super::door::{Door, House, PASSWORD};
+use crate::support::credentials::{basic, token_header, with_header};
 
 async fn code(door: &Door, header: &str) -> Option<Code> {
     door.who(Some(header)).await.err().map(|status| status.code())
@@ -37,12 +38,12 @@ async fn a_new_password_and_a_user_taken_away_end_sessions_at_once() {
     let ann = session(&door, &basic("ann", PASSWORD)).await;
     house.change(|users| users.get_mut("ann").unwrap().password = Some(hash_password(&"another".into()).unwrap()));
     assert_eq!(code(&door, &ann).await, None, "not read yet");
-    door.reload();
+    door.reload().await;
     assert_eq!(code(&door, &ann).await, REFUSED);
     let ann = session(&door, &basic("ann", "another")).await;
     assert_eq!(code(&door, &ann).await, None);
     house.change(|users| drop(users.remove("ann")));
-    door.reload();
+    door.reload().await;
     assert_eq!((code(&door, &ann).await, code(&door, &basic("ann", "another")).await), (REFUSED, REFUSED));
 }
 
@@ -60,7 +61,7 @@ async fn a_revoked_and_an_expired_token_end_their_sessions() {
         assert_eq!(code(&door, header).await, REFUSED);
     }
     house.change(|users| users.get_mut("bob").unwrap().tokens.clear());
-    door.reload();
+    door.reload().await;
     for header in [&of_long, &token_header(&long)] {
         assert_eq!(code(&door, header).await, REFUSED);
     }
@@ -89,7 +90,7 @@ async fn roles_are_looked_up_at_each_call() {
     assert_eq!(door.who(Some(&ann)).await.unwrap(), "ann analysts sales");
     house.write("grants.toml", "");
     house.change(|users| users.get_mut("ann").unwrap().roles = ["admin".to_owned()].into());
-    door.reload();
+    door.reload().await;
     assert_eq!(door.who(Some(&ann)).await.unwrap(), "ann admin");
 }
 
@@ -105,13 +106,13 @@ async fn files_that_are_wrong_or_gone_leave_all_as_it_was() {
         if broken.is_empty() {
             std::fs::remove_file(house.path().join("users.toml")).unwrap();
         }
-        door.reload();
+        door.reload().await;
         assert_eq!(door.who(Some(&ann)).await.unwrap(), "ann analysts sales", "{broken}");
         assert_eq!(code(&door, stranger).await, REFUSED, "{broken}");
         house.write("users.toml", &good);
     }
     std::fs::remove_file(house.path().join("grants.toml")).unwrap();
-    door.reload();
+    door.reload().await;
     assert_eq!(door.who(Some(&ann)).await.unwrap(), "ann analysts sales");
 }
 
@@ -126,7 +127,7 @@ async fn the_first_user_closes_a_server_that_was_open() {
             lakegate::config::User { password: None, roles: Default::default(), tokens: vec![], spot: None },
         );
     });
-    door.reload();
+    door.reload().await;
     assert_eq!(door.who(None).await.unwrap_err().code(), Code::Unauthenticated);
 }
 
