@@ -6,9 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use lakegate::config::S3Connection;
 use lakegate::lake;
-use lakegate::model::Location;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -23,22 +21,8 @@ const LEASE_LIFETIME: Duration = Duration::from_secs(2);
 /// A folder with a configuration of the lake on some ground.
 fn site(ground: &Ground) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let settings = &ground.settings;
-    let mut text = format!(
-        "[lake]\nlocation = {:?}\nlease_lifetime = \"{}ms\"\n",
-        settings.location.to_string(),
-        LEASE_LIFETIME.as_millis()
-    );
-    if let (Location::S3 { .. }, Some(S3Connection { endpoint: Some(endpoint), .. })) =
-        (&settings.location, &settings.connection)
-    {
-        text.push_str(&format!(
-            "connection = \"test\"\n[connections.test]\ntype = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\n\
-             allow_http = true\naccess_key_id = {{ env = \"TEST_KEY\" }}\nsecret_access_key = {{ env = \"TEST_KEY\" }}\n"
-        ));
-    }
-    text.push_str("[limits]\nlease_wait = \"20s\"\nmemory = \"256MiB\"\nthreads = 2\n");
-    std::fs::write(folder.path().join("lakegate.toml"), text).unwrap();
+    let limits = "[limits]\nlease_wait = \"20s\"\nmemory = \"256MiB\"\nthreads = 2\n";
+    std::fs::write(folder.path().join("lakegate.toml"), ground.configuration() + limits).unwrap();
     folder
 }
 
