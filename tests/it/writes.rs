@@ -7,5 +7,6 @@ mod model;
 mod place;
 mod races;
 mod rights;
+mod small;
 mod statements;
 mod values;

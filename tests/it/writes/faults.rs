@@ -128,6 +128,33 @@ on_both_grounds! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn killed_while_small_files_are_taken_in_no_row_is_lost_or_doubled() {
+    let mut ground = Ground::local();
+    ground.settings.lease_lifetime = LEASE_LIFETIME;
+    let folder = site(&ground);
+    let place = Place::on(ground, &[]).await;
+    for (number, point) in ["lake.record.written", "lake.commit.before", "lake.commit.after"].iter().enumerate() {
+        let table = format!("t{number}");
+        place.run(&format!("create table {table} (id bigint)")).await;
+        for id in 1..=32 {
+            place.run(&format!("insert into {table} values ({id})")).await;
+        }
+        // The thirty-third takes the others in.
+        let heard =
+            write_with(folder.path(), point, "1*return(kill)", &format!("insert into results.{table} values (33)"))
+                .await;
+        assert_eq!(heard, None, "{point} was met");
+        place.run(&format!("insert into {table} values (34)")).await;
+        let ids = truth::rows(&place.ground, &format!("results.{table}").parse().unwrap()).await;
+        let with_33 = (1..=34).collect::<Vec<i64>>();
+        let without_33 = with_33.iter().copied().filter(|id| *id != 33).collect::<Vec<_>>();
+        assert!(ids == with_33 || ids == without_33, "{point}: {ids:?}");
+        let version = place.lake.table(&format!("results.{table}").parse().unwrap()).snapshot().await.unwrap().unwrap();
+        assert!(version.files() <= 3, "{point}: taken in then, or by the next: {}", version.files());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_made_by_one_server_is_seen_by_the_next() {
     let ground = Ground::local();
     let folder = site(&ground);
