@@ -21,7 +21,7 @@ use crate::lake::apply::Base;
 use crate::lake::schema::Conform;
 use crate::lake::writer::{DataFiles, WriterPlace};
 use crate::lake::{Attempt, LakeError, Snapshot, Staged, TableWriter, WritePlan};
-use crate::model::{ChangeBatch, ChangeKind, LoadMode, TableName};
+use crate::model::{ChangeBatch, ChangeKind, TableName};
 
 /// What is done with the rows that are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +59,7 @@ impl Attempt {
         };
         let place = self.writer_place();
         let files = DataFiles::new(&place, &snapshot.schema(), key, &[])?;
-        let plan = WritePlan {
-            schema: snapshot.schema(),
-            key: key.to_vec(),
-            folding: Vec::new(),
-            mode: LoadMode::Append,
-            reload: false,
-        };
+        let plan = WritePlan::append(&snapshot.schema(), key);
         let moved = if edit == Edit::Move { Some(self.writer(plan)?) } else { None };
         let editor = Editor { edit, snapshot: Arc::clone(snapshot), files: files.clone(), moved, rows: 0 };
         let edited = editor.run(&place, edits).await;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::error::ErrorKind;
 use crate::lake::LakeError;
@@ -54,6 +55,8 @@ pub(super) struct LeaseGuard {
     /// Whether the outcome of this holder's last commit is unknown.
     outcome_unknown: AtomicBool,
     kept: Kept,
+    /// The first place in this process's line, which is given up last.
+    _turn: Option<OwnedMutexGuard<()>>,
 }
 
 pub(super) enum Kept {
@@ -96,13 +99,20 @@ impl Lease {
 }
 
 impl LeaseGuard {
-    pub(super) fn new(table: TableName, holder: Holder, kept: Kept, follows_dead: bool) -> Self {
+    fn new(
+        table: TableName,
+        holder: Holder,
+        kept: Kept,
+        follows_dead: bool,
+        turn: Option<OwnedMutexGuard<()>>,
+    ) -> Self {
         Self {
             table,
             holder,
             follows_dead: AtomicBool::new(follows_dead),
             outcome_unknown: AtomicBool::new(false),
             kept,
+            _turn: turn,
         }
     }
 
@@ -243,19 +253,23 @@ pub(super) enum Lookout<'a> {
 }
 
 impl Lookout<'_> {
-    /// Looks until the lease is ours or `wait` is over.
+    /// Looks until the lease is ours or `wait` is over; a second writer of this process waits in `line` meanwhile. There it
+    /// is first come, first served, and nobody pauses: who looks now and then only is overtaken by whoever has just come.
     pub(super) async fn take(
         &self,
         table: &TableName,
+        line: &Arc<tokio::sync::Mutex<()>>,
         wait: Duration,
         holder: Holder,
     ) -> Result<LeaseGuard, LakeError> {
         let started = tokio::time::Instant::now();
+        // Whoever waited in vain still looks once, to say who it is that holds the lease.
+        let turn = tokio::time::timeout(wait, Arc::clone(line).lock_owned()).await.ok();
         let mut pause = PAUSES.0;
         loop {
             let other = match self.look(&holder).await? {
                 Taken::Ours(kept, follows_dead) => {
-                    return Ok(LeaseGuard::new(table.clone(), holder, kept, follows_dead));
+                    return Ok(LeaseGuard::new(table.clone(), holder, kept, follows_dead, turn));
                 }
                 Taken::Held(other) => other,
             };
@@ -311,7 +325,7 @@ mod tests {
 
     fn guard(lease: LocalLease, follows_dead: bool) -> LeaseGuard {
         let table = TableName::new("s", "t").unwrap();
-        LeaseGuard::new(table, holder(), Kept::Local(lease), follows_dead)
+        LeaseGuard::new(table, holder(), Kept::Local(lease), follows_dead, None)
     }
 
     #[test]
@@ -349,12 +363,44 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let table = TableName::new("s", "t").unwrap();
         let lookout = Lookout::Local(folder.path().join("lease"));
-        let held = lookout.take(&table, Duration::ZERO, holder()).await.unwrap();
-        let error = lookout.take(&table, Duration::from_millis(30), holder()).await.err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::Conflict);
-        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
-        assert!(error.to_string().contains("for: test"), "{error}");
+        let (here, elsewhere) = (Arc::default(), Arc::default());
+        let held = lookout.take(&table, &here, Duration::ZERO, holder()).await.unwrap();
+        for line in [&here, &elsewhere] {
+            let error = lookout.take(&table, line, Duration::from_millis(30), holder()).await.err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+            assert!(error.to_string().contains("for: test") && error.to_string().contains("30ms"), "{error}");
+        }
         drop(held);
-        lookout.take(&table, Duration::ZERO, holder()).await.unwrap();
+        lookout.take(&table, &here, Duration::ZERO, holder()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn writers_of_one_process_have_it_in_the_order_they_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = TableName::new("s", "t").unwrap();
+        let lookout = Lookout::Local(folder.path().join("lease"));
+        let (line, order) = (Arc::default(), Mutex::new(Vec::new()));
+        let wait = Duration::from_secs(60);
+        let held = lookout.take(&table, &line, wait, holder()).await.unwrap();
+        let mut writers: Vec<_> = (0..5)
+            .map(|writer| {
+                let (lookout, table, line, order) = (&lookout, &table, &line, &order);
+                Box::pin(async move {
+                    let held = lookout.take(table, line, wait, holder()).await.unwrap();
+                    order.lock().unwrap().push(writer);
+                    drop(held);
+                })
+            })
+            .collect();
+        for writer in &mut writers {
+            assert!(futures::poll!(writer).is_pending());
+        }
+        // One that leaves the line holds nobody up.
+        drop(writers.remove(2));
+        drop(held);
+        writers.reverse();
+        futures::future::join_all(writers).await;
+        assert_eq!(*order.lock().unwrap(), [0, 1, 3, 4]);
     }
 }

@@ -14,6 +14,7 @@ pub mod edit;
 pub mod entry;
 pub mod error;
 pub mod foreign;
+pub mod gather;
 pub mod lease;
 pub mod lease_remote;
 pub mod made;

@@ -4,6 +4,7 @@
 //! (`bounds.rs`); it is used only for tables with features a plain scan cannot read.
 
 mod files;
+mod leaf;
 mod numbered;
 mod staged;
 
@@ -16,8 +17,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, Statistics};
 use datafusion::config::TableParquetOptions;
 use datafusion::datasource::TableType;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::ParquetSource;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
@@ -34,6 +34,7 @@ use deltalake::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
 use crate::lake::LakeError;
 use crate::lake::bounds::SafeBounds;
 use crate::lake::scan::files::FileStatistics;
+use crate::lake::scan::leaf::{group, groups, scan_of};
 use crate::lake::snapshot::{DataFile, Pinned, features};
 use crate::lake::sort::task_context;
 use crate::lake::store::TablePlace;
@@ -186,31 +187,18 @@ impl<'a> Leaf<'a> {
         if kept.is_empty() {
             return Ok(Arc::new(EmptyExec::new(Arc::new(self.columns.table_schema().project(&indices)?))));
         }
-        let files = self.pinned.files();
-        let groups = balance(kept, files, self.state.config().target_partitions());
-        let groups = groups.iter().map(|group| {
-            let files = group.iter().map(|index| files::partitioned(&self.pinned.place, &files[*index]));
-            FileGroup::new(files.collect())
-        });
+        let place = &self.pinned.place;
+        let groups = groups(place, self.pinned.files(), kept, self.state.config().target_partitions());
         let parquet = TableParquetOptions {
             global: self.state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
-        let environment = self.state.runtime_env();
-        let place = &self.pinned.place;
-        register(place, self.state);
-        let reader = CachedParquetFileReaderFactory::new(
-            Arc::clone(place.store()),
-            environment.cache_manager.get_file_metadata_cache(),
-        );
-        let mut source = ParquetSource::new(self.columns.clone())
-            .with_table_parquet_options(parquet)
-            .with_parquet_file_reader_factory(Arc::new(reader));
+        let mut source = ParquetSource::new(self.columns.clone()).with_table_parquet_options(parquet);
         if let Some(predicate) = predicate {
             source = source.with_predicate(predicate);
         }
-        let config = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source))
-            .with_file_groups(groups.collect())
+        register(place, self.state);
+        let config = scan_of(place, self.state.runtime_env(), source, groups)
             .with_projection_indices(Some(indices))?
             .with_limit(limit)
             .with_statistics(statistics)
@@ -239,15 +227,12 @@ pub(super) fn read(
 ) -> Result<SendableRecordBatchStream> {
     let columns = table_columns(&pinned.schema, pinned.partition_columns());
     let place = &pinned.place;
-    let group = places.iter().map(|index| files::partitioned(place, &pinned.files()[*index])).collect();
-    let store = (Arc::clone(place.store()), environment.cache_manager.get_file_metadata_cache());
-    let source = ParquetSource::new(columns.clone())
-        .with_parquet_file_reader_factory(Arc::new(CachedParquetFileReaderFactory::new(store.0, store.1)));
     let stored = pinned.schema.fields().iter().filter(|field| wanted.index_of(field.name()).is_ok());
     let names = stored.map(|field| columns.table_schema().index_of(field.name()));
-    let config = FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source))
-        .with_file_group(FileGroup::new(group))
-        .with_projection_indices(Some(names.collect::<std::result::Result<_, _>>()?))?
+    let names = names.collect::<std::result::Result<_, _>>()?;
+    let groups = vec![group(place, pinned.files(), places)];
+    let config = scan_of(place, environment, ParquetSource::new(columns), groups)
+        .with_projection_indices(Some(names))?
         .with_preserve_order(true)
         .build();
     DataSourceExec::from_data_source(config).execute(0, task_context(environment))
@@ -283,23 +268,4 @@ fn enough(files: &[DataFile], places: &[usize], limit: Option<usize>) -> Vec<usi
         kept.push(*place);
     }
     kept
-}
-
-/// Splits files into at most `partitions` groups of about equal bytes: the largest first, each to the group that
-/// has least. The same files always make the same groups.
-fn balance(kept: &[usize], files: &[DataFile], partitions: usize) -> Vec<Vec<usize>> {
-    let mut by_size: Vec<(usize, usize)> = kept.iter().copied().enumerate().collect();
-    by_size.sort_by_key(|(position, place)| (std::cmp::Reverse(files[*place].size), *position));
-    let mut groups = vec![(0_u64, Vec::new()); partitions.clamp(1, kept.len().max(1))];
-    for (position, place) in by_size {
-        if let Some(least) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
-            least.0 += files[place].size;
-            least.1.push((position, place));
-        }
-    }
-    let in_order = |(_, mut group): (u64, Vec<(usize, usize)>)| {
-        group.sort_unstable();
-        group.into_iter().map(|(_, place)| place).collect::<Vec<_>>()
-    };
-    groups.into_iter().map(in_order).filter(|group| !group.is_empty()).collect()
 }

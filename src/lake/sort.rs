@@ -11,7 +11,7 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::config::SpillCompression;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
@@ -33,8 +33,17 @@ pub(super) use sorted_by::{Noted, SortedBy};
 
 /// Rows of a batch that comes out of a sort or a merge, where these are not more than [`BATCH_BYTES`].
 const BATCH_ROWS: usize = 8192;
-/// Bytes of such a batch: each stream of a merge holds one or two of them, and so does what comes out.
+/// Most bytes of such a batch: each stream of a merge holds one or two of them, and so does what comes out.
 const BATCH_BYTES: usize = 2 << 20;
+/// The part of the memory pool that such a batch may be, one of so many. A sort counts each batch twice, has to hold a few,
+/// and shares the pool with whatever makes its rows.
+const BATCH_PART: usize = 64;
+/// Fewest bytes of such a batch: each costs something too.
+const FEWEST_BATCH_BYTES: usize = 64 << 10;
+/// Most bytes a sort sets aside for merging what it spilled: what the library does, too.
+const MERGE_BYTES: usize = 10 << 20;
+/// The part of the memory pool that this may be, one of so many: it is taken away from what is sorted.
+const MERGE_PART: usize = 8;
 /// Fewer rows make no batch, however wide they are: each batch costs something too.
 const FEWEST_BATCH_ROWS: usize = 16;
 
@@ -110,8 +119,25 @@ pub(super) fn task_context(environment: &Arc<RuntimeEnv>) -> Arc<TaskContext> {
     context_of(environment, BATCH_ROWS)
 }
 
+/// A part of the memory pool, one of so many, and at most `most` bytes.
+fn part_of_pool(environment: &RuntimeEnv, part: usize, most: usize) -> usize {
+    match environment.memory_pool.memory_limit() {
+        MemoryLimit::Finite(bytes) => (bytes / part).min(most),
+        MemoryLimit::Infinite | MemoryLimit::Unknown => most,
+    }
+}
+
+/// Bytes of a batch that is sorted or merged.
+fn batch_bytes(environment: &RuntimeEnv) -> usize {
+    part_of_pool(environment, BATCH_PART, BATCH_BYTES).max(FEWEST_BATCH_BYTES)
+}
+
 fn context_of(environment: &Arc<RuntimeEnv>, batch_rows: usize) -> Arc<TaskContext> {
-    let mut config = SessionConfig::new().with_batch_size(batch_rows);
+    let mut config = SessionConfig::new().with_batch_size(batch_rows).with_sort_spill_reservation_bytes(part_of_pool(
+        environment,
+        MERGE_PART,
+        MERGE_BYTES,
+    ));
     config.options_mut().execution.spill_compression = SpillCompression::Lz4Frame;
     Arc::new(TaskContext::default().with_session_config(config).with_runtime(Arc::clone(environment)))
 }
@@ -125,7 +151,7 @@ pub(super) fn sort(
     let (environment, order, schema) = (Arc::clone(environment), order.clone(), input.schema());
     let rows_of = Arc::clone(&schema);
     let sorted = async move {
-        let (mut input, batch_rows) = looked_at(vec![input]).await?;
+        let (mut input, batch_rows) = looked_at(vec![input], batch_bytes(&environment)).await?;
         let once = Arc::new(Once { schema: Arc::clone(&rows_of), stream: Mutex::new(input.pop()) });
         let source = StreamingTableExec::try_new(rows_of, vec![once], None, [], false, None)?;
         SortExec::new(order.ordering, Arc::new(source)).execute(0, context_of(&environment, batch_rows))
@@ -147,7 +173,7 @@ pub(super) fn merge(
     }
     let (environment, order, rows_of) = (Arc::clone(environment), order.clone(), Arc::clone(schema));
     let merged = async move {
-        let (streams, batch_rows) = looked_at(streams).await?;
+        let (streams, batch_rows) = looked_at(streams, batch_bytes(&environment)).await?;
         let reservation = MemoryConsumer::new("merge of data files").register(&environment.memory_pool);
         StreamingMergeBuilder::new()
             .with_streams(streams)
@@ -162,8 +188,11 @@ pub(super) fn merge(
     adapt(schema, stream::once(merged).try_flatten())
 }
 
-/// The same streams in batches of moderate bytes, and how many of their rows such a batch has, by the first of each.
-async fn looked_at(streams: Vec<SendableRecordBatchStream>) -> Result<(Vec<SendableRecordBatchStream>, usize)> {
+/// The same streams in batches of about so many bytes, and how many of their rows such a batch has, by the first of each.
+async fn looked_at(
+    streams: Vec<SendableRecordBatchStream>,
+    bytes: usize,
+) -> Result<(Vec<SendableRecordBatchStream>, usize)> {
     let (mut all, mut widest) = (Vec::with_capacity(streams.len()), 1);
     for mut rest in streams {
         let schema = rest.schema();
@@ -172,19 +201,19 @@ async fn looked_at(streams: Vec<SendableRecordBatchStream>) -> Result<(Vec<Senda
             widest = widest.max(bytes_of(first) / first.num_rows());
         }
         let rows = stream::iter(first.map(Ok)).chain(rest);
-        let cut = rows.map_ok(|rows| stream::iter(cut(rows))).try_flatten();
+        let cut = rows.map_ok(move |rows| stream::iter(cut(rows, bytes))).try_flatten();
         all.push(adapt(&schema, cut));
     }
-    Ok((all, (BATCH_BYTES / widest).clamp(FEWEST_BATCH_ROWS, BATCH_ROWS)))
+    Ok((all, (bytes / widest).clamp(FEWEST_BATCH_ROWS, BATCH_ROWS)))
 }
 
-/// Cuts rows into batches of moderate bytes, one after the other. Each has only its own rows in memory: a mere slice
+/// Cuts rows into batches of about `wanted` bytes, one after the other. Each has only its own rows in memory: a mere slice
 /// would count, and keep, all of them.
-fn cut(rows: RecordBatch) -> impl Iterator<Item = Result<RecordBatch>> + Send {
+fn cut(rows: RecordBatch, wanted: usize) -> impl Iterator<Item = Result<RecordBatch>> + Send {
     let bytes = bytes_of(&rows);
     // A little more is not worth copying.
-    let step = match bytes > 2 * BATCH_BYTES {
-        true => (BATCH_BYTES / (bytes / rows.num_rows().max(1)).max(1)).max(1),
+    let step = match bytes > 2 * wanted {
+        true => (wanted / (bytes / rows.num_rows().max(1)).max(1)).max(1),
         false => rows.num_rows().max(1),
     };
     (0..rows.num_rows()).step_by(step).map(move |start| {
@@ -243,7 +272,8 @@ impl PartitionStream for Once {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Int64Array, StringArray};
-    use datafusion::execution::memory_pool::FairSpillPool;
+    use datafusion::execution::disk_manager::DiskManagerBuilder;
+    use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
     use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 
     use super::*;
@@ -258,14 +288,14 @@ mod tests {
 
     #[test]
     fn batches_are_cut_by_bytes_without_their_neighbours() {
-        let wide: Vec<_> = cut(rows(0..8192, 1600)).map(Result::unwrap).collect();
+        let wide: Vec<_> = cut(rows(0..8192, 1600), BATCH_BYTES).map(Result::unwrap).collect();
         assert_eq!(wide.iter().map(RecordBatch::num_rows).sum::<usize>(), 8192);
         assert!(wide.len() >= 6 && wide.iter().all(|part| part.get_array_memory_size() < 2 * BATCH_BYTES));
         assert_eq!(arrow::compute::concat_batches(&wide[0].schema(), &wide).unwrap(), rows(0..8192, 1600));
-        assert_eq!(cut(rows(0..8192, 50)).count(), 1);
+        assert_eq!(cut(rows(0..8192, 50), BATCH_BYTES).count(), 1);
         // What a slice does not show is not counted.
-        assert_eq!(cut(rows(0..8192, 1600).slice(10, 100)).count(), 1);
-        assert_eq!(cut(rows(0..0, 1)).count(), 0);
+        assert_eq!(cut(rows(0..8192, 1600).slice(10, 100), BATCH_BYTES).count(), 1);
+        assert_eq!(cut(rows(0..0, 1), BATCH_BYTES).count(), 0);
     }
 
     #[tokio::test]
@@ -295,5 +325,34 @@ mod tests {
             }
             assert_eq!(next, 12 * 8192);
         }
+    }
+
+    #[tokio::test]
+    async fn a_sort_finds_room_beside_others_that_can_spill_and_spills_about_its_rows() {
+        const WIDTH: usize = 200;
+        const BATCHES: i64 = 32;
+        // As a statement has them that makes the rows: so many others the pool is shared with, and what they hold.
+        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(24 << 20));
+        let others: Vec<_> =
+            (0..2).map(|_| MemoryConsumer::new("other").with_can_spill(true).register(&pool)).collect();
+        let merging = MemoryConsumer::new("merge").register(&pool);
+        merging.try_grow(6 << 20).unwrap();
+        let raw = (BATCHES as usize * 8192 * (WIDTH + 12)) as u64;
+        let disk = DiskManagerBuilder::default().with_max_temp_directory_size(2 * raw);
+        let environment =
+            RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc().unwrap();
+        let schema = rows(0..1, 1).schema();
+        let order = KeyOrder::new(&schema, vec![0], &[]).unwrap();
+        let batches = (0..BATCHES).rev().map(|batch| Ok(rows(batch * 8192..(batch + 1) * 8192, WIDTH)));
+        let mut sorted = sort(&environment, &order, adapt(&schema, stream::iter(batches)));
+        let mut next = 0;
+        while let Some(batch) = sorted.try_next().await.unwrap() {
+            assert!(next > 0 || environment.disk_manager.used_disk_space() > 0, "it spilled");
+            let numbers = Int64Array::from(batch.column(0).to_data());
+            assert!(numbers.values().iter().copied().eq(next..next + batch.num_rows() as i64));
+            next += batch.num_rows() as i64;
+        }
+        assert_eq!(next, BATCHES * 8192);
+        drop((others, merging));
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct TableState {
     /// Up to which version foreign commits were looked at, for which attempt.
     looked_at: Mutex<(i64, u64)>,
     watch: Mutex<Option<Watch>>,
+    /// Where this process's writers stand in line for the lease.
+    line: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The newest version that was loaded.
@@ -79,6 +81,7 @@ impl TableState {
             chain: Mutex::default(),
             looked_at: Mutex::new((0, 0)),
             watch: Mutex::default(),
+            line: Arc::default(),
         }
     }
 
@@ -233,7 +236,7 @@ impl LakeTable {
                 Lookout::Remote { place, clock, lifetime, watch: &self.state.watch }
             }
         };
-        let guard = lookout.take(self.name(), wait, holder).await?;
+        let guard = lookout.take(self.name(), &self.state.line, wait, holder).await?;
         fault::point("lake.lease.taken")?;
         Ok(Lease(Arc::new(guard)))
     }

@@ -41,6 +41,19 @@ pub struct WritePlan {
     pub reload: bool,
 }
 
+impl WritePlan {
+    /// Rows that are added to those that are there.
+    pub fn append(schema: &SchemaRef, key: &[String]) -> Self {
+        Self {
+            schema: Arc::clone(schema),
+            key: key.to_vec(),
+            folding: Vec::new(),
+            mode: LoadMode::Append,
+            reload: false,
+        }
+    }
+}
+
 /// What a writer needs to know of the table and the machine.
 #[derive(Clone)]
 pub(super) struct WriterPlace {

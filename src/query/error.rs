@@ -70,6 +70,8 @@ impl From<LakeError> for QueryError {
     fn from(error: LakeError) -> Self {
         match error.kind() {
             kind @ (ErrorKind::NotFound | ErrorKind::InvalidInput) => Self::new(kind, error.to_string()),
+            // Memory or disk: the cause tells.
+            ErrorKind::ResourceExhausted => from_cause(&error),
             kind => Self::storage(kind, &error),
         }
     }
@@ -147,7 +149,9 @@ fn from_cause(error: &(dyn std::error::Error + 'static)) -> QueryError {
         if let Some(arrow) = cause.downcast_ref::<ArrowError>() {
             return from_arrow(arrow);
         }
-        if let Some(lake) = cause.downcast_ref::<LakeError>() {
+        if let Some(lake) = cause.downcast_ref::<LakeError>()
+            && (lake.kind() != ErrorKind::ResourceExhausted || cause.source().is_none())
+        {
             return QueryError::storage(lake.kind(), error);
         }
         if let Some(stored) = cause.downcast_ref::<object_store::Error>() {
@@ -282,6 +286,25 @@ mod tests {
         assert_eq!(kind(DataFusionError::from(ArrowError::DivideByZero)), ErrorKind::InvalidInput);
         assert_eq!(kind(DataFusionError::from(ArrowError::CastError("x".into()))), ErrorKind::InvalidInput);
         assert_eq!(kind(DataFusionError::ResourcesExhausted("x".into())), ErrorKind::ResourceExhausted);
+    }
+
+    #[test]
+    fn memory_that_is_used_up_is_told_apart_from_a_full_disk() {
+        let lake = |cause: DataFusionError| {
+            LakeError::because(ErrorKind::ResourceExhausted, "cannot sort the rows of table a.b", cause)
+        };
+        let memory = || DataFusionError::ResourcesExhausted("no room for a sort".into()).context("sorting");
+        for told in [QueryError::from(lake(memory())), DataFusionError::External(Box::new(lake(memory()))).into()] {
+            assert_eq!(told.kind(), ErrorKind::ResourceExhausted);
+            let told = told.to_string();
+            assert!(told.contains("no room for a sort") && told.contains("limits.memory"), "{told}");
+        }
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let told = QueryError::from(lake(full.into()));
+        assert_eq!(told.kind(), ErrorKind::ResourceExhausted);
+        assert!(told.to_string().contains("disk for spilled data is full"), "{told}");
+        let bare = QueryError::from(LakeError::new(ErrorKind::ResourceExhausted, "full"));
+        assert_eq!(bare.kind(), ErrorKind::ResourceExhausted);
     }
 
     #[test]

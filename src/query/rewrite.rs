@@ -234,7 +234,7 @@ fn in_microseconds(data_type: &mut DataType) {
 }
 
 /// The text of a number that is written out.
-fn number(expr: &Expr) -> Option<String> {
+pub(crate) fn number(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Value(value) => match &value.value {
             Value::Number(text, _) => Some(text.replace('_', "")),

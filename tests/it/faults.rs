@@ -9,8 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use lakegate::config::S3Connection;
-use lakegate::model::{Location, TableName};
+use lakegate::model::TableName;
 use lakegate::{etl, journal, lake};
 use tempfile::TempDir;
 
@@ -45,22 +44,7 @@ impl Site {
     }
 
     fn configuration(&self) -> String {
-        let settings = &self.ground.settings;
-        let mut text = format!(
-            "[lake]\nlocation = {:?}\nlease_lifetime = \"{}ms\"\n",
-            settings.location.to_string(),
-            LEASE_LIFETIME.as_millis()
-        );
-        if let (Location::S3 { .. }, Some(S3Connection { endpoint: Some(endpoint), .. })) =
-            (&settings.location, &settings.connection)
-        {
-            text.push_str(&format!(
-                "connection = \"test\"\n[connections.test]\ntype = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\n\
-                 allow_http = true\naccess_key_id = {{ env = \"TEST_KEY\" }}\nsecret_access_key = {{ env = \"TEST_KEY\" }}\n"
-            ));
-        }
-        text.push_str("[limits]\nlease_wait = \"20s\"\nmemory = \"256MiB\"\nthreads = 1\n");
-        text
+        self.ground.configuration() + "[limits]\nlease_wait = \"20s\"\nmemory = \"256MiB\"\nthreads = 1\n"
     }
 
     fn write(&self, path: &str, text: &str) {

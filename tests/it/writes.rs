@@ -7,6 +7,7 @@ mod model;
 mod place;
 mod races;
 mod rights;
+mod small;
 mod statements;
 mod told;
 mod values;

@@ -22,7 +22,8 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::lake::Snapshot;
-use crate::lake::scan::{Leaf, balance, read, register};
+use crate::lake::scan::leaf::balance;
+use crate::lake::scan::{Leaf, read, register};
 use crate::lake::snapshot::Pinned;
 
 /// The column that says in which data file a row stands: its place in the log of the version.

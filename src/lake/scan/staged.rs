@@ -9,8 +9,7 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::ParquetSource;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::Expr;
@@ -20,7 +19,8 @@ use deltalake::kernel::{Action, Add};
 use object_store::path::Path;
 
 use crate::error::ErrorKind;
-use crate::lake::scan::{balance, files, register, table_columns};
+use crate::lake::scan::leaf::{groups, scan_of};
+use crate::lake::scan::{register, table_columns};
 use crate::lake::snapshot::DataFile;
 use crate::lake::store::TablePlace;
 use crate::lake::{Attempt, LakeError, Staged};
@@ -111,16 +111,9 @@ impl TableProvider for StagedScan {
         }
         register(&self.place, state);
         let places: Vec<usize> = (0..self.files.len()).collect();
-        let groups = balance(&places, &self.files, state.config().target_partitions());
-        let groups = groups.iter().map(|group| {
-            FileGroup::new(group.iter().map(|place| files::partitioned(&self.place, &self.files[*place])).collect())
-        });
-        let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
-        let reader = CachedParquetFileReaderFactory::new(Arc::clone(self.place.store()), cache);
-        let source =
-            ParquetSource::new(table_columns(&self.schema, &[])).with_parquet_file_reader_factory(Arc::new(reader));
-        let config = FileScanConfigBuilder::new(self.place.store_url().clone(), Arc::new(source))
-            .with_file_groups(groups.collect())
+        let groups = groups(&self.place, &self.files, &places, state.config().target_partitions());
+        let source = ParquetSource::new(table_columns(&self.schema, &[]));
+        let config = scan_of(&self.place, state.runtime_env(), source, groups)
             .with_projection_indices(Some(wanted))?
             .with_limit(limit)
             .build();

@@ -12,7 +12,7 @@ use crate::lake::{Attempt, Made, Snapshot, Staged, TableWriter, WritePlan};
 use crate::model::ColumnType;
 use crate::query::QueryError;
 use crate::query::change::fit::Shape;
-use crate::query::change::insert::{append, discard_unless};
+use crate::query::change::insert::discard_unless;
 use crate::query::change::plan::Given;
 use crate::query::change::run::{Outcome, Run, told, version_of};
 use crate::query::change::statement::check_name;
@@ -172,7 +172,7 @@ impl Run {
         }
         let schema = Arc::new(Schema::new(fields));
         let key = target.key(Some(live));
-        let writer = attempt.writer(append(&schema, &key)).map_err(told)?;
+        let writer = attempt.writer(WritePlan::append(&schema, &key)).map_err(told)?;
         let staged = writer.finish(&[]).await.map_err(told)?;
         discard_unless(self.go_on(), attempt, staged, 0).await
     }
@@ -180,7 +180,7 @@ impl Run {
 
 /// Rows of a new table, in the place of all that was there.
 pub(crate) fn anew(attempt: &Attempt, schema: &SchemaRef, key: &[String]) -> WritePlan {
-    WritePlan { reload: attempt.snapshot().is_some(), ..append(schema, key) }
+    WritePlan { reload: attempt.snapshot().is_some(), ..WritePlan::append(schema, key) }
 }
 
 /// The columns of a table that is made of rows.

@@ -11,15 +11,13 @@ use futures::StreamExt;
 
 use crate::config::RESULTS_SCHEMA;
 use crate::error::ErrorKind;
-use crate::lake::{Attempt, Lease, Snapshot, TableWriter};
+use crate::lake::{Attempt, Lease, Snapshot, TableWriter, WritePlan};
 use crate::model::{ChangeBatch, ChangeKind};
 use crate::query::QueryError;
 use crate::query::change::define::{anew, check_create, exists, made_of};
 use crate::query::change::fit::Shape;
-use crate::query::change::insert::{append, discard_unless, finish};
-use crate::query::change::run::{Done, Outcome, Run, told, version_of};
+use crate::query::change::run::{Done, Outcome, Run, told};
 use crate::query::change::target::{Target, missing};
-use crate::query::change::unique::check_unique;
 use crate::query::change::{Existing, Named};
 use crate::query::engine::{Changed, IfExisting, IfMissing, IncomingRows, Ingestion};
 
@@ -106,13 +104,9 @@ impl Run {
         let key = target.key(live.map(AsRef::as_ref));
         let from = by_name(&rows.schema, &schema, target)?;
         let shape = Shape { table: target.name.clone(), schema: Arc::clone(&schema), from, key: key.clone() };
-        let mut writer = attempt.writer(append(&schema, &key)).map_err(told)?;
+        let mut writer = attempt.writer(WritePlan::append(&schema, &key)).map_err(told)?;
         let filled = self.fill(&mut rows, &shape, &mut writer).await;
-        let Some((staged, count)) = finish(writer, filled).await? else {
-            return Ok(Outcome::Nothing(version_of(live)));
-        };
-        let checked = check_unique(self, &attempt, &staged, (&schema, &key), |_| true, &target.name).await;
-        discard_unless(checked.and_then(|()| self.go_on()), attempt, staged, count).await
+        self.added(attempt, target, live, (&schema, &key), (writer, filled)).await
     }
 
     async fn make(

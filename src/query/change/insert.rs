@@ -10,7 +10,7 @@ use futures::StreamExt;
 
 use crate::error::Classify;
 use crate::lake::{Attempt, Edit, Edits, FILE_COLUMN, LakeError, ROW_COLUMN, Snapshot, Staged, TableWriter, WritePlan};
-use crate::model::{ChangeBatch, ChangeKind, LoadMode};
+use crate::model::{ChangeBatch, ChangeKind};
 use crate::query::QueryError;
 use crate::query::change::fit::Shape;
 use crate::query::change::plan::{Given, given_target};
@@ -32,15 +32,29 @@ impl Run {
     ) -> Result<Outcome, QueryError> {
         let schema = target.columns(live.map(AsRef::as_ref))?;
         let key = target.key(live.map(AsRef::as_ref));
-        let mut writer = attempt.writer(append(&schema, &key)).map_err(told)?;
+        let mut writer = attempt.writer(WritePlan::append(&schema, &key)).map_err(told)?;
         let filled = self.insert_rows(target, &schema, &key, insert, (bound, values), &mut writer).await;
-        let Some((staged, rows)) = finish(writer, filled).await? else {
+        self.added(attempt, target, live, (&schema, &key), (writer, filled)).await
+    }
+
+    /// Rows that were written to be added, ready to be committed; many small data files are taken in with them.
+    pub(crate) async fn added(
+        &self,
+        attempt: Attempt,
+        target: &Target,
+        live: Option<&Arc<Snapshot>>,
+        (schema, key): (&SchemaRef, &[String]),
+        (writer, filled): (TableWriter, Result<u64, QueryError>),
+    ) -> Result<Outcome, QueryError> {
+        let Some((mut staged, rows)) = finish(writer, filled).await? else {
             return Ok(Outcome::Nothing(version_of(live)));
         };
-        let checked = match check_unique(self, &attempt, &staged, (&schema, &key), |_| true, &target.name).await {
-            Ok(()) => self.go_on(),
-            Err(error) => Err(error),
-        };
+        let unique = check_unique(self, &attempt, &staged, (schema, key), |_| true, &target.name).await;
+        let mut checked = unique.and_then(|()| self.go_on());
+        if checked.is_ok() {
+            attempt.gather(&mut staged, key).await;
+            checked = self.go_on();
+        }
         discard_unless(checked, attempt, staged, rows).await
     }
 
@@ -177,10 +191,7 @@ impl Run {
 }
 
 /// Completes what was written; nothing where there were no rows. What was written is removed after an error.
-pub(crate) async fn finish(
-    writer: TableWriter,
-    filled: Result<u64, QueryError>,
-) -> Result<Option<(Staged, u64)>, QueryError> {
+async fn finish(writer: TableWriter, filled: Result<u64, QueryError>) -> Result<Option<(Staged, u64)>, QueryError> {
     match filled {
         Ok(0) => {
             writer.abort().await;
@@ -207,17 +218,6 @@ pub(crate) async fn discard_unless(
             attempt.discard(&staged).await;
             Err(error)
         }
-    }
-}
-
-/// Rows that are added to those that are there.
-pub(crate) fn append(schema: &SchemaRef, key: &[String]) -> WritePlan {
-    WritePlan {
-        schema: Arc::clone(schema),
-        key: key.to_vec(),
-        folding: Vec::new(),
-        mode: LoadMode::Append,
-        reload: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::{DFParserBuilder, Statement as ParsedStatement};
 use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, ExactNumberInfo, Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr,
-    Statement, TableAlias, TableFactor, UnaryOperator, Value, Visit, VisitMut, Visitor, VisitorMut,
+    Statement, TableAlias, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
 use crate::error::ErrorKind;
@@ -14,6 +14,7 @@ use crate::query::QueryError;
 use crate::query::catalog::CATALOG;
 use crate::query::change::{ASSIGNED, BOUND, Named, TARGET};
 use crate::query::dialect::LakeDialect;
+use crate::query::rewrite::number;
 
 /// Digits from which a whole number may be too large for 64 bits.
 const MANY_DIGITS: usize = 19;
@@ -115,18 +116,6 @@ pub(crate) fn exactly(expr: &mut Expr) {
         array: false,
         format: None,
     };
-}
-
-fn number(expr: &Expr) -> Option<String> {
-    match expr {
-        Expr::Value(value) => match &value.value {
-            Value::Number(text, _) => Some(text.replace('_', "")),
-            _ => None,
-        },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => number(expr).map(|text| format!("-{text}")),
-        Expr::Nested(inner) => number(inner),
-        _ => None,
-    }
 }
 
 /// A query of ours.

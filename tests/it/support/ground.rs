@@ -101,6 +101,21 @@ impl Ground {
         }
     }
 
+    /// The lake's part of a configuration file, for processes with `TEST_KEY` in their environment.
+    pub(crate) fn configuration(&self) -> String {
+        let LakeSettings { location, connection, lease_lifetime, .. } = &self.settings;
+        let (location, lifetime) = (location.to_string(), lease_lifetime.as_millis());
+        let lake = format!("[lake]\nlocation = {location:?}\nlease_lifetime = \"{lifetime}ms\"\n");
+        match connection.as_ref().and_then(|connection| connection.endpoint.as_ref()) {
+            Some(endpoint) => format!(
+                "{lake}connection = \"test\"\n[connections.test]\ntype = \"s3\"\nendpoint = \"{endpoint}\"\n\
+                 region = \"us-east-1\"\nallow_http = true\naccess_key_id = {{ env = \"TEST_KEY\" }}\n\
+                 secret_access_key = {{ env = \"TEST_KEY\" }}\n"
+            ),
+            None => lake,
+        }
+    }
+
     /// The temporary folder, for tests that put other files beside a local lake.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.as_ref().unwrap().path()

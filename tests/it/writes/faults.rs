@@ -6,9 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use lakegate::config::S3Connection;
 use lakegate::lake;
-use lakegate::model::Location;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -23,22 +21,8 @@ const LEASE_LIFETIME: Duration = Duration::from_secs(2);
 /// A folder with a configuration of the lake on some ground.
 fn site(ground: &Ground) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let settings = &ground.settings;
-    let mut text = format!(
-        "[lake]\nlocation = {:?}\nlease_lifetime = \"{}ms\"\n",
-        settings.location.to_string(),
-        LEASE_LIFETIME.as_millis()
-    );
-    if let (Location::S3 { .. }, Some(S3Connection { endpoint: Some(endpoint), .. })) =
-        (&settings.location, &settings.connection)
-    {
-        text.push_str(&format!(
-            "connection = \"test\"\n[connections.test]\ntype = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\n\
-             allow_http = true\naccess_key_id = {{ env = \"TEST_KEY\" }}\nsecret_access_key = {{ env = \"TEST_KEY\" }}\n"
-        ));
-    }
-    text.push_str("[limits]\nlease_wait = \"20s\"\nmemory = \"256MiB\"\nthreads = 2\n");
-    std::fs::write(folder.path().join("lakegate.toml"), text).unwrap();
+    let limits = "[limits]\nlease_wait = \"20s\"\nmemory = \"256MiB\"\nthreads = 2\n";
+    std::fs::write(folder.path().join("lakegate.toml"), ground.configuration() + limits).unwrap();
     folder
 }
 
@@ -140,6 +124,33 @@ on_both_grounds! {
         }
         let files = truth::data_files(&place.ground, &"results.t".parse().unwrap()).await;
         assert_eq!(files.len(), expected, "whoever fails in order leaves no data file behind");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_small_files_are_taken_in_no_row_is_lost_or_doubled() {
+    let mut ground = Ground::local();
+    ground.settings.lease_lifetime = LEASE_LIFETIME;
+    let folder = site(&ground);
+    let place = Place::on(ground, &[]).await;
+    for (number, point) in ["lake.record.written", "lake.commit.before", "lake.commit.after"].iter().enumerate() {
+        let table = format!("t{number}");
+        place.run(&format!("create table {table} (id bigint)")).await;
+        for id in 1..=32 {
+            place.run(&format!("insert into {table} values ({id})")).await;
+        }
+        // The thirty-third takes the others in.
+        let heard =
+            write_with(folder.path(), point, "1*return(kill)", &format!("insert into results.{table} values (33)"))
+                .await;
+        assert_eq!(heard, None, "{point} was met");
+        place.run(&format!("insert into {table} values (34)")).await;
+        let ids = truth::rows(&place.ground, &format!("results.{table}").parse().unwrap()).await;
+        let with_33 = (1..=34).collect::<Vec<i64>>();
+        let without_33 = with_33.iter().copied().filter(|id| *id != 33).collect::<Vec<_>>();
+        assert!(ids == with_33 || ids == without_33, "{point}: {ids:?}");
+        let version = place.lake.table(&format!("results.{table}").parse().unwrap()).snapshot().await.unwrap().unwrap();
+        assert!(version.files() <= 3, "{point}: taken in then, or by the next: {}", version.files());
     }
 }
 

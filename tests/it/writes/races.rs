@@ -129,7 +129,8 @@ async fn a_client_that_dies_in_the_middle_of_its_rows_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_bounded_and_large_changes_spill() {
-    let config = "[limits]\nthreads = 2\nmemory = \"48MiB\"\nspill = \"2GiB\"\n";
+    // A pool of 24 MiB, and on disk at any time not more than twice what all rows have.
+    let config = "[limits]\nthreads = 2\nmemory = \"32MiB\"\nspill = \"128MiB\"\n";
     let place = Place::with_config(crate::support::ground::Ground::local(), &[], config).await;
     let rows = "select (x * 7919) % 300007 as id, repeat('x', 200) as pad from generate_series(1, 300000) g(x)";
     assert_eq!(place.run(&format!("create table t (id bigint primary key, pad varchar) as {rows}")).await, 300_000);
