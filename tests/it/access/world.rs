@@ -365,6 +365,7 @@ fn grant_text(grant: &Grant) -> String {
     let (to, on) = (grant.to.to_string(), grant.on.to_string());
     let mut text = format!("[[grant]]\nto = {to:?}\non = {on:?}\n");
     if let Some(columns) = &grant.columns {
+        let columns: Vec<&String> = columns.iter().collect();
         writeln!(text, "columns = {columns:?}").unwrap();
     }
     let may = [("read", grant.read), ("write", grant.write)].into_iter();
