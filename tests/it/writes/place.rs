@@ -28,7 +28,7 @@ use crate::queries::house::{everything, statement, text};
 use crate::support::ground::Ground;
 
 /// How long a test waits for what should come at once.
-pub(crate) const SOON: Duration = Duration::from_secs(120);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A lake, and the engine over it.
 pub(crate) struct Place {
@@ -50,7 +50,7 @@ impl Drop for Place {
 impl Place {
     /// A place on some ground; `definitions` are names with the text of their definition.
     pub(crate) async fn on(ground: Ground, definitions: &[(&str, &str)]) -> Self {
-        Self::with_config(ground, definitions, "[limits]\nthreads = 2\nmemory = \"256MiB\"\nlease_wait = \"60s\"\n")
+        Self::with_config(ground, definitions, "[limits]\nthreads = 2\nmemory = \"256MiB\"\nlease_wait = \"20s\"\n")
             .await
     }
 

@@ -30,7 +30,8 @@ async fn many_small_inserts_leave_few_files_and_every_version_stays_what_it_was(
     }
     assert_eq!(truth::rows(&place.ground, &"results.t".parse().unwrap()).await, (1..=WRITES).collect::<Vec<_>>());
     assert_eq!(place.rows("select count(*) from t where n = id * 2").await, [WRITES.to_string()]);
-    for version in 0..=WRITES {
+    // Those around the first one that took files in, and every fifth.
+    for version in (31..35).chain((0..=WRITES).step_by(5)) {
         let seen = place.rows(&format!("select count(*), coalesce(max(id), 0) from t version as of {version}")).await;
         assert_eq!(seen, [format!("{version} {version}")]);
     }
