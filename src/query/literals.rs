@@ -70,7 +70,7 @@ fn is_open(expr: &Expr) -> bool {
                 return false;
             }
             let left_open = is_open(left);
-            (left_open || right_open) && (left_open || is_literal(left))
+            left_open || right_open && is_literal(left)
         }
         _ => false,
     }
