@@ -52,8 +52,9 @@ impl Kept {
         );
         let house = House::through(Arc::clone(&store) as _, &["t.big", "t.held"], &config).await;
         let columns = &[("id", "bigint"), ("s", "string")];
-        house.load("t.big", columns, "select x, repeat('y', 1000) from generate_series(1, 20000) g(x)").await;
-        house.load("t.held", columns, "select x, 'z' from generate_series(1, 40000) g(x)").await;
+        // Many more batches than wait on the way to a client, and more bytes than there is memory for.
+        house.load("t.big", columns, "select x, repeat('y', 100) from generate_series(1, 200000) g(x)").await;
+        house.load("t.held", columns, "select x, 'z' from generate_series(1, 400000) g(x)").await;
         let address = house.serve().await;
         Self { house, store, address }
     }
@@ -183,6 +184,6 @@ async fn a_panic_within_an_operator_ends_its_statement_alone_and_gives_back_what
         assert!(status.code() == Code::Internal && !status.message().contains("asked for by a test"), "{status:?}");
         kept.nothing_is_held(sql).await;
     }
-    assert_eq!(kept.house.rows("select count(*) from t.held").await.unwrap(), ["40000"]);
-    assert_eq!(kept.house.rows(JOINED).await.unwrap(), ["20000"]);
+    assert_eq!(kept.house.rows("select count(*) from t.held").await.unwrap(), ["400000"]);
+    assert_eq!(kept.house.rows(JOINED).await.unwrap(), ["200000"]);
 }
