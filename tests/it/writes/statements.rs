@@ -6,7 +6,8 @@ use datafusion::common::ScalarValue;
 use lakegate::error::ErrorKind;
 use lakegate::query::{ChangeValues, QueryEngine, QueryError, Statement, StatementOptions, TablePins};
 
-use super::place::{Place, SOON, everything, refusal};
+use super::place::{Place, SOON, refusal};
+use crate::queries::house::everything;
 use crate::support::ground::Ground;
 use crate::support::team::Team;
 use crate::support::{on_both_grounds, truth};
