@@ -95,7 +95,7 @@ pub(crate) async fn bind(
         true => parameters::rows(&batches, handle.parameters).await?,
         false => parameters::values(&batches, handle.parameters)?,
     };
-    service.bindings.bind(handle.id, caller.session_id(), values);
+    service.bindings.bind(handle.id, caller.session_id(), caller.name(), values)?;
     Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(command.prepared_statement_handle) })
 }
 
