@@ -93,7 +93,7 @@ low_table! {
         session_idle: Span = "12h";
         /// Connections of clients.
         connections: Count = 2000;
-        /// Prepared statements whose values are kept; beyond it those unused for longest lose theirs.
+        /// Prepared statements whose values are kept; beyond it who has most of them loses those unused for longest.
         bound_statements: Count = 10000;
         /// Memory of the values of prepared statements.
         bound_memory: Size = "64MiB";

@@ -1,14 +1,18 @@
 //! Values bound to prepared statements, kept on the server because several clients ignore the new
 //! handle that binding may give them and go on with the first one.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion::common::ScalarValue;
+use tonic::Status;
 use uuid::Uuid;
 
 use crate::config::ServingLimits;
+use crate::error::ErrorKind;
+use crate::flight::status::refuse;
 use crate::runtime::clock::Clock;
 
 /// Values of one statement, in order.
@@ -23,7 +27,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Bindings {
     clock: Arc<dyn Clock>,
-    /// Statements whose values are kept at most; beyond it those unused for longest go.
+    /// Statements whose values are kept at most; beyond it who has most of them loses those unused for longest.
     most_statements: usize,
     /// Bytes of values kept at most, for the same.
     most_bytes: usize,
@@ -42,6 +46,8 @@ struct State {
 struct Entry {
     /// The session that bound them.
     session: Uuid,
+    /// Whose they are.
+    person: Arc<str>,
     values: Values,
     bytes: usize,
     used: Instant,
@@ -54,16 +60,35 @@ impl Bindings {
         Self { clock, most_statements, most_bytes, state: Mutex::default() }
     }
 
-    /// Binds values to a statement in place of those it had. What is too large to be kept at all
-    /// is kept alone.
-    pub(crate) fn bind(&self, statement: Uuid, session: Uuid, values: Vec<ScalarValue>) {
+    /// Binds a person's values to a statement in place of those it had. What is too large to be kept at all is kept
+    /// alone.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when others' values, who have less, would have to go for them.
+    pub(crate) fn bind(
+        &self,
+        statement: Uuid,
+        session: Uuid,
+        person: &str,
+        values: Vec<ScalarValue>,
+    ) -> Result<(), Status> {
         let now = self.clock.monotonic();
         let bytes = values.iter().map(ScalarValue::size).sum();
         let mut state = self.lock();
         state.remove(statement);
-        state.make_room(now, self.most_statements, self.most_bytes.saturating_sub(bytes));
+        state.forget_idle(now);
+        if !state.make_room(person, bytes, self.most_statements, self.most_bytes) {
+            let message = format!(
+                "there is no room for {} KiB of bound values beside those of others, who have less (`limits.bound_memory`, \
+                 `limits.bound_statements`); bind fewer rows at a time, or try again later",
+                bytes.div_ceil(1 << 10)
+            );
+            return Err(refuse(ErrorKind::ResourceExhausted, message));
+        }
         state.bytes += bytes;
-        state.entries.insert(statement, Entry { session, values: Arc::new(values), bytes, used: now });
+        let entry = Entry { session, person: person.into(), values: Arc::new(values), bytes, used: now };
+        state.entries.insert(statement, entry);
+        Ok(())
     }
 
     /// The values of a statement, if it has any.
@@ -100,19 +125,72 @@ impl State {
         }
     }
 
-    /// Forgets what nobody uses, and as much as is needed to have fewer statements than `most` and no more than `most_bytes`.
-    fn make_room(&mut self, now: Instant, most: usize, most_bytes: usize) {
+    /// Forgets what nobody uses.
+    fn forget_idle(&mut self, now: Instant) {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP) {
             self.swept = Some(now);
             let idle = |entry: &Entry| now.saturating_duration_since(entry.used) >= IDLE;
             let gone: Vec<Uuid> = self.entries.iter().filter(|(_, entry)| idle(entry)).map(|(id, _)| *id).collect();
             gone.into_iter().for_each(|statement| self.remove(statement));
         }
-        while !self.entries.is_empty() && (self.entries.len() >= most || self.bytes > most_bytes) {
-            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id);
-            oldest.into_iter().for_each(|statement| self.remove(statement));
+    }
+
+    /// Forgets as much as is needed for one more statement of a person's, with values of so many bytes; whether there is
+    /// room then. It is taken from whoever has most once these are there, so that nobody loses anything to somebody who
+    /// has more.
+    fn make_room(&mut self, person: &str, bytes: usize, most: usize, most_bytes: usize) -> bool {
+        let is_crowded = |state: &Self| !state.entries.is_empty() && state.entries.len() >= most;
+        let is_full = |state: &Self| !state.entries.is_empty() && state.bytes.saturating_add(bytes) > most_bytes;
+        if !is_crowded(self) && !is_full(self) {
+            return true;
+        }
+        let mut people = self.people();
+        let own = people.entry(person.into()).or_default();
+        (own.statements, own.bytes) = (own.statements + 1, own.bytes.saturating_add(bytes));
+        loop {
+            let by_number = is_crowded(self);
+            if !by_number && !is_full(self) {
+                return true;
+            }
+            let who_has_most = people.iter_mut().max_by_key(|(name, share)| {
+                (if by_number { share.statements } else { share.bytes }, ***name == *person)
+            });
+            let Some((_, share)) = who_has_most else { return true };
+            // It is the person's own, and nothing is left of it but what is to be bound.
+            let Some(oldest) = share.by_use.pop() else { return false };
+            share.statements -= 1;
+            share.bytes -= oldest.bytes;
+            self.remove(oldest.statement);
         }
     }
+
+    /// What each person has.
+    fn people(&self) -> BTreeMap<Arc<str>, Share> {
+        let mut people = BTreeMap::<Arc<str>, Share>::new();
+        for (statement, entry) in &self.entries {
+            let share = people.entry(Arc::clone(&entry.person)).or_default();
+            share.statements += 1;
+            share.bytes += entry.bytes;
+            share.by_use.push(Used { at: entry.used, statement: *statement, bytes: entry.bytes });
+        }
+        people.values_mut().for_each(|share| share.by_use.sort_by_key(|used| Reverse(used.at)));
+        people
+    }
+}
+
+/// What one person has.
+#[derive(Default)]
+struct Share {
+    statements: usize,
+    bytes: usize,
+    /// Those unused for longest last.
+    by_use: Vec<Used>,
+}
+
+struct Used {
+    at: Instant,
+    statement: Uuid,
+    bytes: usize,
 }
 
 #[cfg(test)]
@@ -131,13 +209,22 @@ mod tests {
         (Bindings::new(Arc::new(clock.clone()), &limits), clock)
     }
 
+    fn bind(bindings: &Bindings, statement: Uuid, session: Uuid, person: &str, values: Vec<ScalarValue>) {
+        bindings.bind(statement, session, person, values).unwrap();
+    }
+
+    /// Values of so many MiB.
+    fn large(mib: usize) -> Vec<ScalarValue> {
+        vec![ScalarValue::Utf8(Some("x".repeat(mib << 20)))]
+    }
+
     #[test]
     fn values_stay_with_their_statement_until_it_is_closed() {
         let (bindings, _) = bindings();
         let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
-        bindings.bind(one, Uuid::nil(), vec![ScalarValue::Int64(Some(1))]);
-        bindings.bind(other, Uuid::nil(), vec![ScalarValue::Int64(Some(2))]);
-        bindings.bind(one, Uuid::nil(), vec![ScalarValue::Int64(Some(3))]);
+        bind(&bindings, one, Uuid::nil(), "ann", vec![ScalarValue::Int64(Some(1))]);
+        bind(&bindings, other, Uuid::nil(), "ann", vec![ScalarValue::Int64(Some(2))]);
+        bind(&bindings, one, Uuid::nil(), "ann", vec![ScalarValue::Int64(Some(3))]);
         assert_eq!(*bindings.values(one).unwrap(), [ScalarValue::Int64(Some(3))]);
         bindings.forget(one);
         assert!(bindings.values(one).is_none() && bindings.values(other).is_some());
@@ -147,8 +234,8 @@ mod tests {
     fn a_sessions_values_go_with_it() {
         let (bindings, _) = bindings();
         let (session, one, other) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
-        bindings.bind(one, session, vec![]);
-        bindings.bind(other, Uuid::new_v4(), vec![]);
+        bind(&bindings, one, session, "ann", vec![]);
+        bind(&bindings, other, Uuid::new_v4(), "ann", vec![]);
         bindings.forget_session(session);
         assert!(bindings.values(one).is_none() && bindings.values(other).is_some());
     }
@@ -157,12 +244,12 @@ mod tests {
     fn unused_values_go_after_an_hour_and_used_ones_stay() {
         let (bindings, clock) = bindings();
         let (used, unused) = (Uuid::new_v4(), Uuid::new_v4());
-        bindings.bind(used, Uuid::nil(), vec![]);
-        bindings.bind(unused, Uuid::nil(), vec![]);
+        bind(&bindings, used, Uuid::nil(), "ann", vec![]);
+        bind(&bindings, unused, Uuid::nil(), "ann", vec![]);
         clock.advance(Duration::from_secs(1800));
         assert!(bindings.values(used).is_some());
         clock.advance(Duration::from_secs(1801));
-        bindings.bind(Uuid::new_v4(), Uuid::nil(), vec![]);
+        bind(&bindings, Uuid::new_v4(), Uuid::nil(), "ann", vec![]);
         assert!(bindings.values(used).is_some() && bindings.values(unused).is_none());
     }
 
@@ -170,17 +257,57 @@ mod tests {
     fn the_number_and_size_of_kept_values_is_bounded() {
         let (bindings, clock) = bindings();
         let first = Uuid::new_v4();
-        bindings.bind(first, Uuid::nil(), vec![]);
+        bind(&bindings, first, Uuid::nil(), "ann", vec![]);
         for _ in 0..MOST_STATEMENTS {
             clock.advance(Duration::from_millis(1));
-            bindings.bind(Uuid::new_v4(), Uuid::nil(), vec![]);
+            bind(&bindings, Uuid::new_v4(), Uuid::nil(), "ann", vec![]);
         }
         assert!(bindings.lock().entries.len() <= MOST_STATEMENTS && bindings.values(first).is_none());
-        let large = || vec![ScalarValue::Utf8(Some("x".repeat(MOST_BYTES / 3)))];
         for _ in 0..4 {
             clock.advance(Duration::from_millis(1));
-            bindings.bind(Uuid::new_v4(), Uuid::nil(), large());
+            bind(&bindings, Uuid::new_v4(), Uuid::nil(), "ann", large(20));
         }
-        assert!(bindings.lock().bytes <= MOST_BYTES);
+        assert!(bindings.lock().bytes <= MOST_BYTES && bindings.lock().entries.len() == 3);
+        let huge = Uuid::new_v4();
+        bind(&bindings, huge, Uuid::nil(), "ann", large(65));
+        assert!(bindings.values(huge).is_some() && bindings.lock().entries.len() == 1, "it is kept alone");
+    }
+
+    #[test]
+    fn who_binds_much_loses_their_own_and_nobody_elses() {
+        let (bindings, clock) = bindings();
+        let (anns, bobs) = (Uuid::new_v4(), Uuid::new_v4());
+        bind(&bindings, anns, Uuid::nil(), "ann", large(1));
+        clock.advance(Duration::from_millis(1));
+        bind(&bindings, bobs, Uuid::nil(), "bob", large(20));
+        for _ in 0..2 * MOST_STATEMENTS {
+            clock.advance(Duration::from_millis(1));
+            bind(&bindings, Uuid::new_v4(), Uuid::nil(), "bob", vec![ScalarValue::Int64(Some(1))]);
+        }
+        assert!(bindings.values(anns).is_some() && bindings.values(bobs).is_none());
+        for _ in 0..4 {
+            clock.advance(Duration::from_millis(1));
+            bind(&bindings, Uuid::new_v4(), Uuid::nil(), "bob", large(30));
+        }
+        assert!(bindings.values(anns).is_some() && bindings.lock().bytes <= MOST_BYTES);
+    }
+
+    #[test]
+    fn who_has_least_finds_room_and_who_wants_most_is_refused() {
+        let (bindings, clock) = bindings();
+        let bobs = [Uuid::new_v4(), Uuid::new_v4()];
+        for statement in bobs {
+            clock.advance(Duration::from_millis(1));
+            bind(&bindings, statement, Uuid::nil(), "bob", large(30));
+        }
+        let anns = Uuid::new_v4();
+        bind(&bindings, anns, Uuid::nil(), "ann", large(20));
+        let there = bobs.map(|statement| bindings.values(statement).is_some());
+        assert_eq!(there, [false, true], "bob had most, and lost what was unused for longest");
+        let refused = bindings.bind(Uuid::new_v4(), Uuid::nil(), "bob", large(50)).unwrap_err();
+        assert!(refused.code() == tonic::Code::ResourceExhausted, "{refused:?}");
+        assert!(refused.message().contains("limits.bound_memory"), "{refused:?}");
+        assert!(bindings.values(anns).is_some() && bindings.lock().entries.len() == 1);
+        assert!(bindings.lock().bytes <= 21 << 20);
     }
 }

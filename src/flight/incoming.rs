@@ -14,6 +14,7 @@ use tonic::Status;
 
 use crate::error::ErrorKind;
 use crate::flight::status::refuse;
+use crate::query::Unpacked;
 
 /// Bytes the buffers of one message may have once they are unpacked: four times the largest message.
 const MOST_UNPACKED_BYTES: i64 = 256 << 20;
@@ -26,8 +27,17 @@ const MOST_VALUES: i64 = 64 << 20;
 /// frame ends, whatever the message said.
 const LZ4_RATIO: i64 = 255;
 
-/// Bytes of the values that may be bound at once: they are held in memory until the statement has run.
+/// Bytes of the values that may be bound at once, as they are held in memory until the statement has run.
 const MOST_BOUND_BYTES: usize = 256 << 20;
+
+/// How values that are bound are held until their statement has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// In the batches they came in.
+    InBatches,
+    /// One by one.
+    OneByOne,
+}
 
 /// The columns of what is sent, and its batches.
 ///
@@ -55,25 +65,37 @@ pub(crate) async fn rows(
 /// All batches of bound values.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` when they cannot be read, `RESOURCE_EXHAUSTED` when they are too many.
+/// `INVALID_ARGUMENT` when they cannot be read, `RESOURCE_EXHAUSTED` when they are too many, or would be as they are held.
 pub(crate) async fn bound(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    held: Held,
 ) -> Result<Vec<RecordBatch>, Status> {
     let batches = FlightRecordBatchStream::new_from_flight_data(checked(messages)).map_err(status_of);
     let mut batches = sound(batches.boxed());
     let (mut bound, mut bytes) = (Vec::new(), 0);
     while let Some(batch) = batches.try_next().await? {
-        bytes += batch.get_array_memory_size();
-        if bytes > MOST_BOUND_BYTES {
+        bytes += bytes_held(&batch, held, MOST_BOUND_BYTES - bytes).ok_or_else(|| {
             let message = format!(
                 "more than {} MiB of values are bound at once; bind fewer rows at a time, or send them as an ingestion",
                 MOST_BOUND_BYTES >> 20
             );
-            return Err(refuse(ErrorKind::ResourceExhausted, message));
-        }
+            refuse(ErrorKind::ResourceExhausted, message)
+        })?;
         bound.push(batch);
     }
     Ok(bound)
+}
+
+/// Bytes that bound values take at most; none where they are more than `most`.
+fn bytes_held(batch: &RecordBatch, held: Held, most: usize) -> Option<usize> {
+    let mut unpacked = Unpacked::up_to(most);
+    for column in batch.columns().iter().filter(|_| held == Held::OneByOne) {
+        unpacked.scalars(batch.num_rows(), column.data_type())?;
+    }
+    for column in batch.columns() {
+        unpacked.count(column, column.data_type())?;
+    }
+    Some(unpacked.bytes().max(batch.get_array_memory_size())).filter(|bytes| *bytes <= most)
 }
 
 /// Batches up to the first that cannot be read, also where reading it panics: the library's checks are not complete.
@@ -162,9 +184,12 @@ fn too_large(what: &str) -> Status {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, NullArray};
+    use arrow::array::{
+        ArrayRef, DictionaryArray, Int8Array, Int32Array, Int64Array, NullArray, RunArray, StringArray,
+    };
+    use arrow::datatypes::{Int8Type, Int32Type};
     use arrow::ipc::writer::IpcWriteOptions;
-    use arrow_flight::encode::FlightDataEncoderBuilder;
+    use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
     use futures::stream;
     use tonic::Code;
 
@@ -179,7 +204,8 @@ mod tests {
     async fn messages(batch: &RecordBatch, codec: Option<CompressionType>) -> Vec<FlightData> {
         let options = IpcWriteOptions::default().try_with_compression(codec).unwrap();
         let batches = stream::iter([Ok(batch.clone())]);
-        FlightDataEncoderBuilder::new().with_options(options).build(batches).try_collect().await.unwrap()
+        let encoder = FlightDataEncoderBuilder::new().with_options(options);
+        encoder.with_dictionary_handling(DictionaryHandling::Resend).build(batches).try_collect().await.unwrap()
     }
 
     async fn read(messages: Vec<FlightData>) -> Result<Vec<RecordBatch>, Status> {
@@ -212,6 +238,36 @@ mod tests {
         let nulls = NullArray::new((MOST_VALUES + 1) as usize);
         let batch = RecordBatch::try_from_iter([("nothing", Arc::new(nulls) as _)]).unwrap();
         assert_eq!(read(messages(&batch, None).await).await.unwrap_err().code(), Code::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn bound_values_are_counted_as_they_will_be_held() {
+        let held = async |column: ArrayRef, held| {
+            let batch = RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap();
+            let messages = messages(&batch, None).await;
+            let on_the_line: usize = messages.iter().map(|message| message.data_body.len()).sum();
+            assert!(on_the_line < 1 << 20, "{on_the_line}");
+            bound(stream::iter(messages.into_iter().map(Ok)), held).await
+        };
+        let nulls = || Arc::new(NullArray::new(MOST_VALUES as usize)) as ArrayRef;
+        let word = StringArray::from(vec!["x".repeat(1 << 19)]);
+        let words = DictionaryArray::<Int8Type>::try_new(Int8Array::from(vec![0; 1000]), Arc::new(word)).unwrap();
+        let words = || Arc::new(words.clone()) as ArrayRef;
+        let run = Int32Array::from(vec![MOST_VALUES as i32]);
+        let run = RunArray::<Int32Type>::try_new(&run, &Int64Array::from(vec![7])).unwrap();
+        let runs = || Arc::new(run.clone()) as ArrayRef;
+        for bomb in [nulls(), words(), runs()] {
+            for how in [Held::InBatches, Held::OneByOne] {
+                let refused = held(Arc::clone(&bomb), how).await.unwrap_err();
+                assert_eq!(refused.code(), Code::ResourceExhausted, "{}, {how:?}: {refused}", bomb.data_type());
+            }
+        }
+        let many = nulls().slice(0, 8 << 20);
+        assert!(held(Arc::clone(&many), Held::InBatches).await.is_ok());
+        assert_eq!(held(many, Held::OneByOne).await.unwrap_err().code(), Code::ResourceExhausted);
+        for few in [nulls().slice(0, 1000), words().slice(0, 100), runs().slice(0, 1000)] {
+            assert!(held(Arc::clone(&few), Held::OneByOne).await.is_ok(), "{}", few.data_type());
+        }
     }
 
     #[tokio::test]

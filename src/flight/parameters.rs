@@ -8,6 +8,9 @@ use tonic::Status;
 use crate::error::ErrorKind;
 use crate::flight::status::refuse;
 
+/// Rows of values that are read before others have their turn.
+const ROWS_AT_ONCE: usize = 1000;
+
 /// The parameters in order, as clients are told of them: text where nothing tells the type (drivers
 /// cannot bind the type Null), and nullable, or drivers refuse to bind a NULL.
 pub(crate) fn announced(parameters: &[FieldRef]) -> Schema {
@@ -50,7 +53,7 @@ pub(crate) fn values(batches: &[RecordBatch], needed: usize) -> Result<Vec<Scala
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` when there is not a column for each parameter.
-pub(crate) fn rows(batches: &[RecordBatch], needed: usize) -> Result<Vec<ScalarValue>, Status> {
+pub(crate) async fn rows(batches: &[RecordBatch], needed: usize) -> Result<Vec<ScalarValue>, Status> {
     let mut values = Vec::new();
     for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
         if batch.num_columns() != needed {
@@ -59,6 +62,9 @@ pub(crate) fn rows(batches: &[RecordBatch], needed: usize) -> Result<Vec<ScalarV
             return Err(refuse(ErrorKind::InvalidInput, message));
         }
         for row in 0..batch.num_rows() {
+            if row % ROWS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
             for column in batch.columns() {
                 values.push(ScalarValue::try_from_array(column, row).map(plain).map_err(|error| unreadable(&error))?);
             }

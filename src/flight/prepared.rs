@@ -22,6 +22,7 @@ use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
 use crate::flight::gate::Pass;
+use crate::flight::incoming::Held;
 use crate::flight::results::encapsulated;
 use crate::flight::service::Service;
 use crate::flight::status::{malformed, refuse};
@@ -89,12 +90,12 @@ pub(crate) async fn bind(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<DoPutPreparedStatementResult, Status> {
     let handle = open(service, caller, &command.prepared_statement_handle)?;
-    let batches = incoming::bound(messages).await?;
+    let batches = incoming::bound(messages, Held::OneByOne).await?;
     let values = match handle.changes {
-        true => parameters::rows(&batches, handle.parameters)?,
+        true => parameters::rows(&batches, handle.parameters).await?,
         false => parameters::values(&batches, handle.parameters)?,
     };
-    service.bindings.bind(handle.id, caller.session_id(), values);
+    service.bindings.bind(handle.id, caller.session_id(), caller.name(), values)?;
     Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(command.prepared_statement_handle) })
 }
 

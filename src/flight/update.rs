@@ -21,6 +21,7 @@ use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
 use crate::flight::gate::Pass;
+use crate::flight::incoming::Held;
 use crate::flight::run::Run;
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
@@ -50,7 +51,7 @@ pub(crate) async fn prepared(
 ) -> Result<DoPutUpdateResult, Status> {
     let handle = &command.prepared_statement_handle;
     let text = prepared::text(service, caller, handle)?;
-    let mut values = incoming::bound(messages).await?;
+    let mut values = incoming::bound(messages, Held::InBatches).await?;
     if values.iter().all(|batch| batch.num_columns() == 0) {
         // Some clients bind all rows first.
         values = prepared::bound_rows(service, caller, handle)?.into_iter().collect();

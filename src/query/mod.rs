@@ -25,6 +25,7 @@ mod small;
 mod statement;
 mod sum;
 mod system;
+mod unpacked;
 
 pub use embedded::LakeEngine;
 pub use engine::{
@@ -36,3 +37,4 @@ pub use memory::{MemoryGauge, environment, pool};
 pub use policy::{PolicyPart, PolicyProblem};
 pub use redact::without_literals;
 pub use session::is_time_zone;
+pub(crate) use unpacked::Unpacked;

@@ -13,7 +13,7 @@ use crate::query::QueryError;
 use crate::query::dialect::LakeDialect;
 
 /// Longest text of one statement in bytes: ten times the longest that programs have been seen to write.
-const MAX_TEXT_BYTES: usize = 4 << 20;
+pub(crate) const MAX_TEXT_BYTES: usize = 4 << 20;
 
 /// Most operators of one expression: trees that deep can be walked with the stack there is.
 const MAX_CHAIN: usize = 2_000;

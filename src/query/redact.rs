@@ -3,9 +3,14 @@
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use crate::query::parse::MAX_TEXT_BYTES;
+
 /// The text with a `?` in the place of each literal, and without comments; none where it cannot be read as SQL, since
-/// then anything in it may be a value.
+/// then anything in it may be a value, and where it is longer than any that is run: reading it costs many times its size.
 pub fn without_literals(sql: &str) -> Option<String> {
+    if sql.len() > MAX_TEXT_BYTES {
+        return None;
+    }
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().ok()?;
     let mut text = String::with_capacity(sql.len());
     for token in tokens {
@@ -44,5 +49,12 @@ mod tests {
     #[test]
     fn what_is_no_sql_is_not_kept() {
         assert_eq!(without_literals("select 'secret"), None);
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_run_is_not_read() {
+        let longest = " ".repeat(MAX_TEXT_BYTES);
+        assert_eq!(without_literals(&longest).as_deref(), Some(" "));
+        assert_eq!(without_literals(&format!("{longest} ")), None);
     }
 }

@@ -12,7 +12,7 @@ use arrow::error::ArrowError;
 
 use crate::error::ErrorKind;
 use crate::model::{ColumnType, TableName};
-use crate::query::QueryError;
+use crate::query::{QueryError, Unpacked};
 
 /// The columns rows are brought to, and which of theirs each takes its values from.
 #[derive(Clone, Debug)]
@@ -49,6 +49,18 @@ impl Shape {
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .map_err(|cause| QueryError::because(ErrorKind::Internal, "rows do not have a table's columns", cause))
+    }
+
+    /// Bytes of what [`Self::rows`] makes of these rows; none where they are more than `most`.
+    pub(crate) fn unpacked(&self, rows: &RecordBatch, most: usize) -> Option<usize> {
+        let mut unpacked = Unpacked::up_to(most);
+        for (field, from) in self.schema.fields().iter().zip(&self.from) {
+            match from {
+                Some(at) => unpacked.count(rows.column(*at), field.data_type())?,
+                None => unpacked.nulls(rows.num_rows(), field.data_type())?,
+            }
+        }
+        Some(unpacked.bytes())
     }
 
     fn wrong(&self, column: &str, why: &str) -> QueryError {

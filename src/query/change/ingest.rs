@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use futures::StreamExt;
 
 use crate::config::RESULTS_SCHEMA;
 use crate::error::ErrorKind;
 use crate::lake::{Attempt, Lease, Snapshot, TableWriter, WritePlan};
-use crate::model::{ChangeBatch, ChangeKind};
+use crate::model::{ChangeBatch, ChangeKind, TableName};
 use crate::query::QueryError;
 use crate::query::change::define::{anew, check_create, exists, made_of};
 use crate::query::change::fit::Shape;
@@ -26,6 +26,12 @@ const WORDS: &str = "INGEST";
 
 /// Bytes of rows that are handed on at once: what waits to be encoded is a few of them.
 const PIECE_BYTES: usize = 8 << 20;
+
+/// Rows that are handed on at once: bringing them into their types takes some bytes for each that nobody counts.
+const PIECE_ROWS: usize = 64 << 10;
+
+/// Bytes of one row at most: those of a message once it is unpacked, whose only row it may be.
+const ROW_BYTES: usize = 256 << 20;
 
 impl Run {
     /// Puts rows into a table, in one commit after the last of them.
@@ -129,11 +135,14 @@ impl Run {
         let held = MemoryConsumer::new("rows that are sent").register(&environment.memory_pool);
         let mut count = 0;
         while let Some(batch) = self.incoming(rows).await? {
-            let _held = hold(&held, &batch)?;
+            let (own, packed) = (held.new_empty(), batch.get_array_memory_size());
+            own.try_grow(packed)?;
             count += batch.num_rows() as u64;
-            for piece in pieces(&batch)? {
+            let mut pieces = Pieces { batch: &batch, shape, first: 0, rows: PIECE_ROWS };
+            while let Some(piece) = pieces.next()? {
                 self.go_on()?;
-                let rows = shape.rows(&piece?)?;
+                own.try_resize(packed.max(piece.bytes))?;
+                let rows = shape.rows(&piece.rows)?;
                 writer.write(ChangeBatch { kind: ChangeKind::Append, rows, file: None }).await.map_err(told)?;
             }
         }
@@ -150,30 +159,65 @@ impl Run {
     }
 }
 
-/// Takes memory for a batch, as long as what comes back lives.
-fn hold(held: &MemoryReservation, batch: &RecordBatch) -> Result<MemoryReservation, QueryError> {
-    let own = held.new_empty();
-    own.try_grow(batch.get_array_memory_size())?;
-    Ok(own)
+/// A batch in pieces of bounded size that do not keep each other alive. Their size is that of their values in the table's
+/// types, which may be millions of times that of the batch.
+struct Pieces<'a> {
+    batch: &'a RecordBatch,
+    shape: &'a Shape,
+    /// The first row of the next piece.
+    first: usize,
+    /// Rows of the piece before.
+    rows: usize,
 }
 
-/// A batch in pieces of bounded size that do not keep each other alive.
-fn pieces(batch: &RecordBatch) -> Result<impl Iterator<Item = Result<RecordBatch, QueryError>> + '_, QueryError> {
-    let bytes = batch.get_array_memory_size().max(1);
-    let rows = batch.num_rows();
-    let whole = bytes <= PIECE_BYTES;
-    let step = if whole { rows.max(1) } else { (rows * PIECE_BYTES / bytes).max(1) };
-    let last =
-        u32::try_from(rows).map_err(|_| QueryError::invalid("a batch of rows is too long; send smaller ones"))?;
-    Ok((0..rows).step_by(step).map(move |first| {
-        if whole {
-            return Ok(batch.clone());
+/// Rows of a batch.
+struct Piece {
+    rows: RecordBatch,
+    /// Their size in the table's types.
+    bytes: usize,
+}
+
+impl Pieces<'_> {
+    /// The next piece.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when a single row is too large.
+    fn next(&mut self) -> Result<Option<Piece>, QueryError> {
+        let rest = self.batch.num_rows() - self.first;
+        if rest == 0 {
+            return Ok(None);
         }
-        let first = u32::try_from(first).unwrap_or(last);
-        let end = first.saturating_add(u32::try_from(step).unwrap_or(last)).min(last);
-        let places = UInt32Array::from_iter_values(first..end);
-        Ok(take_record_batch(batch, &places).map_err(DataFusionError::from)?)
-    }))
+        // Twice as many as before: where large rows were, small ones may follow.
+        self.rows = rest.min(PIECE_ROWS).min(self.rows.saturating_mul(2));
+        let (rows, bytes) = loop {
+            let rows = self.batch.slice(self.first, self.rows);
+            let most = if self.rows == 1 { ROW_BYTES } else { PIECE_BYTES };
+            match self.shape.unpacked(&rows, most) {
+                Some(bytes) => break (rows, bytes),
+                None if self.rows == 1 => return Err(too_large(&self.shape.table)),
+                None => self.rows /= 2,
+            }
+        };
+        let is_whole = self.rows == self.batch.num_rows();
+        self.first += self.rows;
+        // Of what lists hold, what none of these rows shows goes.
+        let has_lists = rows.columns().iter().any(|column| column.data_type().is_nested());
+        if is_whole && !has_lists {
+            return Ok(Some(Piece { rows, bytes }));
+        }
+        let places = UInt64Array::from_iter_values(0..rows.num_rows() as u64);
+        let rows = take_record_batch(&rows, &places).map_err(DataFusionError::from)?;
+        Ok(Some(Piece { rows, bytes }))
+    }
+}
+
+fn too_large(table: &TableName) -> QueryError {
+    let most = ROW_BYTES >> 20;
+    let text = format!(
+        "a row for {table} takes more than {most} MiB once it is unpacked; put less into one row: shorter lists, fewer long \
+         texts"
+    );
+    QueryError::new(ErrorKind::ResourceExhausted, text)
 }
 
 /// Which of the sent columns each column of the table gets: by name, whatever the case where that is clear.
@@ -205,4 +249,119 @@ fn by_name(sent: &Schema, schema: &SchemaRef, target: &Target) -> Result<Vec<Opt
         }
     }
     Ok(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        Array, ArrayRef, AsArray, DictionaryArray, Int8Array, Int32Array, Int64Array, LargeStringArray, ListArray,
+        NullArray, RunArray, StringArray,
+    };
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::{DataType, Field, Int8Type, Int32Type};
+
+    use super::*;
+
+    /// A table whose columns are `c0`, `c1`, … of these types, for columns in the same order.
+    fn shape(types: Vec<DataType>) -> Shape {
+        let fields = types.into_iter().enumerate().map(|(n, kind)| Field::new(format!("c{n}"), kind, true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let from = (0..schema.fields().len()).map(Some).collect();
+        Shape { table: "results.t".parse().unwrap(), schema, from, key: Vec::new() }
+    }
+
+    fn batch(columns: Vec<ArrayRef>) -> RecordBatch {
+        let named = columns.into_iter().enumerate().map(|(n, column)| (format!("c{n}"), column, true));
+        RecordBatch::try_from_iter_with_nullable(named).unwrap()
+    }
+
+    fn pieces<'a>(batch: &'a RecordBatch, shape: &'a Shape) -> impl Iterator<Item = Result<Piece, QueryError>> + 'a {
+        let mut pieces = Pieces { batch, shape, first: 0, rows: PIECE_ROWS };
+        std::iter::from_fn(move || pieces.next().transpose())
+    }
+
+    /// One value under so many rows.
+    fn one_word(bytes: usize, rows: usize) -> ArrayRef {
+        let word = LargeStringArray::from(vec!["x".repeat(bytes)]);
+        Arc::new(DictionaryArray::<Int8Type>::try_new(Int8Array::from(vec![0; rows]), Arc::new(word)).unwrap())
+    }
+
+    #[test]
+    fn rows_that_unpack_to_gigabytes_come_in_pieces_of_bounded_size() {
+        let run = |value: i64| -> ArrayRef {
+            let values = Int64Array::from(vec![value]);
+            Arc::new(RunArray::<Int32Type>::try_new(&Int32Array::from(vec![64 << 20]), &values).unwrap())
+        };
+        let runs = (batch((0..30).map(run).collect()), shape(vec![DataType::Int64; 30]));
+        let words = (batch(vec![one_word(300_000, 1 << 20)]), shape(vec![DataType::Utf8]));
+        let nulls = batch(vec![Arc::new(NullArray::new(64 << 20))]);
+        let nulls = (nulls, shape(vec![DataType::Decimal128(38, 0)]));
+        for (batch, shape) in [runs, words, nulls] {
+            for piece in pieces(&batch, &shape).take(3) {
+                let piece = piece.unwrap();
+                let rows = shape.rows(&piece.rows).unwrap();
+                let bytes = rows.get_array_memory_size();
+                // Vectors grow by doubling.
+                assert!(bytes <= 2 * PIECE_BYTES + (1 << 20), "{bytes} bytes in {} rows", rows.num_rows());
+                assert!(piece.bytes <= PIECE_BYTES && rows.num_rows() > 1, "{} of {}", piece.bytes, rows.num_rows());
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_are_all_the_rows_in_order() {
+        let numbers = Int64Array::from_iter_values(0..200_000);
+        let words = DictionaryArray::<Int32Type>::try_new(
+            Int32Array::from_iter_values((0..200_000).map(|n| if n / 50 == 1000 { 1 } else { 0 })),
+            Arc::new(StringArray::from(vec!["short".to_owned(), "x".repeat(1 << 20)])),
+        );
+        let batch = batch(vec![Arc::new(numbers), Arc::new(words.unwrap())]);
+        let shape = shape(vec![DataType::Int64, DataType::Utf8]);
+        let (mut seen, mut sizes) = (Vec::new(), Vec::new());
+        for piece in pieces(&batch, &shape) {
+            let rows = shape.rows(&piece.unwrap().rows).unwrap();
+            seen.extend_from_slice(rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().values());
+            sizes.push(rows.num_rows());
+        }
+        assert_eq!(seen, (0..200_000).collect::<Vec<_>>());
+        assert!(sizes.len() < 60 && sizes.iter().any(|rows| *rows < 10), "{sizes:?}");
+    }
+
+    #[test]
+    fn what_is_small_is_handed_on_as_it_is() {
+        let batch = batch(vec![Arc::new(Int64Array::from(vec![1, 2, 3]))]);
+        let shape = shape(vec![DataType::Int64]);
+        let all: Vec<_> = pieces(&batch, &shape).map(Result::unwrap).collect();
+        assert_eq!((all.len(), &all[0].rows), (1, &batch));
+        assert_eq!(pieces(&batch.slice(0, 0), &shape).count(), 0);
+    }
+
+    #[test]
+    fn one_row_that_is_too_large_is_refused_and_one_that_is_large_is_not() {
+        let list = |words: ArrayRef| -> ArrayRef {
+            let item = Arc::new(Field::new("item", words.data_type().clone(), true));
+            let offsets = OffsetBuffer::from_lengths([words.len()]);
+            Arc::new(ListArray::try_new(item, offsets, words, None).unwrap())
+        };
+        let item = Arc::new(Field::new("element", DataType::Utf8, true));
+        let shape = shape(vec![DataType::List(item)]);
+        let bomb = batch(vec![list(one_word(300_000, 100_000))]);
+        let refused = pieces(&bomb, &shape).next().unwrap().err().unwrap();
+        assert!(refused.to_string().contains("results.t") && refused.to_string().contains("256 MiB"), "{refused}");
+        let large = batch(vec![list(one_word(300_000, 100))]);
+        let piece = pieces(&large, &shape).next().unwrap().unwrap();
+        assert!(piece.bytes > PIECE_BYTES && shape.rows(&piece.rows).is_ok());
+    }
+
+    #[test]
+    fn what_no_list_shows_is_not_unpacked() {
+        let hidden: ArrayRef = one_word(300_000, 100_000);
+        let item = Arc::new(Field::new("item", hidden.data_type().clone(), true));
+        let lists = ListArray::try_new(item, OffsetBuffer::from_lengths([0, 1]), hidden, None).unwrap();
+        let item = Arc::new(Field::new("element", DataType::Utf8, true));
+        let (batch, shape) = (batch(vec![Arc::new(lists)]), shape(vec![DataType::List(item)]));
+        let piece = pieces(&batch, &shape).next().unwrap().unwrap();
+        let rows = shape.rows(&piece.rows).unwrap();
+        assert!(rows.get_array_memory_size() < 1 << 20 && rows.column(0).as_list::<i32>().values().len() == 1);
+    }
 }

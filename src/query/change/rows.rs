@@ -17,7 +17,7 @@ use crate::query::change::plan::Given;
 use crate::query::change::run::Run;
 use crate::query::embedded::{EmbeddedPlan, analyze};
 use crate::query::statement::Understood;
-use crate::query::{QueryError, Statement, TablePins, identity, parameters};
+use crate::query::{QueryError, Statement, TablePins, Unpacked, identity, parameters};
 
 /// Rows on their way, with the columns the plan names them by.
 pub(crate) struct Rows {
@@ -79,19 +79,23 @@ impl Run {
     }
 }
 
-/// The values of each row of parameters.
-///
-/// # Errors
-/// When a value cannot be read.
-pub(crate) fn value_rows(batches: &[RecordBatch]) -> Result<Vec<Vec<ScalarValue>>, QueryError> {
-    let mut rows = Vec::new();
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            let values = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, row).map(plain));
-            rows.push(values.collect::<Result<Vec<_>, _>>()?);
-        }
-    }
-    Ok(rows)
+/// Bytes that bound values take in plans of their own, where runs and dictionaries stand for all they name.
+pub(crate) fn bytes_of(batches: &[RecordBatch]) -> usize {
+    let mut unpacked = Unpacked::up_to(usize::MAX);
+    let columns = batches.iter().flat_map(RecordBatch::columns);
+    let counted = columns.clone().try_for_each(|column| unpacked.count(column, column.data_type()));
+    let packed = columns.map(|column| column.get_array_memory_size()).sum();
+    counted.map_or(usize::MAX, |()| unpacked.bytes().max(packed))
+}
+
+/// The values of each row of parameters, or that one cannot be read.
+pub(crate) fn value_rows(batches: &[RecordBatch]) -> impl Iterator<Item = Result<Vec<ScalarValue>, QueryError>> {
+    batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| value_row(batch, row)))
+}
+
+fn value_row(batch: &RecordBatch, row: usize) -> Result<Vec<ScalarValue>, QueryError> {
+    let values = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, row).map(plain));
+    Ok(values.collect::<Result<Vec<_>, _>>()?)
 }
 
 /// The value itself: one client wraps each in a union of the types it knows, and dictionaries are a way to send values.

@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::FieldRef;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,7 @@ use crate::error::{Classify, ErrorKind, chain_text};
 use crate::journal::{LoadRecord, LoadStatus, Written};
 use crate::lake::{Attempt, Facts, LakeError, Lease, Snapshot, Staged};
 use crate::query::cancel::too_late;
-use crate::query::change::rows::{one_row, value_rows};
+use crate::query::change::rows::{bytes_of, one_row, value_rows};
 use crate::query::change::target::Target;
 use crate::query::change::{Action, Change};
 use crate::query::embedded::Engine;
@@ -81,13 +82,20 @@ impl Run {
             return Err(parameters::wrong_number(wrong.num_columns(), needed));
         }
         let sets: usize = rows.iter().map(RecordBatch::num_rows).sum();
+        let held = MemoryConsumer::new("values that are bound");
+        let held = held.register(&self.engine.lake.environment().memory_pool);
+        held.try_grow(bytes_of(&rows))?;
         let at_once = matches!(&change.action, Action::Insert(insert) if !insert.bound.is_empty());
         if at_once && sets > 0 {
             return self.once(change, &rows, Vec::new()).await;
         }
         let mut changed = Changed { rows: 0, version: None };
-        for (number, values) in value_rows(&rows)?.into_iter().enumerate() {
-            let one = self.once(change, &[one_row(&values)?], values).await.map_err(|error| match number {
+        for (number, values) in value_rows(&rows).enumerate() {
+            let one = async {
+                let values = values?;
+                self.once(change, &[one_row(&values)?], values).await
+            };
+            let one = one.await.map_err(|error| match number {
                 0 => error,
                 done => QueryError::because(
                     error.kind(),
