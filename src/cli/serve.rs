@@ -69,9 +69,10 @@ fn reload_when_asked(
     engine: Arc<LakeEngine>,
 ) -> Result<AbortOnDropHandle<()>, CliError> {
     let mut asked = signals::hangups()?;
-    let mut known = Entrance::stamp(&settings);
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
         let mut look = tokio::time::interval(LOOK);
+        // What the start has read may have changed since, so the first look that finds the files at rest reads them again.
+        let (mut seen, mut read) = (None, None);
         loop {
             let told = tokio::select! {
                 _ = asked.recv() => true,
@@ -79,12 +80,14 @@ fn reload_when_asked(
             };
             let of = Arc::clone(&settings);
             // Files are looked at on a thread where that may take its time.
-            let looked = tokio::task::spawn_blocking(move || Entrance::stamp(&of)).await;
-            let now = looked.unwrap_or_else(|_| known.clone());
-            if told || now != known {
+            let now = tokio::task::spawn_blocking(move || Entrance::stamp(&of)).await.ok();
+            // Half of a file may be right by itself: one that is being written is not read before it is at rest.
+            let is_at_rest = now.is_some() && now == seen;
+            if told || (is_at_rest && now != read) {
                 entrance.reload(&settings, engine.as_ref()).await;
+                read.clone_from(&now);
             }
-            known = now;
+            seen = now;
         }
     })))
 }
