@@ -23,6 +23,10 @@ use crate::flight::status::refuse;
 /// How long a client may take for its first message, or for saying that there is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a client whose credentials are known may take to close its side. The gRPC of C++ breaks down, and its process
+/// with it, where a call ends while it still sends; others never close theirs, and wait for this long.
+const CLOSING: Duration = Duration::from_millis(200);
+
 /// Answers a handshake with the token of a new session.
 pub(crate) async fn answer(
     authenticator: &Authenticator,
@@ -31,13 +35,17 @@ pub(crate) async fn answer(
     let peer = caller::peer(request.extensions());
     let mut credentials = Credentials::of(request.metadata());
     let mut reads_messages = false;
+    let mut messages = request.into_inner();
     if credentials == Credentials::None {
         // Only a client without a header may have something to say in a message; others often send none, ever.
-        let mut messages = request.into_inner();
         if let Ok(first) = tokio::time::timeout(PATIENCE, messages.message()).await {
             credentials = first?.map_or(Credentials::None, |first| Credentials::of_payload(&first.payload));
             reads_messages = credentials != Credentials::None;
         }
+    }
+    if !reads_messages {
+        let closed = async { while let Ok(Some(_)) = messages.message().await {} };
+        let _ = tokio::time::timeout(CLOSING, closed).await;
     }
     let token = authenticator.begin_session(credentials, &peer).await?;
     let header = MetadataValue::try_from(format!("Bearer {token}"))

@@ -192,6 +192,10 @@ impl Engine {
         let resolved = self.catalog.resolve(references, is_function, &statement.pins, access, planned_for);
         let mut resolved = self.seal(resolved.await?, statement, access)?;
         for name in own {
+            let name = match &statement.options.schema {
+                Some(schema) => in_schema(name, schema, is_function),
+                None => name,
+            };
             resolved.tables.extend(given.get(name.table()).map(|table| (self.catalog.key(&name), Arc::clone(table))));
         }
         statement.pins = resolved.pins.clone();
