@@ -119,8 +119,7 @@ pub enum SourceEvent {
     Piece(serde_json::Value),
     /// So many more bytes were read, as stored.
     Progress(u64),
-    /// A transaction is about to be opened at the source: what comes from here on is to be taken at once, however slow the
-    /// lake is. The source waits until it is told that this is so.
+    /// A transaction is about to be opened: what comes is to be taken at once, however slow the lake is. Waits for an answer.
     Hurry(oneshot::Sender<()>),
     /// The reading is complete.
     End(ReadingEnd),

@@ -103,7 +103,6 @@ async fn bound_texts_lose_no_digit_either() {
         ("update t set d = ?", "2024-02-01 23:59:00"),
         ("update t set at = ?", "2024-01-31 12:00:00.1234567"),
         ("insert into t (d) values (?)", "2024-02-01 23:59:00"),
-        ("insert into t (at, d) values ((select max(at) from t), ?)", "2024-02-01 23:59:00"),
     ] {
         let (kind, told) = refusal(place.change_as(sql, text(value), &everything()).await, sql);
         assert_eq!((kind, told.contains(value)), (ErrorKind::InvalidInput, true), "{sql}: {told}");
