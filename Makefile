@@ -17,7 +17,7 @@ DEMO_PYTHON = $(abspath $(VENVS))/demo/bin/python
 
 help: ## list these commands
 	@echo "make demo    real data from files and a database to pandas and a chart; first time perhaps 15 minutes on 2 cores, then 1"
-	@echo "make test    all tests; first time about 25 minutes on 2 cores, then 8"
+	@echo "make test    all tests; first time about 25 minutes on 2 cores, then perhaps 15"
 	@echo "make test-clients  clients in Java, Go and Node.js, which have to be there; first time 5 minutes more, then 2"
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
 	@echo "make fuzz    bytes of nobody's making against the server, guided by coverage, 5 minutes a kind of call; needs cargo-fuzz"
@@ -48,7 +48,7 @@ test-rust: test-venv
 
 # The server the Python tests start is the one `cargo test` builds.
 test-python: test-venv
-	@echo "== Python tests (about 3 minutes once the program is built)"
+	@echo "== Python tests (about 5 minutes once the program is built)"
 	@cargo test --locked --workspace --quiet --no-run
 	LAKEGATE_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/lakegate" \
 	MSSQL_FIXTURE="$(abspath $(CARGO_TARGET_DIR))/debug/mssql-fixture" PYTHONPATH=python-client/src \
