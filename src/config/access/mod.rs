@@ -65,6 +65,14 @@ impl AccessSettings {
             (files, None) => Ok((files.unwrap_or_default(), problems)),
         }
     }
+
+    /// The users file alone, as it is now, for when the grants file cannot be used; nothing where it is gone or wrong itself,
+    /// of which [`Self::read_files`] tells.
+    pub fn read_users(&self, folder: &Path) -> Option<UserList> {
+        let mut problems = Vec::new();
+        let file = folder::read_text(&self.users_file, folder, &mut problems)?;
+        users::read(&file, &mut problems).filter(|_| Problems::of(&problems).is_none())
+    }
 }
 
 /// Reads both files; nothing where one of them could not be read, of which a problem then tells.

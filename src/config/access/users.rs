@@ -172,6 +172,17 @@ fn token(at: &At<LowToken>, problems: &mut Vec<Problem>) -> Option<UserToken> {
 }
 
 impl UserList {
+    /// These users as far as a later list has them too: whom it no longer names is gone, passwords and tokens are those of
+    /// the later one, and roles those that both give. Nobody may do more by it than by this list.
+    pub fn narrowed_to(&self, later: &Self) -> Self {
+        let narrowed = |(name, user): (&String, &User)| {
+            let later = later.users.get(name)?;
+            let roles = user.roles.intersection(&later.roles).cloned().collect();
+            Some((name.clone(), User { roles, ..later.clone() }))
+        };
+        Self { users: self.users.iter().filter_map(narrowed).collect() }
+    }
+
     /// The text of a users file with these users.
     pub fn to_toml(&self) -> String {
         let mut text = String::from(

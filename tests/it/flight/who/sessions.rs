@@ -185,6 +185,44 @@ async fn files_that_are_wrong_or_gone_leave_all_as_it_was() {
 }
 
 #[tokio::test]
+async fn somebody_is_shut_out_while_the_grants_are_wrong_and_nobody_is_let_in() {
+    let good = "[roles.analysts]\nmembers = [\"ann\"]\n";
+    for broken in [Some("[[grant]]\nto = \"nobody\"\non = \"*\"\n"), Some("[[grant"), None] {
+        let house = House::with_users();
+        house.write("grants.toml", good);
+        let (kept, revoked) = (house.token("bob", None), house.token("bob", None));
+        let door = house.open().await;
+        let ann = session(&door, &basic("ann", PASSWORD)).await;
+        let bob = session(&door, &token_header(&revoked)).await;
+        match broken {
+            Some(broken) => house.write("grants.toml", broken),
+            None => std::fs::remove_file(house.path().join("grants.toml")).unwrap(),
+        }
+        house.change(|users| {
+            users.get_mut("bob").unwrap().tokens.retain(|token| token.id != revoked.id);
+            let carl = users["ann"].clone();
+            users.insert("carl".to_owned(), carl);
+            users.get_mut("ann").unwrap().roles = ["admin".to_owned()].into();
+        });
+        door.reload().await;
+        assert_eq!(door.who(Some(&ann)).await.unwrap(), "ann analysts", "{broken:?}");
+        assert_eq!(door.who(Some(&token_header(&kept))).await.unwrap(), "bob sales", "{broken:?}");
+        for header in [&bob, &token_header(&revoked), &basic("carl", PASSWORD)] {
+            assert_eq!(code(&door, header).await, REFUSED, "{broken:?}");
+        }
+        house.change(|users| drop(users.remove("ann")));
+        door.reload().await;
+        assert_eq!(code(&door, &ann).await, REFUSED, "{broken:?}");
+
+        house.write("grants.toml", good);
+        door.reload().await;
+        // Carl was refused just now.
+        door.clock.advance(Duration::from_secs(60));
+        assert_eq!(door.who(Some(&basic("carl", PASSWORD))).await.unwrap(), "carl sales", "{broken:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_first_user_closes_a_server_that_was_open() {
     let house = House::empty();
     let door = house.open().await;
