@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::access::{
     Directory, Failures, LiveDirectory, NotChecked, PasswordChecks, Principal, Provider, TOKEN_PREFIX, looks_like_jwt,
 };
+use crate::config::check_foreign_name;
 use crate::delivery::Sealer;
 use crate::error::ErrorKind;
 use crate::flight::FlightError;
@@ -116,6 +117,10 @@ impl Authenticator {
         let proof = match shown {
             Credentials::None => {
                 let name = peer.certificate_name.as_ref().ok_or_else(missing)?;
+                check_foreign_name(name).map_err(|reason| {
+                    tracing::warn!(address = ?peer.address, %reason, "the name in a client's certificate was not accepted");
+                    refused()
+                })?;
                 return Ok(Proof::new(name, Origin::Certificate));
             }
             Credentials::Unreadable => None,

@@ -17,7 +17,7 @@ use crate::model::TableName;
 
 pub use grants::{GrantLine, GrantList, MaskLine, RoleDefinition, RowFilterLine};
 pub use settings::{AccessSettings, CertificateName, KeySetPlace, OidcSettings, TlsSettings};
-pub use users::{InvalidName, User, UserList, UserToken, check_user_name};
+pub use users::{InvalidName, User, UserList, UserToken, check_foreign_name, check_user_name};
 pub use values::{Grantee, Scope};
 
 pub(super) use grants::LowGrants;
