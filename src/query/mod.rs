@@ -37,4 +37,5 @@ pub use memory::{MemoryGauge, environment, pool};
 pub use policy::{PolicyPart, PolicyProblem};
 pub use redact::without_literals;
 pub use session::is_time_zone;
+pub use system::told_of_own_tables;
 pub(crate) use unpacked::Unpacked;
