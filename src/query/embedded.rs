@@ -59,7 +59,7 @@ pub(crate) struct Engine {
     pub(crate) sessions: Sessions,
     pub(crate) lake: Lake,
     pub(crate) journal: Arc<Journal>,
-    catalog: Arc<Catalog>,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) listings: Listings,
     runtime: QueryRuntime,
 }
