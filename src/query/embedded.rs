@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -398,6 +399,10 @@ impl QueryEngine for LakeEngine {
 
     async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
         self.0.check_policies(grants).await
+    }
+
+    fn memory(&self) -> Arc<dyn MemoryPool> {
+        Arc::clone(&self.0.lake.environment().memory_pool)
     }
 }
 
