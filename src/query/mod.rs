@@ -14,6 +14,7 @@ mod identity;
 mod listing;
 mod literals;
 mod memory;
+mod naming;
 mod parameters;
 mod parse;
 mod policy;
