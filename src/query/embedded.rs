@@ -37,7 +37,7 @@ use crate::query::system::System;
 use crate::query::{
     ChangeValues, Changed, IncomingRows, Ingestion, MemoryGauge, Planned, PolicyPart, PolicyProblem, QueryEngine,
     QueryError, Statement, StatementKind, StatementOptions, TableSummary, identity, literals, memory, parameters,
-    sealed, small,
+    sealed, small, values,
 };
 use crate::runtime::clock::Clock;
 
@@ -155,14 +155,14 @@ impl Engine {
         }
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(now);
+        let explains = understood.explains;
         let (logical, parameters) =
-            self.logical_plan(&mut state, &understood, &mut statement, access, &Given::new()).await?;
+            self.logical_plan(&mut state, understood, &mut statement, access, &Given::new()).await?;
         let analyzed = analyze(&state, &logical, &parameters)?;
         let schema = Arc::new(match &analyzed {
             Some(plan) => plan.schema().as_arrow().clone(),
             None => logical.schema().as_arrow().clone(),
         });
-        let explains = understood.explains;
         // Long texts may nest deeply, and only the query's own threads have the stack for that.
         let is_small = statement.sql.len() < LONG_TEXT_BYTES && small::is_small(&logical);
         let plan = EmbeddedPlan { logical, state, parameters: parameters.clone(), explains, is_small };
@@ -174,7 +174,7 @@ impl Engine {
     pub(crate) async fn logical_plan(
         &self,
         state: &mut SessionState,
-        understood: &Understood,
+        understood: Understood,
         statement: &mut Statement,
         access: &Access,
         given: &Given,
@@ -203,7 +203,7 @@ impl Engine {
         let listing = if resolved.lists { Some(self.listings.visible(access).await) } else { None };
         let catalog = StatementCatalog::new(resolved, listing, functions);
         state.register_catalog_list(Arc::new(catalog));
-        let plan = state.statement_to_plan(understood.statement.clone()).await?;
+        let plan = state.statement_to_plan(understood.statement).await?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -214,11 +214,11 @@ impl Engine {
         let named = identity::may_be_named(&statement.sql);
         let plan = if named { identity::fold_plan(plan, access.principal())? } else { plan };
         let fields = parameters::fields(&plan, understood.parameters)?;
-        if statement.parameters.is_empty() {
-            return Ok((plan, fields));
-        }
-        let plan = parameters::bind(plan, &fields, &statement.parameters)?;
-        Ok((plan, fields))
+        let plan = match statement.parameters.as_slice() {
+            [] => plan,
+            bound => parameters::bind(plan, &fields, bound)?,
+        };
+        Ok((values::as_select_lists(plan)?, fields))
     }
 
     /// Seals the tables of which not everything may be seen.

@@ -27,6 +27,7 @@ mod statement;
 mod sum;
 mod system;
 mod unpacked;
+mod values;
 
 pub use embedded::LakeEngine;
 pub use engine::{
