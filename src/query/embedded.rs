@@ -254,8 +254,11 @@ impl Engine {
     /// What a plan runs in: its statement's share of the memory.
     fn context(&self, embedded: &EmbeddedPlan, gauge: &Arc<MemoryGauge>) -> Arc<TaskContext> {
         let most = self.settings.limits.serving.statement_memory;
-        let own = memory::share(embedded.state.runtime_env(), most, gauge);
-        Arc::new(TaskContext::from(&embedded.state).with_runtime(own))
+        let whole = embedded.state.runtime_env();
+        let config = embedded.state.config().clone();
+        let config = config.with_sort_spill_reservation_bytes(memory::merge_bytes(whole, most));
+        let own = memory::share(whole, most, gauge);
+        Arc::new(TaskContext::from(&embedded.state).with_session_config(config).with_runtime(own))
     }
 
     /// Plans what runs, on the query's runtime: optimizing may compute for a while.
