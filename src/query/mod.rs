@@ -14,6 +14,7 @@ mod identity;
 mod listing;
 mod literals;
 mod memory;
+mod naming;
 mod parameters;
 mod parse;
 mod policy;
@@ -26,6 +27,7 @@ mod statement;
 mod sum;
 mod system;
 mod unpacked;
+mod values;
 
 pub use embedded::LakeEngine;
 pub use engine::{
