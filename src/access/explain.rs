@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::access::{ADMIN_ROLE, Columns, Directory};
+use crate::access::{ADMIN_ROLE, Access, Columns, Directory};
 use crate::config::{GrantLine, Spot};
 use crate::model::TableName;
 
@@ -21,6 +21,9 @@ pub struct Explanation {
     pub columns: Option<Vec<String>>,
     /// Whether rows may be added, changed and deleted.
     pub write: bool,
+    /// Which rows are told, where the table is the program's own and not all of them are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
     /// Conditions a row has to fulfil to be seen.
     pub row_filters: Vec<Kept>,
     /// What is seen in the place of columns' values.
@@ -61,7 +64,7 @@ impl Directory {
     /// What somebody may see and do with a table, and why. Claims are those a token would bring along (`claim:value`).
     pub fn explain(&self, name: &str, claims: &[String], table: &TableName) -> Explanation {
         let principal = self.principal(name, claims);
-        let access = if self.is_closed() { self.access(name, claims) } else { self.anonymous() };
+        let access = self.access_to_explain(name, claims);
         let rights = access.table(table, None);
         let list = self.files().grants.as_ref();
         let lines = list.into_iter().flat_map(|list| &list.grants);
@@ -81,6 +84,7 @@ impl Directory {
                 Columns::Only(columns) => Some(columns.iter().cloned().collect()),
             },
             write: rights.write,
+            told: None,
             row_filters: filters.filter(|_| restricted).map(|line| kept(&line.condition, &line.spot)).collect(),
             masks: masks
                 .filter(|_| restricted)
@@ -90,6 +94,28 @@ impl Directory {
             grants: lines.filter(fits).map(granted).collect(),
             notes: self.notes(name, access.is_unrestricted(), table),
         }
+    }
+
+    /// The same of a table of the program's own, of which `told` is told to those who may not see everything: no grant,
+    /// filter or mask counts there.
+    pub fn explain_own(&self, name: &str, claims: &[String], table: &TableName, told: &str) -> Explanation {
+        let restricted = !self.access_to_explain(name, claims).is_unrestricted();
+        let mut explained = self.explain(name, claims, table);
+        explained.notes.push("it needs no grant: it tells each reader what they may know".to_owned());
+        Explanation {
+            visible: true,
+            columns: None,
+            write: false,
+            told: restricted.then(|| told.to_owned()),
+            row_filters: Vec::new(),
+            masks: BTreeMap::new(),
+            grants: Vec::new(),
+            ..explained
+        }
+    }
+
+    fn access_to_explain(&self, name: &str, claims: &[String]) -> Access {
+        if self.is_closed() { self.access(name, claims) } else { self.anonymous() }
     }
 
     /// What gives somebody a role.

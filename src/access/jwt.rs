@@ -10,14 +10,12 @@ use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey, Verificat
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::config::OidcSettings;
+use crate::config::{InvalidName, OidcSettings, check_foreign_name};
 
 /// Longest token in bytes; those with hundreds of groups stay below it.
 const LONGEST_TOKEN: usize = 32 << 10;
 /// Role claims kept of one token at most.
 const MOST_CLAIMS: usize = 512;
-/// The longest name somebody may have.
-const LONGEST_NAME: usize = 256;
 
 /// What a token says that was found good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +46,9 @@ pub enum JwtError {
     /// A claim is not as it has to be.
     #[error("the token's claim `{0}` is not accepted")]
     Claim(String),
+    /// It is of somebody who cannot be let in by that name.
+    #[error("the token's name is not accepted: {0}")]
+    Name(InvalidName),
     /// The provider's keys cannot be had.
     #[error("the provider's keys cannot be had")]
     NoKeys,
@@ -258,10 +259,9 @@ fn claims(payload: &Map<String, Value>, settings: &OidcSettings, now: DateTime<U
             return Err(refused("nbf"));
         }
     }
-    let name = find(payload, &settings.name_claim).and_then(Value::as_str).unwrap_or_default();
-    if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
-        return Err(refused(&settings.name_claim));
-    }
+    let name = find(payload, &settings.name_claim).and_then(Value::as_str);
+    let name = name.ok_or_else(|| refused(&settings.name_claim))?;
+    check_foreign_name(name).map_err(JwtError::Name)?;
     let roles = settings.role_claims.iter().flat_map(|claim| values(payload, claim)).take(MOST_CLAIMS).collect();
     let expires_at = expires_at.checked_add_signed(skew).unwrap_or(expires_at);
     Ok(Claims { name: name.to_owned(), roles, expires_at })
@@ -435,11 +435,12 @@ mod tests {
             ("exp", Value::Null),
             ("nbf", json!(NOW + 61)),
             ("nbf", json!("tomorrow")),
-            ("email", json!("")),
             ("email", json!(["ann@example.org"])),
-            ("email", json!("a\nb")),
         ] {
             assert_eq!(with(claim, value.clone()), Err(JwtError::Claim(claim.to_owned())), "{claim} {value}");
+        }
+        for name in ["", "a\nb", "Ann M", "operator", "everyone"] {
+            assert!(matches!(with("email", json!(name)), Err(JwtError::Name(_))), "{name}");
         }
         assert!(with("exp", json!(NOW - 59)).is_ok() && with("nbf", json!(NOW + 60)).is_ok(), "clocks may differ");
         assert!(with("aud", json!("other")).is_ok() && with("exp", json!(f64::MAX)).is_ok());

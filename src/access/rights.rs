@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::access::{ADMIN_ROLE, Grants, Policy, Principal};
+use crate::access::{ADMIN_ROLE, Grant, Grants, Policy, Principal};
+use crate::config::RESULTS_SCHEMA;
 use crate::model::TableName;
 
 /// What one principal may see and do. Cheap to clone.
@@ -66,6 +67,25 @@ impl Access {
             _ => false,
         };
         same_grants && self.principal == other.principal
+    }
+
+    /// Whether all that `earlier` let the same person see may be seen still, and looks the same: with the same roles, of which
+    /// filters and masks may ask, and with the same kept back of each table they could read.
+    pub fn covers(&self, earlier: &Self) -> bool {
+        let Some(now) = &self.grants else { return self.principal.name == earlier.principal.name };
+        let Some(before) = &earlier.grants else { return false };
+        let read = |grant: &&Grant| grant.read && grant.is_to(&earlier.principal);
+        let still = |grant: &Grant| {
+            let mut now = now.grants.iter().filter(read);
+            now.any(|now| (&now.on, &now.columns) == (&grant.on, &grant.columns))
+        };
+        // Whoever made a table of that schema reads it without a grant.
+        let concerns =
+            |table: &&TableName| table.schema() == RESULTS_SCHEMA || earlier.table(table, None).is_readable();
+        let mut kept_back = before.policies.keys().chain(now.policies.keys()).filter(concerns);
+        self.principal == earlier.principal
+            && before.grants.iter().filter(read).all(still)
+            && kept_back.all(|table| before.policies.get(table) == now.policies.get(table))
     }
 
     /// What may be done with a table. `owner` is who made it, for tables that were made by SQL: its owner may read and
@@ -191,6 +211,40 @@ mod tests {
         let ann = Access::granted(Principal { name: "ann".to_owned(), roles: BTreeSet::new() }, grants);
         let rights = ann.table(&table, None);
         assert!(rights.reads("id") && !rights.sees_everything());
+    }
+
+    #[test]
+    fn later_rights_cover_earlier_ones_unless_something_was_taken_away_or_kept_back() {
+        let to_ann = |on: &str| grant(Grantee::User("ann".to_owned()), Scope::Table(name(on)), &[]);
+        let granted = |roles: &[&str], grants: Vec<Grant>, kept_back: &[&str]| {
+            let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+            let policy = || Policy { filters: vec!["false".to_owned()], ..Policy::default() };
+            let policies = kept_back.iter().map(|table| (name(table), policy())).collect();
+            Access::granted(Principal { name: "ann".to_owned(), roles }, Arc::new(Grants { grants, policies }))
+        };
+        let orders = || vec![to_ann("ops.orders")];
+        let earlier = granted(&[], orders(), &[]);
+        let with_columns = grant(Grantee::User("ann".to_owned()), Scope::Table(name("ops.orders")), &["id"]);
+        let to_bob = grant(Grantee::User("bob".to_owned()), Scope::Table(name("ops.orders")), &[]);
+        let by_everyone = grant(Grantee::Everyone, Scope::Table(name("ops.orders")), &[]);
+        let write_only = Grant { read: false, write: true, ..to_ann("ops.orders") };
+        for (now, covers) in [
+            (granted(&[], orders(), &[]), true),
+            (granted(&[], vec![to_ann("ops.orders"), to_ann("ops.more")], &["ops.more"]), true),
+            (granted(&[], vec![by_everyone], &[]), true),
+            (granted(&[ADMIN_ROLE], vec![], &[]), true),
+            (granted(&[], vec![], &[]), false),
+            (granted(&[], vec![to_bob], &[]), false),
+            (granted(&[], vec![with_columns], &[]), false),
+            (granted(&[], vec![write_only], &[]), false),
+            (granted(&[], orders(), &["ops.orders"]), false),
+            (granted(&[], orders(), &["results.made"]), false),
+            (granted(&["sales"], orders(), &[]), false),
+        ] {
+            assert_eq!(now.covers(&earlier), covers, "{now:?}");
+        }
+        let everything = granted(&[ADMIN_ROLE], vec![], &[]);
+        assert!(everything.covers(&everything) && !earlier.covers(&everything));
     }
 
     #[test]

@@ -32,8 +32,8 @@ use std::sync::Arc;
 
 pub use access::{
     AccessFiles, AccessSettings, CertificateName, GrantLine, GrantList, Grantee, InvalidName, KeySetPlace, MaskLine,
-    OidcSettings, RoleDefinition, RowFilterLine, Scope, Spot, TlsSettings, User, UserList, UserToken, check_user_name,
-    read_users,
+    OidcSettings, RoleDefinition, RowFilterLine, Scope, Spot, TlsSettings, User, UserList, UserToken,
+    check_foreign_name, check_user_name, read_users,
 };
 pub use client::{ClientEnvironment, client_environment};
 pub use problem::{Problem, Problems, Severity};

@@ -14,9 +14,9 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::access::{
-    Access, Directory, Failures, LiveDirectory, NotChecked, PasswordChecks, Principal, Provider, TOKEN_PREFIX,
-    looks_like_jwt,
+    Directory, Failures, LiveDirectory, NotChecked, PasswordChecks, Principal, Provider, TOKEN_PREFIX, looks_like_jwt,
 };
+use crate::config::check_foreign_name;
 use crate::delivery::Sealer;
 use crate::error::ErrorKind;
 use crate::flight::FlightError;
@@ -25,6 +25,7 @@ use crate::flight::credentials::Credentials;
 use crate::flight::entrance::Entrance;
 use crate::flight::server::ServiceParts;
 use crate::flight::session_token::{self, Origin, SessionToken, password_mark};
+use crate::flight::standing::{self, Standing};
 use crate::flight::status::refuse;
 use crate::runtime::clock::Clock;
 
@@ -40,8 +41,8 @@ pub(crate) struct Authenticator {
 
 /// Who somebody turned out to be.
 pub(crate) struct Known {
-    /// Who it is, and what they may see and do.
-    pub(crate) access: Access,
+    /// What they were let in with, and what they may see and do by it.
+    pub(crate) standing: Standing,
     /// The session whose token was shown; none where other credentials were.
     pub(crate) session: Option<Uuid>,
 }
@@ -85,13 +86,9 @@ impl Authenticator {
     pub(crate) async fn identify(&self, headers: &MetadataMap, peer: &Peer) -> Result<Known, Status> {
         let directory = self.directory.current();
         let proof = self.prove(&directory, Credentials::of(headers), peer).await?;
-        let session = proof.session;
-        let access = match &proof.origin {
-            Origin::Anonymous => directory.anonymous(),
-            Origin::Provider { claims } => directory.access(&proof.name, claims),
-            _ => directory.access(&proof.name, &[]),
-        };
-        Ok(Known { access, session })
+        let Proof { name, origin, session, .. } = proof;
+        let directory = (self.directory.clone(), directory);
+        Ok(Known { standing: Standing::new(directory, Arc::clone(&self.clock), name, origin), session })
     }
 
     /// Begins a session with what was shown in a handshake, and gives its token.
@@ -120,6 +117,10 @@ impl Authenticator {
         let proof = match shown {
             Credentials::None => {
                 let name = peer.certificate_name.as_ref().ok_or_else(missing)?;
+                check_foreign_name(name).map_err(|reason| {
+                    tracing::warn!(address = ?peer.address, %reason, "the name in a client's certificate was not accepted");
+                    refused()
+                })?;
                 return Ok(Proof::new(name, Origin::Certificate));
             }
             Credentials::Unreadable => None,
@@ -204,16 +205,12 @@ impl Authenticator {
         let now = self.clock.now();
         let token = SessionToken::open(text, &self.sealer)?;
         let expires_at = DateTime::from_timestamp_millis(token.expires_at).filter(|end| now < *end)?;
-        let holds = match &token.origin {
-            Origin::Anonymous => false,
-            Origin::Password { mark } => {
-                let hash = directory.user(&token.name).and_then(|user| user.password.as_ref());
-                hash.is_some_and(|hash| password_mark(hash) == *mark)
-            }
-            Origin::Token { id } => directory.token(id, now).is_some_and(|(name, _)| name == token.name),
+        let by_others = match &token.origin {
             Origin::Provider { .. } => self.provider.is_some(),
             Origin::Certificate => peer.certificate_name.as_ref() == Some(&token.name),
+            Origin::Anonymous | Origin::Password { .. } | Origin::Token { .. } => true,
         };
+        let holds = by_others && standing::holds(directory, &token.name, &token.origin, now);
         let SessionToken { session, name, origin, .. } = token;
         holds.then_some(Proof { name, origin, session: Some(session), expires_at: Some(expires_at) })
     }

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::MemoryReservation;
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::config::ServingLimits;
 use crate::error::ErrorKind;
 use crate::flight::status::refuse;
+use crate::query::QueryError;
 use crate::runtime::clock::Clock;
 
 /// Values of one statement, in order.
@@ -50,6 +52,8 @@ struct Entry {
     person: Arc<str>,
     values: Values,
     bytes: usize,
+    /// What they take of the memory.
+    _memory: MemoryReservation,
     used: Instant,
 }
 
@@ -60,20 +64,22 @@ impl Bindings {
         Self { clock, most_statements, most_bytes, state: Mutex::default() }
     }
 
-    /// Binds a person's values to a statement in place of those it had. What is too large to be kept at all is kept
-    /// alone.
+    /// Binds a person's values to a statement in place of those it had, with the memory that was taken for them. What is
+    /// too large to be kept at all is kept alone.
     ///
     /// # Errors
-    /// `RESOURCE_EXHAUSTED` when others' values, who have less, would have to go for them.
+    /// `RESOURCE_EXHAUSTED` when others' values, who have less, would have to go for them, or there is no memory left.
     pub(crate) fn bind(
         &self,
         statement: Uuid,
         session: Uuid,
         person: &str,
         values: Vec<ScalarValue>,
+        memory: MemoryReservation,
     ) -> Result<(), Status> {
         let now = self.clock.monotonic();
         let bytes = values.iter().map(ScalarValue::size).sum();
+        memory.try_resize(bytes).map_err(QueryError::from)?;
         let mut state = self.lock();
         state.remove(statement);
         state.forget_idle(now);
@@ -86,7 +92,8 @@ impl Bindings {
             return Err(refuse(ErrorKind::ResourceExhausted, message));
         }
         state.bytes += bytes;
-        let entry = Entry { session, person: person.into(), values: Arc::new(values), bytes, used: now };
+        let (person, values) = (person.into(), Arc::new(values));
+        let entry = Entry { session, person, values, bytes, _memory: memory, used: now };
         state.entries.insert(statement, entry);
         Ok(())
     }
@@ -195,6 +202,8 @@ struct Used {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, UnboundedMemoryPool};
+
     use super::*;
     use crate::runtime::clock::ManualClock;
 
@@ -210,7 +219,29 @@ mod tests {
     }
 
     fn bind(bindings: &Bindings, statement: Uuid, session: Uuid, person: &str, values: Vec<ScalarValue>) {
-        bindings.bind(statement, session, person, values).unwrap();
+        bindings.bind(statement, session, person, values, unbounded()).unwrap();
+    }
+
+    fn unbounded() -> MemoryReservation {
+        let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+        taken_from(&pool)
+    }
+
+    fn taken_from(pool: &Arc<dyn MemoryPool>) -> MemoryReservation {
+        MemoryConsumer::new("values").register(pool)
+    }
+
+    #[test]
+    fn values_take_of_the_memory_until_they_go() {
+        let (bindings, _) = bindings();
+        let (pool, statement) = (crate::query::pool(3 << 20), Uuid::new_v4());
+        bindings.bind(statement, Uuid::nil(), "ann", large(2), taken_from(&pool)).unwrap();
+        assert!(pool.reserved() >= 2 << 20, "{}", pool.reserved());
+        let refused = bindings.bind(Uuid::new_v4(), Uuid::nil(), "bob", large(2), taken_from(&pool)).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused:?}");
+        assert!(bindings.values(statement).is_some(), "nobody loses theirs");
+        bindings.forget(statement);
+        assert_eq!(pool.reserved(), 0);
     }
 
     /// Values of so many MiB.
@@ -304,7 +335,7 @@ mod tests {
         bind(&bindings, anns, Uuid::nil(), "ann", large(20));
         let there = bobs.map(|statement| bindings.values(statement).is_some());
         assert_eq!(there, [false, true], "bob had most, and lost what was unused for longest");
-        let refused = bindings.bind(Uuid::new_v4(), Uuid::nil(), "bob", large(50)).unwrap_err();
+        let refused = bindings.bind(Uuid::new_v4(), Uuid::nil(), "bob", large(50), unbounded()).unwrap_err();
         assert!(refused.code() == tonic::Code::ResourceExhausted, "{refused:?}");
         assert!(refused.message().contains("limits.bound_memory"), "{refused:?}");
         assert!(bindings.values(anns).is_some() && bindings.lock().entries.len() == 1);

@@ -15,6 +15,7 @@ use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
 use crate::flight::profile::Wishes;
 use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
+use crate::flight::standing::Standing;
 use crate::query::{Statement, TablePins};
 use crate::runtime::clock::Clock;
 
@@ -28,6 +29,8 @@ pub(crate) fn peer(extensions: &Extensions) -> Peer {
 pub(crate) struct Caller {
     /// Who it is, and what they may see and do.
     pub(crate) access: Access,
+    /// What they were let in with.
+    pub(crate) standing: Standing,
     /// What the client's program calls itself, in its own words; empty where it says nothing.
     pub(crate) user_agent: String,
     /// Where the connection comes from.
@@ -56,7 +59,8 @@ impl Caller {
         let known = authenticator.identify(headers, &peer).await?;
         let session_key = SessionKey::read(headers, known.session, peer.address);
         let wishes = Wishes::of(&user_agent, headers.as_ref())?;
-        Ok(Self { access: known.access, user_agent, address: peer.address, session_key, wishes, session: None })
+        let (access, standing) = (known.standing.access().clone(), known.standing);
+        Ok(Self { access, standing, user_agent, address: peer.address, session_key, wishes, session: None })
     }
 
     /// The caller within their session, which begins with this call where it has not begun.
@@ -104,8 +108,8 @@ impl Caller {
     /// A caller without a call.
     #[cfg(test)]
     pub(crate) fn for_test(access: Access, session_key: SessionKey) -> Self {
-        let wishes = Wishes::of_nobody();
-        Self { access, user_agent: String::new(), address: None, session_key, wishes, session: None }
+        let (wishes, standing) = (Wishes::of_nobody(), Standing::for_test(access.clone()));
+        Self { access, standing, user_agent: String::new(), address: None, session_key, wishes, session: None }
     }
 
     /// The caller's name.

@@ -1,5 +1,6 @@
 //! Connections as they come in: plain, or encrypted before anything is read from them.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -18,7 +20,8 @@ use tonic::transport::server::Connected;
 use crate::config::CertificateName;
 use crate::flight::tls::{self, Tls};
 
-/// Connections that may be about to agree on encryption at the same time.
+/// Connections that may be about to agree on encryption at the same time. One more, and the oldest of them is dropped:
+/// whoever only holds a connection open keeps nobody out.
 const MOST_HANDSHAKES: usize = 1024;
 /// How long a client may take for that.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
@@ -63,16 +66,58 @@ pub(crate) fn incoming(
     tls: Option<Arc<Tls>>,
     name: CertificateName,
 ) -> impl Stream<Item = io::Result<Connection>> {
+    incoming_at_most(listener, tls, name, MOST_HANDSHAKES)
+}
+
+fn incoming_at_most(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    name: CertificateName,
+    most: usize,
+) -> impl Stream<Item = io::Result<Connection>> {
     let listener = Arc::new(listener);
     let accepted = accepted(move || {
         let listener = Arc::clone(&listener);
         async move { listener.accept().await }
     });
+    let mut unfinished = Unfinished { most, in_order: VecDeque::new() };
     let opened = accepted.map(move |(stream, address)| {
-        let tls = tls.clone();
-        async move { open(stream, address, tls.as_deref(), name).await }
+        let (tls, given_up) = (tls.clone(), unfinished.one_more());
+        async move {
+            tokio::select! {
+                biased;
+                connection = open(stream, address, tls.as_deref(), name) => connection,
+                _ = given_up => {
+                    tracing::debug!(?address, "a client that is slow to agree on TLS makes room for another");
+                    None
+                }
+            }
+        }
     });
-    opened.buffer_unordered(MOST_HANDSHAKES).filter_map(|connection| std::future::ready(connection.map(Ok)))
+    // One more than may be unfinished, so that the next one is accepted and the oldest makes room for it.
+    opened.buffer_unordered(most + 1).filter_map(|connection| std::future::ready(connection.map(Ok)))
+}
+
+/// Handshakes that have begun.
+struct Unfinished {
+    most: usize,
+    /// Each is given up when its sender is dropped, and closes it when it has ended; oldest first.
+    in_order: VecDeque<oneshot::Sender<()>>,
+}
+
+impl Unfinished {
+    /// Makes room for one more, if need be by giving up the oldest. What is returned resolves when the new one is given up.
+    fn one_more(&mut self) -> oneshot::Receiver<()> {
+        if self.in_order.len() >= self.most {
+            self.in_order.retain(|handshake| !handshake.is_closed());
+        }
+        if self.in_order.len() >= self.most {
+            self.in_order.pop_front();
+        }
+        let (handshake, given_up) = oneshot::channel();
+        self.in_order.push_back(handshake);
+        given_up
+    }
 }
 
 /// What is accepted, one after the other. Where that fails the next one waits for a moment, and so do those who ask.
@@ -198,9 +243,68 @@ impl AsyncWrite for Connection {
 mod tests {
     use std::cell::Cell;
 
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::{ClientConfig, RootCertStore};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
 
     use super::*;
+    use crate::config::TlsSettings;
+
+    /// A server's side of TLS, and a client's that trusts it.
+    fn tls() -> (Arc<Tls>, TlsConnector) {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("c.pem"), certificate.pem()).unwrap();
+        std::fs::write(path("k.pem"), key.serialize_pem()).unwrap();
+        let settings = TlsSettings { certificate: path("c.pem"), key: path("k.pem"), client_ca: None };
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (Arc::new(Tls::open(&settings).unwrap()), TlsConnector::from(Arc::new(client)))
+    }
+
+    #[tokio::test]
+    async fn clients_that_never_shake_hands_keep_nobody_out() {
+        const MOST: usize = 2;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (server, client) = tls();
+        let mut incoming = Box::pin(incoming_at_most(listener, Some(server), CertificateName::CommonName, MOST));
+        let mut stalled = Vec::new();
+        for _ in 0..MOST {
+            stalled.push(TcpStream::connect(address).await.unwrap());
+        }
+        let honest = async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            client.connect("localhost".try_into().unwrap(), stream).await.unwrap()
+        };
+        let soon = HANDSHAKE_PATIENCE / 2;
+        let both = tokio::time::timeout(soon, async { tokio::join!(honest, incoming.next()) });
+        let (_honest, connection) = both.await.expect("others are not waited for");
+        assert!(connection.unwrap().is_ok());
+        // The first made room; the other may still go on.
+        assert!(matches!(stalled[0].read(&mut [0]).await, Ok(0) | Err(_)));
+        assert_eq!(stalled[1].try_read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn the_oldest_of_those_that_have_not_ended_is_given_up() {
+        let mut unfinished = Unfinished { most: 2, in_order: VecDeque::new() };
+        let [mut first, second] = [(); 2].map(|()| unfinished.one_more());
+        drop(second);
+        let mut third = unfinished.one_more();
+        assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Empty), "one had ended");
+        let _fourth = unfinished.one_more();
+        assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert_eq!(third.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+    }
 
     /// A client, and its connection to a server that waits for so long.
     async fn connect(patience: Duration) -> (TcpStream, Connection) {

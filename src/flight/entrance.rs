@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::access::{Directory, Grants, LiveDirectory};
-use crate::config::{AccessFiles, Settings};
+use crate::config::{AccessFiles, Settings, UserList};
 use crate::error::chain_text;
 use crate::flight::FlightError;
 use crate::flight::tls::Tls;
@@ -18,6 +18,16 @@ pub struct Entrance {
     pub(crate) directory: LiveDirectory,
     /// How connections are encrypted; nothing where they are not.
     pub(crate) tls: Option<Arc<Tls>>,
+}
+
+/// What could be used of the files.
+enum Read {
+    /// Users and grants.
+    Both(AccessFiles),
+    /// The users, for the grants are gone or wrong.
+    Users(UserList),
+    /// Nothing.
+    Nothing,
 }
 
 /// When each file was changed last, and how large it is: tells that something is new without reading it.
@@ -37,24 +47,39 @@ impl Entrance {
     }
 
     /// Reads users, grants and certificate again. What cannot be used is said in the log, and stays as it was; so do
-    /// users and grants when a row filter or mask has got a fault that it had not before.
+    /// grants when a row filter or mask has got a fault that it had not before. Of users counts then what takes something
+    /// away: nobody has to mend the grants to shut somebody out.
     pub async fn reload(&self, settings: &Arc<Settings>, engine: &dyn QueryEngine) {
         let entrance = self.clone();
         let own = Arc::clone(settings);
         // Files are read on a thread where that may take its time.
         let read = tokio::task::spawn_blocking(move || entrance.read(&own)).await;
-        let Ok(Some(files)) = read else { return };
-        if self.has_new_faults(&files, engine).await {
-            return;
-        }
+        let files = match read {
+            Ok(Read::Both(files)) => match self.has_new_faults(&files, engine).await {
+                true => files.users.and_then(|users| self.without_grants(&users)),
+                false => Some(files),
+            },
+            Ok(Read::Users(users)) => self.without_grants(&users),
+            Ok(Read::Nothing) | Err(_) => None,
+        };
+        let Some(files) = files else { return };
         let closed = settings.access.is_closed() || files.users.is_some();
         let users = files.users.as_ref().map_or(0, |list| list.users.len());
         self.directory.replace(Directory::new(files, closed));
         tracing::info!(users, "users and grants were read again");
     }
 
-    /// The files as they are now, where they can be used; the certificate is exchanged at once.
-    fn read(&self, settings: &Settings) -> Option<AccessFiles> {
+    /// What is known already, less whom and what a list of users no longer has; nothing where there were no users.
+    fn without_grants(&self, users: &UserList) -> Option<AccessFiles> {
+        let before = self.directory.current();
+        let AccessFiles { users: known, grants } = before.files();
+        let narrowed = known.as_ref()?.narrowed_to(users);
+        tracing::warn!("until the grants are mended, of users only what was taken away counts");
+        Some(AccessFiles { users: Some(narrowed), grants: grants.clone() })
+    }
+
+    /// The files as they are now, as far as they can be used; the certificate is exchanged at once.
+    fn read(&self, settings: &Settings) -> Read {
         if let Some(tls) = &self.tls {
             match tls.reload() {
                 Ok(()) => tracing::info!("the certificate was read again, for new connections"),
@@ -66,24 +91,23 @@ impl Entrance {
         let before = before.files();
         match access.read_files(&settings.folder, &settings.tables) {
             // A file that vanished must not open the door, nor the shutters before what is kept back.
-            Ok((files, _))
-                if (files.users.is_none() && before.users.is_some())
-                    || (files.grants.is_none() && before.grants.is_some()) =>
-            {
-                tracing::error!(
-                    "the users file or the grants file is gone; what it said still counts until the server is started anew"
-                );
-                None
+            Ok((files, _)) if files.users.is_none() && before.users.is_some() => {
+                tracing::error!("the users file is gone; what it said still counts until the server is started anew");
+                Read::Nothing
+            }
+            Ok((files, _)) if files.grants.is_none() && before.grants.is_some() => {
+                tracing::error!("the grants file is gone; what it said still counts until the server is started anew");
+                files.users.map_or(Read::Nothing, Read::Users)
             }
             Ok((files, warnings)) => {
                 for warning in warnings {
                     tracing::warn!("{warning}");
                 }
-                Some(files)
+                Read::Both(files)
             }
             Err(problems) => {
                 tracing::error!("users and grants stay as they were, for their files cannot be used: {problems}");
-                None
+                access.read_users(&settings.folder).map_or(Read::Nothing, Read::Users)
             }
         }
     }

@@ -1,22 +1,26 @@
 //! Rows that clients send: read message by message, none of which may become much more than it was on the line.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::{CompressionType, root_as_message};
+use arrow::ipc::{CompressionType, DictionaryBatch, root_as_message};
 use arrow_flight::FlightData;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder, FlightRecordBatchStream};
 use arrow_flight::error::FlightError;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tonic::Status;
 
 use crate::error::ErrorKind;
 use crate::flight::status::refuse;
-use crate::query::Unpacked;
+use crate::query::{QueryError, Unpacked};
 
-/// Bytes the buffers of one message may have once they are unpacked: four times the largest message.
+/// Bytes the buffers of one message may have once they are unpacked: four times the largest message. All dictionaries that
+/// stand for later batches may have as many together.
 const MOST_UNPACKED_BYTES: i64 = 256 << 20;
 
 /// Values of one column of one message, nested ones too: NULLs and lists of nothing have no bytes on the line, and have
@@ -29,6 +33,13 @@ const LZ4_RATIO: i64 = 255;
 
 /// Bytes of the values that may be bound at once, as they are held in memory until the statement has run.
 const MOST_BOUND_BYTES: usize = 256 << 20;
+
+/// Values that were bound, and what they take of the memory as long as they are held.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) batches: Vec<RecordBatch>,
+    pub(crate) memory: MemoryReservation,
+}
 
 /// How values that are bound are held until their statement has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,28 +73,42 @@ pub(crate) async fn rows(
     }
 }
 
-/// All batches of bound values.
+/// All batches of bound values, which are taken from the memory of `pool`.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` when they cannot be read, `RESOURCE_EXHAUSTED` when they are too many, or would be as they are held.
+/// `INVALID_ARGUMENT` when they cannot be read, `RESOURCE_EXHAUSTED` when they are too many, or would be as they are held, or
+/// there is no memory left for them.
 pub(crate) async fn bound(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     held: Held,
-) -> Result<Vec<RecordBatch>, Status> {
+    pool: &Arc<dyn MemoryPool>,
+) -> Result<Bound, Status> {
     let batches = FlightRecordBatchStream::new_from_flight_data(checked(messages)).map_err(status_of);
     let mut batches = sound(batches.boxed());
-    let (mut bound, mut bytes) = (Vec::new(), 0);
+    let memory = MemoryConsumer::new("values that are bound").register(pool);
+    let mut bound = Bound { batches: Vec::new(), memory };
     while let Some(batch) = batches.try_next().await? {
-        bytes += bytes_held(&batch, held, MOST_BOUND_BYTES - bytes).ok_or_else(|| {
+        let bytes = bytes_held(&batch, held, MOST_BOUND_BYTES - bound.memory.size()).ok_or_else(|| {
             let message = format!(
                 "more than {} MiB of values are bound at once; bind fewer rows at a time, or send them as an ingestion",
                 MOST_BOUND_BYTES >> 20
             );
             refuse(ErrorKind::ResourceExhausted, message)
         })?;
-        bound.push(batch);
+        bound.hold(bound.memory.size() + bytes)?;
+        bound.batches.push(batch);
     }
     Ok(bound)
+}
+
+impl Bound {
+    /// Takes as much memory as the values do by now.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when there is not as much.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Status> {
+        self.memory.try_resize(bytes).map_err(|error| QueryError::from(error).into())
+    }
 }
 
 /// Bytes that bound values take at most; none where they are more than `most`.
@@ -117,8 +142,9 @@ fn checked(
 ) -> impl Stream<Item = Result<FlightData, FlightError>> + Send + 'static {
     // A message that only says what the rows are for has no header of Arrow's.
     let with_rows = |message: &Result<FlightData, Status>| !matches!(message, Ok(bare) if bare.data_header.is_empty());
-    messages.filter(move |message| std::future::ready(with_rows(message))).map(|message| {
-        let checked = message.and_then(|message| check(&message).map(|()| message));
+    let mut dictionaries = Dictionaries::default();
+    messages.filter(move |message| std::future::ready(with_rows(message))).map(move |message| {
+        let checked = message.and_then(|message| check(&message, &mut dictionaries).map(|()| message));
         checked.map_err(|status| FlightError::Tonic(Box::new(status)))
     })
 }
@@ -134,12 +160,40 @@ fn no_columns() -> Status {
     refuse(ErrorKind::InvalidInput, "the rows cannot be read: no schema came before them")
 }
 
-/// Refuses a message whose lengths cannot be true, or that may hold much more than it has bytes.
-fn check(message: &FlightData) -> Result<(), Status> {
+/// Bytes of the dictionaries that a decoder keeps for the batches to come, of which there may be none.
+#[derive(Default)]
+struct Dictionaries {
+    by_id: HashMap<i64, i64>,
+    bytes: i64,
+}
+
+impl Dictionaries {
+    /// Counts one that takes the place of what had its number before, or is added to it.
+    fn add(&mut self, dictionary: DictionaryBatch<'_>, bytes: i64) -> Result<(), Status> {
+        let of_this = self.by_id.entry(dictionary.id()).or_default();
+        if !dictionary.isDelta() {
+            self.bytes -= std::mem::take(of_this);
+        }
+        *of_this = of_this.saturating_add(bytes);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes <= MOST_UNPACKED_BYTES {
+            return Ok(());
+        }
+        let message = format!(
+            "the dictionaries of the rows that are sent may hold more than {} MiB together; send plain values, or fewer \
+             columns at a time",
+            MOST_UNPACKED_BYTES >> 20
+        );
+        Err(refuse(ErrorKind::ResourceExhausted, message))
+    }
+}
+
+/// Refuses a message whose lengths cannot be true, or that may hold much more than it has bytes, or that adds to
+/// dictionaries which hold too much.
+fn check(message: &FlightData, dictionaries: &mut Dictionaries) -> Result<(), Status> {
     let header = root_as_message(&message.data_header).map_err(|error| unreadable(&error.to_string()))?;
-    let batch = header
-        .header_as_record_batch()
-        .or_else(|| header.header_as_dictionary_batch().and_then(|dictionary| dictionary.data()));
+    let dictionary = header.header_as_dictionary_batch();
+    let batch = header.header_as_record_batch().or_else(|| dictionary.and_then(|dictionary| dictionary.data()));
     let Some(batch) = batch else { return Ok(()) };
     let lengths = batch.nodes().into_iter().flatten().flat_map(|node| [node.length(), node.null_count()]);
     if std::iter::once(batch.length()).chain(lengths).any(|length| !(0..=MOST_VALUES).contains(&length)) {
@@ -162,7 +216,10 @@ fn check(message: &FlightData) -> Result<(), Status> {
     if unpacked > MOST_UNPACKED_BYTES {
         return Err(too_large(&format!("may hold {unpacked} bytes when it is unpacked")));
     }
-    Ok(())
+    let Some(dictionary) = dictionary else { return Ok(()) };
+    // What is not packed stays in the message, which is kept for it.
+    let message = i64::try_from(message.data_body.len()).unwrap_or(i64::MAX);
+    dictionaries.add(dictionary, unpacked.saturating_add(message))
 }
 
 fn bytes_of(body: &[u8], offset: i64, length: i64) -> Option<&[u8]> {
@@ -182,14 +239,13 @@ fn too_large(what: &str) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{
         ArrayRef, DictionaryArray, Int8Array, Int32Array, Int64Array, NullArray, RunArray, StringArray,
     };
     use arrow::datatypes::{Int8Type, Int32Type};
     use arrow::ipc::writer::IpcWriteOptions;
     use arrow_flight::encode::{DictionaryHandling, FlightDataEncoderBuilder};
+    use datafusion::execution::memory_pool::UnboundedMemoryPool;
     use futures::stream;
     use tonic::Code;
 
@@ -223,14 +279,54 @@ mod tests {
     #[tokio::test]
     async fn a_buffer_that_claims_to_be_huge_is_refused_before_it_is_undone() {
         let mut bomb = messages(&numbers(), Some(CompressionType::ZSTD)).await;
-        let header = bomb[1].data_header.clone();
-        let batch = root_as_message(&header).unwrap().header_as_record_batch().unwrap();
-        let at = batch.buffers().unwrap().iter().find(|buffer| buffer.length() > 8).unwrap().offset() as usize;
-        let mut body = bomb[1].data_body.to_vec();
-        body[at..at + 8].copy_from_slice(&(1_i64 << 46).to_le_bytes());
-        bomb[1].data_body = body.into();
+        claim(&mut bomb[1], 1 << 46);
         let refused = read(bomb).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    }
+
+    /// Lets a packed message say that one of its buffers has so many bytes once it is unpacked.
+    fn claim(message: &mut FlightData, bytes: i64) {
+        let header = message.data_header.clone();
+        let header = root_as_message(&header).unwrap();
+        let dictionary = header.header_as_dictionary_batch().and_then(|dictionary| dictionary.data());
+        let batch = header.header_as_record_batch().or(dictionary).unwrap();
+        let at = batch.buffers().unwrap().iter().find(|buffer| buffer.length() > 8).unwrap().offset() as usize;
+        let mut body = message.data_body.to_vec();
+        body[at..at + 8].copy_from_slice(&bytes.to_le_bytes());
+        message.data_body = body.into();
+    }
+
+    #[tokio::test]
+    async fn dictionaries_that_no_batch_has_used_yet_are_counted_together() {
+        let words = StringArray::from(vec!["x".repeat(1000)]);
+        let words = DictionaryArray::<Int8Type>::try_new(Int8Array::from(vec![0]), Arc::new(words)).unwrap();
+        let columns = ["a", "b"].map(|name| (name, Arc::new(words.clone()) as ArrayRef));
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let [schema, mut one, mut other, rows] =
+            messages(&batch, Some(CompressionType::ZSTD)).await.try_into().unwrap();
+        assert_eq!(read(vec![schema.clone(), one.clone(), other.clone(), rows]).await.unwrap().len(), 1);
+        for dictionary in [&mut one, &mut other] {
+            claim(dictionary, MOST_UNPACKED_BYTES * 3 / 4);
+        }
+        let checked = checked(stream::iter([schema, one.clone(), one, other].map(Ok)));
+        let passed: Vec<_> = checked.map_err(status_of).collect().await;
+        let refused: Vec<_> = passed.into_iter().map(|passed| passed.err().map(|status| status.code())).collect();
+        assert_eq!(refused, [None, None, None, Some(Code::ResourceExhausted)], "one takes the place of itself");
+    }
+
+    #[tokio::test]
+    async fn bound_values_are_taken_from_the_memory_as_long_as_they_are_held() {
+        let messages = messages(&numbers(), None).await;
+        let bound = async |pool: &Arc<dyn MemoryPool>| {
+            bound(stream::iter(messages.clone().into_iter().map(Ok)), Held::InBatches, pool).await
+        };
+        let (small, large) = (crate::query::pool(64 << 10), crate::query::pool(1 << 20));
+        let refused = bound(&small).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        let held = bound(&large).await.unwrap();
+        assert!(large.reserved() >= 80_000, "{}", large.reserved());
+        drop(held);
+        assert_eq!((small.reserved(), large.reserved()), (0, 0));
     }
 
     #[tokio::test]
@@ -247,7 +343,8 @@ mod tests {
             let messages = messages(&batch, None).await;
             let on_the_line: usize = messages.iter().map(|message| message.data_body.len()).sum();
             assert!(on_the_line < 1 << 20, "{on_the_line}");
-            bound(stream::iter(messages.into_iter().map(Ok)), held).await
+            let pool: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
+            bound(stream::iter(messages.into_iter().map(Ok)), held, &pool).await
         };
         let nulls = || Arc::new(NullArray::new(MOST_VALUES as usize)) as ArrayRef;
         let word = StringArray::from(vec!["x".repeat(1 << 19)]);

@@ -36,6 +36,7 @@ mod server;
 mod service;
 mod session;
 mod session_token;
+mod standing;
 mod statement;
 mod status;
 mod tls;

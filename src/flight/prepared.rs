@@ -22,7 +22,7 @@ use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
 use crate::flight::gate::Pass;
-use crate::flight::incoming::Held;
+use crate::flight::incoming::{Bound, Held};
 use crate::flight::results::encapsulated;
 use crate::flight::service::Service;
 use crate::flight::status::{malformed, refuse};
@@ -90,12 +90,13 @@ pub(crate) async fn bind(
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
 ) -> Result<DoPutPreparedStatementResult, Status> {
     let handle = open(service, caller, &command.prepared_statement_handle)?;
-    let batches = incoming::bound(messages, Held::OneByOne).await?;
+    let Bound { batches, memory } = incoming::bound(messages, Held::OneByOne, &service.engine.memory()).await?;
     let values = match handle.changes {
         true => parameters::rows(&batches, handle.parameters).await?,
         false => parameters::values(&batches, handle.parameters)?,
     };
-    service.bindings.bind(handle.id, caller.session_id(), caller.name(), values)?;
+    drop(batches);
+    service.bindings.bind(handle.id, caller.session_id(), caller.name(), values, memory)?;
     Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(command.prepared_statement_handle) })
 }
 

@@ -105,6 +105,10 @@ impl RunStream {
             let status = self.run.stopped();
             return self.fail(status);
         }
+        // Looked at before each message, so that none goes out that was made by rights taken away since.
+        if let Err(status) = self.run.check_standing() {
+            return self.fail(status);
+        }
         match self.poll_place(context) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(status)) => return self.fail(status),

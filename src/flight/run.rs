@@ -22,6 +22,7 @@ use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
 use crate::flight::service::Service;
 use crate::flight::session::InUse;
+use crate::flight::standing::Standing;
 use crate::flight::status::{kind_of, refuse};
 use crate::journal::{Journal, QueryOrigin, QueryRecord, QueryStatus, RunningQuery};
 use crate::query::{MemoryGauge, Planned, without_literals};
@@ -129,6 +130,7 @@ pub(crate) struct Run {
     clock: Arc<dyn Clock>,
     texts: TextsKept,
     memory: Option<Arc<MemoryGauge>>,
+    standing: Standing,
     _session: Option<InUse>,
     ended: bool,
 }
@@ -154,6 +156,7 @@ impl Run {
             clock: Arc::clone(&service.clock),
             texts: service.history.texts,
             memory: None,
+            standing: caller.standing.clone(),
             _session: caller.runs_statement(&service.clock),
             ended: false,
         }
@@ -200,6 +203,14 @@ impl Run {
                 ),
             ),
         }
+    }
+
+    /// Checks that its person may still see what it was planned to read.
+    ///
+    /// # Errors
+    /// When that was taken from them since.
+    pub(crate) fn check_standing(&mut self) -> Result<(), Status> {
+        self.standing.check()
     }
 
     /// Counts a message on its way.

@@ -267,7 +267,8 @@ impl FlightService for FlightCalls {
         Ok(response)
     }
 
-    async fn list_actions(&self, _request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+    async fn list_actions(&self, request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+        self.stranger(request.metadata(), request.extensions()).await?;
         Ok(Response::new(many(actions::list())))
     }
 }

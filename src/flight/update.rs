@@ -7,6 +7,7 @@
 
 use std::time::Instant;
 
+use arrow::array::RecordBatch;
 use arrow_flight::sql::{
     CommandPreparedStatementUpdate, CommandStatementUpdate, DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
 };
@@ -21,7 +22,7 @@ use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
 use crate::flight::gate::Pass;
-use crate::flight::incoming::Held;
+use crate::flight::incoming::{Bound, Held};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
@@ -38,7 +39,7 @@ pub(crate) async fn statement(
 ) -> Result<DoPutUpdateResult, Status> {
     refuse_transaction(command.transaction_id.as_deref())?;
     let text = caller.statement(&command.query, Vec::new());
-    result(carry_out(service, caller, (text, None, ChangeValues::Planned), pass).await?)
+    result(carry_out(service, caller, (text, None, None), pass).await?)
 }
 
 /// Runs a prepared statement, once for each row of the values that are sent along.
@@ -51,17 +52,18 @@ pub(crate) async fn prepared(
 ) -> Result<DoPutUpdateResult, Status> {
     let handle = &command.prepared_statement_handle;
     let text = prepared::text(service, caller, handle)?;
-    let mut values = incoming::bound(messages, Held::InBatches).await?;
-    if values.iter().all(|batch| batch.num_columns() == 0) {
+    let mut bound = incoming::bound(messages, Held::InBatches, &service.engine.memory()).await?;
+    if bound.batches.iter().all(|batch| batch.num_columns() == 0) {
         // Some clients bind all rows first.
-        values = prepared::bound_rows(service, caller, handle)?.into_iter().collect();
+        bound.batches = prepared::bound_rows(service, caller, handle)?.into_iter().collect();
+        bound.hold(bound.batches.iter().map(RecordBatch::get_array_memory_size).sum())?;
     }
-    let (statement, values) = if values.iter().any(|batch| batch.num_columns() > 0) {
-        (text, ChangeValues::Rows(values))
+    let (statement, bound) = if bound.batches.iter().any(|batch| batch.num_columns() > 0) {
+        (text, Some(bound))
     } else {
-        (prepared::bound_statement(service, caller, handle)?, ChangeValues::Planned)
+        (prepared::bound_statement(service, caller, handle)?, None)
     };
-    result(carry_out(service, caller, (statement, None, values), pass).await?)
+    result(carry_out(service, caller, (statement, None, bound), pass).await?)
 }
 
 /// Runs a statement whose result was asked for, and describes that result: how many rows it changed.
@@ -74,7 +76,7 @@ pub(crate) async fn flight_info(
 ) -> Result<FlightInfo, Status> {
     let schema = wire_schema(&planned.schema);
     let statement = planned.statement.clone();
-    let changed = carry_out(service, caller, (statement, Some(planned), ChangeValues::Planned), pass).await?;
+    let changed = carry_out(service, caller, (statement, Some(planned), None), pass).await?;
     let rows = count(changed)?;
     let answer = caller.statement(&format!("select {rows} as \"count\""), Vec::new());
     let now = service.clock.now();
@@ -93,15 +95,16 @@ pub(crate) fn refuse_ticket() -> Status {
     )
 }
 
-/// Runs a change when its turn comes, by the plan there is already or a new one, and notes it in the history.
+/// Runs a change when its turn comes, by the plan there is already or a new one, once for each row of the values that are
+/// `bound` where there are any, and notes it in the history.
 async fn carry_out(
     service: &Service,
     caller: &Caller,
-    (statement, planned, values): (Statement, Option<Planned>, ChangeValues),
+    (statement, planned, bound): (Statement, Option<Planned>, Option<Bound>),
     pass: Pass,
 ) -> Result<Changed, Status> {
     let mut run = Run::begin(service, caller, &statement.sql, Uuid::new_v4(), pass);
-    let changed = change(service, caller, (statement, planned, values), &mut run).await;
+    let changed = change(service, caller, (statement, planned, bound), &mut run).await;
     run.end(changed.as_ref().map(|_| ()));
     changed
 }
@@ -109,19 +112,21 @@ async fn carry_out(
 async fn change(
     service: &Service,
     caller: &Caller,
-    (statement, planned, values): (Statement, Option<Planned>, ChangeValues),
+    (statement, planned, bound): (Statement, Option<Planned>, Option<Bound>),
     run: &mut Run,
 ) -> Result<Changed, Status> {
     run.take_turn(service).await?;
     let begun = Instant::now();
-    let planned = match (planned, &values) {
+    let planned = match (planned, &bound) {
         (Some(planned), _) => planned,
-        (None, ChangeValues::Rows(_)) => statement::understand(service, caller, statement).await?,
-        (None, ChangeValues::Planned) => statement::complete(statement::understand(service, caller, statement).await?)?,
+        (None, Some(_)) => statement::understand(service, caller, statement).await?,
+        (None, None) => statement::complete(statement::understand(service, caller, statement).await?)?,
     };
     check_kind(&planned)?;
     run.planned(begun.elapsed(), &planned);
     let limit = caller.options().timeout(service.query_timeout);
+    // From here on the engine takes the memory for them.
+    let values = bound.map_or(ChangeValues::Planned, |bound| ChangeValues::Rows(bound.batches));
     tokio::select! {
         biased;
         changed = service.engine.change(&planned, values, limit) => changed.map_err(Status::from),

@@ -141,8 +141,9 @@ impl Attempt {
     /// `Conflict` when somebody else changed the table or took the lease, `Unavailable` when the store did
     /// not answer; the message says whether the outcome is known. Nothing changed unless it says so.
     pub async fn commit(self, staged: Staged, facts: Facts) -> Result<Committed, LakeError> {
-        let name = self.table.name().clone();
+        let (name, guard) = (self.table.name().clone(), Arc::clone(&self.guard));
         tokio::spawn(self.run(staged, facts)).await.unwrap_or_else(|cause| {
+            guard.set_outcome_unknown(true);
             let text = format!("committing to table {name} broke off; the next load will find out what landed");
             Err(LakeError::because(ErrorKind::Internal, text, cause).of_unknown_outcome())
         })

@@ -172,6 +172,10 @@ impl LeaseGuard {
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What was cut off may have left something behind: the next holder has to look for it.
+            self.follows_dead.store(true, Ordering::Release);
+        }
         let mark = self.mark();
         match &mut self.kept {
             Kept::Local(lease) => lease.write(&mark),
@@ -355,6 +359,20 @@ mod tests {
         let fourth = guard(fourth, false);
         fourth.set_outcome_unknown(true);
         drop(fourth);
+        assert!(matches!(LocalLease::try_take(&path, &holder()).unwrap(), Taken::Ours(_, true)));
+    }
+
+    #[test]
+    fn whoever_follows_a_holder_that_panicked_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lease");
+        let Taken::Ours(first, false) = LocalLease::try_take(&path, &holder()).unwrap() else { panic!("not ours") };
+        let held = guard(first, false);
+        let panicked = std::thread::spawn(move || {
+            let _held = held;
+            panic!("asked for by a test");
+        });
+        assert!(panicked.join().is_err());
         assert!(matches!(LocalLease::try_take(&path, &holder()).unwrap(), Taken::Ours(_, true)));
     }
 

@@ -51,7 +51,10 @@ struct LeaseRecord {
 pub(super) struct RemoteLease {
     shared: Arc<Renewing>,
     task: AbortHandle,
+    /// Given back, or never held.
     released: AtomicBool,
+    /// Whether the holder before has to be fenced off and cleaned up after.
+    follows_dead: bool,
 }
 
 struct Renewing {
@@ -98,6 +101,8 @@ impl RemoteLease {
         Self::claim(place, clock, lifetime, holder, newest.0 + 1, dead).await
     }
 
+    /// Goes on to a known outcome when the caller stops waiting, and then gives back what it took: a record that nobody
+    /// renews or gives back would keep everybody out until it expires.
     async fn claim(
         place: &TablePlace,
         clock: &Arc<dyn Clock>,
@@ -106,27 +111,40 @@ impl RemoteLease {
         fence: u64,
         follows_dead: bool,
     ) -> Result<Taken<Self>, LakeError> {
-        let begun = clock.monotonic();
-        let mark = LeaseMark { holder: holder.clone(), released: false, unclean: follows_dead };
-        let bytes = record_bytes(place.name(), lifetime, &mark)?;
-        let created = store::create_once(place.store().as_ref(), &record_path(place, (fence, 0)), bytes).await?;
-        // The number may have been used up, and its record removed, while this process was looking away.
-        if !created || newest(place).await?.is_none_or(|newest| newest.0 != fence) {
-            return Ok(Taken::Held(None));
-        }
-        remove_older(place, (fence, 0)).await;
-        let shared = Arc::new(Renewing {
+        let renewing = Renewing {
             place: place.clone(),
             clock: Arc::clone(clock),
             lifetime,
             fence,
             renewal: AtomicU64::new(0),
-            renewed: Mutex::new(begun),
+            renewed: Mutex::new(clock.monotonic()),
             lost: AtomicBool::new(false),
             holder: holder.clone(),
-        });
+        };
+        tokio::spawn(Self::create(renewing, follows_dead)).await.unwrap_or_else(|cause| {
+            let text = format!("taking the lease of table {} broke off", place.name());
+            Err(LakeError::because(ErrorKind::Internal, text, cause))
+        })
+    }
+
+    async fn create(renewing: Renewing, follows_dead: bool) -> Result<Taken<Self>, LakeError> {
+        let Renewing { place, lifetime, fence, holder, .. } = &renewing;
+        let (place, fence) = (place.clone(), *fence);
+        let mark = LeaseMark { holder: holder.clone(), released: false, unclean: follows_dead };
+        let bytes = record_bytes(place.name(), *lifetime, &mark)?;
+        if !store::create_once(place.store().as_ref(), &record_path(&place, (fence, 0)), bytes).await? {
+            return Ok(Taken::Held(None));
+        }
+        let shared = Arc::new(renewing);
         let task = tokio::spawn(Arc::clone(&shared).keep_renewing()).abort_handle();
-        Ok(Taken::Ours(Self { shared, task, released: AtomicBool::new(false) }, follows_dead))
+        let lease = Self { shared, task, released: AtomicBool::new(false), follows_dead };
+        // The number may have been used up, and its record removed, while this process was looking away.
+        if newest(&place).await?.is_none_or(|newest| newest.0 != fence) {
+            lease.released.store(true, Ordering::Release);
+            return Ok(Taken::Held(None));
+        }
+        remove_older(&place, (fence, 0)).await;
+        Ok(Taken::Ours(lease, follows_dead))
     }
 
     pub(super) fn fence(&self) -> u64 {
@@ -170,6 +188,14 @@ impl RemoteLease {
             let shared = Arc::clone(&self.shared);
             runtime.spawn(async move { shared.release(mark).await });
         }
+    }
+}
+
+impl Drop for RemoteLease {
+    /// Gives back what nobody came to hold; what was given back before stays as it is.
+    fn drop(&mut self) {
+        let holder = self.shared.holder.clone();
+        self.release_later(LeaseMark { holder, released: true, unclean: self.follows_dead });
     }
 }
 

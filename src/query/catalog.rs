@@ -255,7 +255,7 @@ impl Catalog {
     }
 
     /// The error of a name that nothing has which who asks may see, with the nearest name of what they may see.
-    async fn unknown(&self, schema: &str, table: &str, access: &Access) -> QueryError {
+    pub(crate) async fn unknown(&self, schema: &str, table: &str, access: &Access) -> QueryError {
         let written = if schema.is_empty() { table.to_owned() } else { format!("{schema}.{table}") };
         let made = self.made_near(&written, access).await;
         let names = self.settings.tables.keys().filter(|name| self.is_there(name, access)).map(ToString::to_string);

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -37,7 +38,7 @@ use crate::query::system::System;
 use crate::query::{
     ChangeValues, Changed, IncomingRows, Ingestion, MemoryGauge, Planned, PolicyPart, PolicyProblem, QueryEngine,
     QueryError, Statement, StatementKind, StatementOptions, TableSummary, identity, literals, memory, parameters,
-    sealed, small,
+    sealed, small, values,
 };
 use crate::runtime::clock::Clock;
 
@@ -59,7 +60,7 @@ pub(crate) struct Engine {
     pub(crate) sessions: Sessions,
     pub(crate) lake: Lake,
     pub(crate) journal: Arc<Journal>,
-    catalog: Arc<Catalog>,
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) listings: Listings,
     runtime: QueryRuntime,
 }
@@ -155,14 +156,14 @@ impl Engine {
         }
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(now);
+        let explains = understood.explains;
         let (logical, parameters) =
-            self.logical_plan(&mut state, &understood, &mut statement, access, &Given::new()).await?;
+            self.logical_plan(&mut state, understood, &mut statement, access, &Given::new()).await?;
         let analyzed = analyze(&state, &logical, &parameters)?;
         let schema = Arc::new(match &analyzed {
             Some(plan) => plan.schema().as_arrow().clone(),
             None => logical.schema().as_arrow().clone(),
         });
-        let explains = understood.explains;
         // Long texts may nest deeply, and only the query's own threads have the stack for that.
         let is_small = statement.sql.len() < LONG_TEXT_BYTES && small::is_small(&logical);
         let plan = EmbeddedPlan { logical, state, parameters: parameters.clone(), explains, is_small };
@@ -174,7 +175,7 @@ impl Engine {
     pub(crate) async fn logical_plan(
         &self,
         state: &mut SessionState,
-        understood: &Understood,
+        understood: Understood,
         statement: &mut Statement,
         access: &Access,
         given: &Given,
@@ -203,7 +204,7 @@ impl Engine {
         let listing = if resolved.lists { Some(self.listings.visible(access).await) } else { None };
         let catalog = StatementCatalog::new(resolved, listing, functions);
         state.register_catalog_list(Arc::new(catalog));
-        let plan = state.statement_to_plan(understood.statement.clone()).await?;
+        let plan = state.statement_to_plan(understood.statement).await?;
         SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -214,11 +215,11 @@ impl Engine {
         let named = identity::may_be_named(&statement.sql);
         let plan = if named { identity::fold_plan(plan, access.principal())? } else { plan };
         let fields = parameters::fields(&plan, understood.parameters)?;
-        if statement.parameters.is_empty() {
-            return Ok((plan, fields));
-        }
-        let plan = parameters::bind(plan, &fields, &statement.parameters)?;
-        Ok((plan, fields))
+        let plan = match statement.parameters.as_slice() {
+            [] => plan,
+            bound => parameters::bind(plan, &fields, bound)?,
+        };
+        Ok((values::as_select_lists(plan)?, fields))
     }
 
     /// Seals the tables of which not everything may be seen.
@@ -254,8 +255,11 @@ impl Engine {
     /// What a plan runs in: its statement's share of the memory.
     fn context(&self, embedded: &EmbeddedPlan, gauge: &Arc<MemoryGauge>) -> Arc<TaskContext> {
         let most = self.settings.limits.serving.statement_memory;
-        let own = memory::share(embedded.state.runtime_env(), most, gauge);
-        Arc::new(TaskContext::from(&embedded.state).with_runtime(own))
+        let whole = embedded.state.runtime_env();
+        let config = embedded.state.config().clone();
+        let config = config.with_sort_spill_reservation_bytes(memory::merge_bytes(whole, most));
+        let own = memory::share(whole, most, gauge);
+        Arc::new(TaskContext::from(&embedded.state).with_session_config(config).with_runtime(own))
     }
 
     /// Plans what runs, on the query's runtime: optimizing may compute for a while.
@@ -398,6 +402,10 @@ impl QueryEngine for LakeEngine {
 
     async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
         self.0.check_policies(grants).await
+    }
+
+    fn memory(&self) -> Arc<dyn MemoryPool> {
+        Arc::clone(&self.0.lake.environment().memory_pool)
     }
 }
 

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::MemoryPool;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
@@ -188,6 +189,9 @@ pub trait QueryEngine: Send + Sync {
     /// Tries every row filter and mask, and the columns of every grant, against the newest version of their tables.
     /// Those of tables without rows are only read. What this finds is for those who write policies.
     async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError>;
+
+    /// The memory that statements share, from which whoever holds something for one takes it.
+    fn memory(&self) -> Arc<dyn MemoryPool>;
 }
 
 /// A table as the catalogue lists it.

@@ -13,12 +13,12 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 
 use crate::access::Principal;
+use crate::query::naming::keep_names;
 
 const CURRENT_USER: &str = "current_user";
 const HAS_ROLE: &str = "has_role";
@@ -42,12 +42,7 @@ pub(crate) fn may_be_named(sql: &str) -> bool {
 /// Puts what the functions give in their place, as far as a plan tells it.
 pub(crate) fn fold_plan(plan: LogicalPlan, principal: &Principal) -> Result<LogicalPlan> {
     let folded = plan.transform_up_with_subqueries(|node| {
-        let names = NamePreserver::new(&node);
-        let folded = node.map_expressions(|expr| {
-            let name = names.save(&expr);
-            let folded = fold(expr, principal)?;
-            Ok(if folded.transformed { Transformed::yes(name.restore(folded.data)) } else { folded })
-        })?;
+        let folded = keep_names(node, |expr| fold(expr, principal))?;
         if folded.transformed { folded.map_data(LogicalPlan::recompute_schema) } else { Ok(folded) }
     })?;
     Ok(folded.data)

@@ -11,9 +11,10 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::cast;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator};
+
+use crate::query::naming::keep_names;
 
 /// Functions that hand one of their arguments on: a literal takes its neighbours' type.
 const HANDING_ON: &[&str] = &["coalesce", "greatest", "ifnull", "least", "make_array", "nullif", "nvl", "nvl2"];
@@ -40,12 +41,25 @@ fn settle_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         return LogicalPlanBuilder::values(rows)?.build().map(Transformed::yes);
     }
     let schema = merge_schema(&plan.inputs());
-    let names = NamePreserver::new(&plan);
-    let settled = plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        Ok(Transformed::yes(name.restore(settle_whole(expr, &schema)?)))
+    let settled = keep_names(plan, |expr| {
+        if expr.exists(|inner| Ok(may_be_settled(inner)))? {
+            settle_whole(expr, &schema).map(Transformed::yes)
+        } else {
+            Ok(Transformed::no(expr))
+        }
     })?;
-    settled.map_data(LogicalPlan::recompute_schema)
+    // What is below may have got other types.
+    settled.data.recompute_schema().map(Transformed::yes)
+}
+
+/// Whether an expression is a literal whose type may be open, or compares what may be times.
+fn may_be_settled(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::Decimal128(..) | ScalarValue::Decimal256(..), _) => true,
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => is_comparison(*op),
+        Expr::Between(_) | Expr::InList(_) => true,
+        _ => false,
+    }
 }
 
 /// An expression nothing stands beside.

@@ -28,6 +28,13 @@ const LARGEST_RESERVE: usize = 1 << 30;
 /// The part of the pool that is kept from operators that can spill, one of so many.
 const HEADROOM_PART: usize = 8;
 
+/// Most bytes a sort of a statement sets aside for merging what it spilled: what the library does, too.
+const MERGE_BYTES: usize = 10 << 20;
+
+/// The part of the statement's memory that this may be, one of so many: each sort of a statement takes it on each thread
+/// before it takes a row, and several have to find room.
+const MERGE_PART: usize = 16;
+
 /// The one environment of the program: operators that can spill share evenly three quarters of [`Limits::memory`]
 /// or more, and spill at most [`Limits::spill`] bytes into [`Limits::spill_folder`].
 ///
@@ -124,6 +131,15 @@ impl fmt::Display for WithHeadroom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} with headroom", self.fair)
     }
+}
+
+/// Bytes that each sort of a statement sets aside for merging what it spilled, where the statement may have `most` bytes.
+pub(crate) fn merge_bytes(environment: &RuntimeEnv, most: usize) -> usize {
+    let pool = match environment.memory_pool.memory_limit() {
+        MemoryLimit::Finite(bytes) => bytes.min(most),
+        MemoryLimit::Infinite | MemoryLimit::Unknown => most,
+    };
+    (pool / MERGE_PART).min(MERGE_BYTES)
 }
 
 /// The environment of one statement: that of the program, of whose memory it may have `most` bytes. What it takes is
@@ -253,6 +269,14 @@ mod tests {
         sort.try_grow(7_000).unwrap();
         sort.try_grow(1).unwrap_err();
         MemoryConsumer::new("merge").register(&own.memory_pool).try_grow(1_000).unwrap();
+    }
+
+    #[test]
+    fn what_a_sort_sets_aside_is_a_part_of_the_statements_memory() {
+        let of_pool = |bytes| RuntimeEnv { memory_pool: pool(bytes), ..RuntimeEnv::default() };
+        assert_eq!(merge_bytes(&of_pool(1 << 30), 768 << 20), 10 << 20);
+        assert_eq!(merge_bytes(&of_pool(1 << 30), 8 << 20), 512 << 10);
+        assert_eq!(merge_bytes(&of_pool(12 << 20), 16 << 20), 768 << 10);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod identity;
 mod listing;
 mod literals;
 mod memory;
+mod naming;
 mod parameters;
 mod parse;
 mod policy;
@@ -26,6 +27,7 @@ mod statement;
 mod sum;
 mod system;
 mod unpacked;
+mod values;
 
 pub use embedded::LakeEngine;
 pub use engine::{
@@ -37,4 +39,5 @@ pub use memory::{MemoryGauge, environment, pool};
 pub use policy::{PolicyPart, PolicyProblem};
 pub use redact::without_literals;
 pub use session::is_time_zone;
+pub use system::told_of_own_tables;
 pub(crate) use unpacked::Unpacked;

@@ -12,6 +12,7 @@ use lakegate::error::{Classify, ErrorKind};
 use lakegate::lake::{At, LakeTable, Staged};
 use lakegate::runtime::clock::{Clock, ManualClock, SystemClock};
 use object_store::ObjectStoreExt;
+use tokio::sync::Notify;
 
 use crate::support::faulty::{Fault, FaultyStore, Request};
 use crate::support::ground::Ground;
@@ -484,6 +485,40 @@ async fn a_renewed_lease_is_not_taken_over() {
     let error = other.lease("short", Duration::from_millis(2_500)).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     lease.check().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_commit_that_panicked_the_next_holder_cleans_up() {
+    let ground = Ground::local();
+    let (store, table) = faulty(&ground).await;
+    let now = Arc::new(Notify::new());
+    now.notify_one();
+    store.fail(Request::Put, "_lakegate/attempts", 1, Fault::Panic(Arc::default(), now));
+    let lease = table.lease("test", LONG).await.unwrap();
+    let attempt = table.begin(&lease).await.unwrap();
+    commit(&ground, attempt, "a", &[1]).await.unwrap_err();
+    lease.release().await;
+    let mark = ground.table_folder(&table_name()).join("_lakegate").join("lease");
+    let mark = std::fs::read_to_string(mark).unwrap();
+    assert!(mark.contains(r#""released":true,"unclean":true"#), "{mark}");
+    load(&ground, &table, "a", &[1]).await.unwrap();
+    assert_eq!(truth::rows(&ground, &table_name()).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_is_cut_off_once_its_record_is_there_keeps_nobody_out() {
+    let ground = Ground::bucket();
+    assert!(ground.settings.lease_lifetime > LONG, "it does not just expire");
+    let (store, table) = faulty(&ground).await;
+    let (done, go_on) = store.hold_answer("_lakegate/lease");
+    let claiming = tokio::spawn(async move { table.lease("cut off", LONG).await.map(drop) });
+    done.notified().await;
+    claiming.abort();
+    assert!(claiming.await.unwrap_err().is_cancelled());
+    go_on.notify_one();
+    let next = fresh(&ground).await;
+    load(&ground, &next, "a", &[1]).await.unwrap();
+    assert_eq!(truth::rows(&ground, &table_name()).await, [1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

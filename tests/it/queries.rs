@@ -215,6 +215,13 @@ async fn memory_is_bounded_and_sorting_spills() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_statement_with_little_memory_can_sort() {
+    let config = "[limits]\nthreads = 2\nmemory = \"24MiB\"\nstatement_memory = \"8MiB\"\nspill = \"1GiB\"\n";
+    let house = House::with_config(&["t.v"], config).await;
+    assert_eq!(house.rows("select x from generate_series(1, 3) g(x) order by x desc").await.unwrap(), ["3", "2", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plans_in_text_do_not_tell_where_the_lake_is() {
     let house = with_versions().await;
     let place = house.folder.path().file_name().unwrap().to_str().unwrap().to_owned();

@@ -177,7 +177,10 @@ fn length(_: &Path, text: &str) -> Vec<String> {
             continue;
         }
         let close = format!("{}}}", &first[..first.len() - code.len()]);
-        let end = lines[start..].iter().position(|line| **line == close).unwrap_or(0);
+        // A signature may take several lines, and a trait's method may have no body after it.
+        let signed = lines[start..].iter().position(|line| line.contains('{') || line.ends_with(';'));
+        let has_body = signed.is_some_and(|at| lines[start + at].ends_with('{'));
+        let end = lines[start..].iter().position(|line| has_body && **line == close).unwrap_or(0);
         if end + 1 > MAX_FUNCTION_LINES {
             complaints.push(format!(
                 "line {}: a function of {} lines; at most {MAX_FUNCTION_LINES}",
@@ -310,6 +313,21 @@ mod checks_can_fail {
         let body = "    let a = 1;\n".repeat(MAX_FUNCTION_LINES);
         assert_eq!(length(Path::new("a.rs"), &format!("pub fn a() {{\n{body}}}\n")).len(), 1);
         assert_eq!(length(Path::new("a.rs"), "fn a() {\n}\n").len(), 0);
+        let body = "        let a = 1;\n".repeat(MAX_FUNCTION_LINES - 2);
+        for bodyless in [
+            "fn a(\n        &self,\n    ) -> u8;",
+            "fn a(\n        &self,\n    ) -> u8\n    where\n        Self: Sized;",
+        ] {
+            let after = |body: &str| format!("trait A {{\n    {bodyless}\n\n    fn b(&self) {{\n{body}    }}\n}}\n");
+            assert_eq!(
+                length(Path::new("a.rs"), &after(&body)).len(),
+                0,
+                "a method without a body ends with its signature"
+            );
+            assert_eq!(length(Path::new("a.rs"), &after(&format!("{body}        let b = 1;\n"))).len(), 1);
+        }
+        let wrapped = format!("fn a(\n    a: u8,\n) {{\n{}}}\n", "    let a = 1;\n".repeat(MAX_FUNCTION_LINES));
+        assert_eq!(length(Path::new("a.rs"), &wrapped).len(), 1);
         assert_eq!(length(Path::new("a.rs"), &"// line\n".repeat(MAX_FILE_LINES + 1)).len(), 1);
         let tested = format!("fn a() {{\n}}\n#[cfg(test)]\nmod tests {{\n{}}}\n", "// line\n".repeat(MAX_FILE_LINES));
         assert_eq!(length(Path::new("a.rs"), &tested).len(), 0);

@@ -17,7 +17,7 @@ use crate::model::TableName;
 
 pub use grants::{GrantLine, GrantList, MaskLine, RoleDefinition, RowFilterLine};
 pub use settings::{AccessSettings, CertificateName, KeySetPlace, OidcSettings, TlsSettings};
-pub use users::{InvalidName, User, UserList, UserToken, check_user_name};
+pub use users::{InvalidName, User, UserList, UserToken, check_foreign_name, check_user_name};
 pub use values::{Grantee, Scope};
 
 pub(super) use grants::LowGrants;
@@ -64,6 +64,14 @@ impl AccessSettings {
             (_, Some(problems)) => Err(problems),
             (files, None) => Ok((files.unwrap_or_default(), problems)),
         }
+    }
+
+    /// The users file alone, as it is now, for when the grants file cannot be used; nothing where it is gone or wrong itself,
+    /// of which [`Self::read_files`] tells.
+    pub fn read_users(&self, folder: &Path) -> Option<UserList> {
+        let mut problems = Vec::new();
+        let file = folder::read_text(&self.users_file, folder, &mut problems)?;
+        users::read(&file, &mut problems).filter(|_| Problems::of(&problems).is_none())
     }
 }
 

@@ -87,11 +87,14 @@ pub struct UserToken {
 }
 
 /// Why a text cannot be the name of a user.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidName {
     /// Letters that credentials or files could not hold.
     #[error("{0:?} is no name of a user; it is 1 to 64 of the letters A-Z, a-z, digits and . _ - + @")]
     Letters(String),
+    /// The same of a name that somebody else gives.
+    #[error("{0:?} is no name of somebody; it is 1 to 256 of the letters A-Z, a-z, digits and . _ - + @ : / |")]
+    ForeignLetters(String),
     /// A name that means something else.
     #[error("the name `{0}` means something else to lakegate; take another one")]
     Reserved(String),
@@ -102,12 +105,32 @@ pub enum InvalidName {
 /// # Errors
 /// When it has other letters, or means something else.
 pub fn check_user_name(name: &str) -> Result<(), InvalidName> {
-    /// `token` is the user name that goes with a token in Basic credentials; the others are principals of their own.
-    const RESERVED: &[&str] = &["anonymous", "everyone", "operator", "token"];
-    let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-' | '+' | '@');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_letter_of_names) {
         return Err(InvalidName::Letters(name.to_owned()));
     }
+    check_reserved(name)
+}
+
+/// Checks that a name which a certificate or an identity provider gives can be that of somebody. It may be an address, and
+/// providers put `|` between the parts of a subject.
+///
+/// # Errors
+/// When it has other letters, or means something else.
+pub fn check_foreign_name(name: &str) -> Result<(), InvalidName> {
+    let allowed = |letter: char| is_letter_of_names(letter) || matches!(letter, ':' | '/' | '|');
+    if name.is_empty() || name.len() > 256 || !name.chars().all(allowed) {
+        return Err(InvalidName::ForeignLetters(name.chars().take(64).collect()));
+    }
+    check_reserved(name)
+}
+
+fn is_letter_of_names(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-' | '+' | '@')
+}
+
+fn check_reserved(name: &str) -> Result<(), InvalidName> {
+    /// `token` is the user name that goes with a token in Basic credentials; the others are principals of their own.
+    const RESERVED: &[&str] = &["anonymous", "everyone", "operator", "token"];
     match RESERVED.contains(&name) {
         true => Err(InvalidName::Reserved(name.to_owned())),
         false => Ok(()),
@@ -172,6 +195,17 @@ fn token(at: &At<LowToken>, problems: &mut Vec<Problem>) -> Option<UserToken> {
 }
 
 impl UserList {
+    /// These users as far as a later list has them too: whom it no longer names is gone, passwords and tokens are those of
+    /// the later one, and roles those that both give. Nobody may do more by it than by this list.
+    pub fn narrowed_to(&self, later: &Self) -> Self {
+        let narrowed = |(name, user): (&String, &User)| {
+            let later = later.users.get(name)?;
+            let roles = user.roles.intersection(&later.roles).cloned().collect();
+            Some((name.clone(), User { roles, ..later.clone() }))
+        };
+        Self { users: self.users.iter().filter_map(narrowed).collect() }
+    }
+
     /// The text of a users file with these users.
     pub fn to_toml(&self) -> String {
         let mut text = String::from(
@@ -252,6 +286,19 @@ mod tests {
         assert_eq!(ann.password.as_ref().unwrap().expose_secret(), HASH);
         assert_eq!(again.users["bob@x.org"].spot.as_ref().unwrap().file.to_str(), Some("users.toml"));
         assert_eq!(list.to_toml(), again.to_toml());
+    }
+
+    #[test]
+    fn names_that_others_give_may_be_addresses_and_mean_nothing_else() {
+        for name in ["ann", "ann@example.org", "spiffe://example.org/ann", "auth0|5f7c8ec7c33c6c004bbafe82"] {
+            assert_eq!(check_foreign_name(name), Ok(()), "{name}");
+        }
+        for name in ["operator", "everyone", "anonymous", "token"] {
+            assert_eq!(check_foreign_name(name), Err(InvalidName::Reserved(name.to_owned())));
+        }
+        for name in ["", "ann m", "\u{430}nn", "a\nb", "a'b", "a\"b", &"a".repeat(257)] {
+            assert!(matches!(check_foreign_name(name), Err(InvalidName::ForeignLetters(_))), "{name}");
+        }
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Run {
         columns: &[FieldRef],
         if_not_exists: bool,
     ) -> Result<Outcome, QueryError> {
-        let Some(live) = live else { return Err(missing(&target.name)) };
+        let Some(live) = live else { return Err(missing(&target.name).into()) };
         let mut fields = live.schema().fields().to_vec();
         for column in columns {
             let known = fields.iter().any(|field| field.name().eq_ignore_ascii_case(column.name()));

@@ -17,7 +17,7 @@ use crate::query::QueryError;
 use crate::query::change::define::{anew, check_create, exists, made_of};
 use crate::query::change::fit::Shape;
 use crate::query::change::run::{Done, Outcome, Run, told};
-use crate::query::change::target::{Target, missing};
+use crate::query::change::target::{Refused, Target, missing};
 use crate::query::change::{Existing, Named};
 use crate::query::engine::{Changed, IfExisting, IfMissing, IncomingRows, Ingestion};
 
@@ -41,16 +41,18 @@ impl Run {
     pub(crate) async fn ingest(self, ingestion: Ingestion, rows: IncomingRows) -> Result<Changed, QueryError> {
         let schema = ingestion.schema.as_deref().unwrap_or(RESULTS_SCHEMA);
         let named = Named::of(schema, &ingestion.table);
-        let target = match Target::find(&named, WORDS, &self.engine.settings, &self.access) {
+        let found = match Target::find(&named, WORDS, &self.engine.settings, &self.access) {
             // Only here it is a table that would be made.
             Err(_) if ingestion.missing == IfMissing::Create => {
-                Target::find(&named, "CREATE TABLE", &self.engine.settings, &self.access)?
+                Target::find(&named, "CREATE TABLE", &self.engine.settings, &self.access)
             }
-            found => found?,
+            found => found,
         };
+        let target = self.engine.hinting(&named, found, &self.access).await?;
         // Before there is a lease, which others would see, and which names its holder to those who wait for it.
         let live = self.engine.live(&target).await?;
-        self.makes(&target, live.as_deref(), &ingestion)?;
+        let makes = self.makes(&target, live.as_deref(), &ingestion);
+        self.engine.hinting(&named, makes, &self.access).await?;
         let (begun, lease) = (self.engine.clock.now(), self.lease(&target, WORDS).await);
         let (lease, result) = match lease {
             Ok(lease) => {
@@ -80,21 +82,23 @@ impl Run {
     }
 
     /// Whether the table is made, rather than added to.
-    fn makes(&self, target: &Target, live: Option<&Snapshot>, ingestion: &Ingestion) -> Result<bool, QueryError> {
+    fn makes(&self, target: &Target, live: Option<&Snapshot>, ingestion: &Ingestion) -> Result<bool, Refused> {
         let is_there = live.is_some() || target.definition.is_some();
         match (is_there, ingestion.existing, ingestion.missing) {
             (false, _, IfMissing::Fail) => Err(missing(&target.name)),
             (true, IfExisting::Fail, _) => {
                 check_create(Existing::Fail, target, live, &self.access)?;
-                Err(exists(target))
+                Err(exists(target).into())
             }
             (true, IfExisting::Append, _) => target.check(live, &self.access).map(|()| false),
             (true, IfExisting::Replace, _) if target.definition.is_some() => Err(QueryError::unsupported(format!(
                 "{} is defined by a file, and is not replaced; delete its rows and append",
                 target.name
-            ))),
+            ))
+            .into()),
             (true, IfExisting::Replace, _) | (false, _, IfMissing::Create) => {
-                check_create(Existing::Replace, target, live, &self.access).map(|()| true)
+                check_create(Existing::Replace, target, live, &self.access)?;
+                Ok(true)
             }
         }
     }

@@ -9,7 +9,7 @@ use datafusion::datasource::empty::EmptyTable;
 
 use crate::access::Access;
 use crate::lake::{FILE_COLUMN, ROW_COLUMN, Snapshot};
-use crate::query::change::target::Target;
+use crate::query::change::target::{Refused, Target};
 use crate::query::change::{Action, Change, Named, TARGET};
 use crate::query::embedded::Engine;
 use crate::query::engine::StatementKind;
@@ -48,16 +48,18 @@ impl Engine {
     ) -> Result<Planned, QueryError> {
         // The table that is changed is found where those that are read are.
         change.target.schema = change.target.schema.or_else(|| statement.options.schema.clone());
-        let target = Target::find(&change.target, change.action.words(), &self.settings, access)?;
+        let target = Target::find(&change.target, change.action.words(), &self.settings, access);
+        let target = self.hinting(&change.target, target, access).await?;
         let live = self.live(&target).await?;
-        self.check_change(&change.action, &target, live.as_deref(), access)?;
+        let checked = self.check_change(&change.action, &target, live.as_deref(), access);
+        self.hinting(&change.target, checked, access).await?;
         let mut parameters = Vec::new();
         if let Some(rows) = change.action.rows() {
             let given = given_target(&change.action, live.as_deref(), &target)?;
             let understood = understood.with_query(rows.clone());
             let mut state = self.sessions.state(&statement.options)?.as_ref().clone();
             identity::register(&mut state, access.principal())?;
-            let (_, fields) = self.logical_plan(&mut state, &understood, &mut statement, access, &given).await?;
+            let (_, fields) = self.logical_plan(&mut state, understood, &mut statement, access, &given).await?;
             parameters = hinted(fields, &change.action, live.as_deref(), &target)?;
         }
         let plan = PlannedChange {
@@ -77,6 +79,23 @@ impl Engine {
         Ok(newest.filter(|newest| !newest.is_dropped()))
     }
 
+    /// What was found out of a table, or why not; of one that is not there with the nearest name of what who asks may see, as
+    /// for one that is read.
+    pub(crate) async fn hinting<T>(
+        &self,
+        named: &Named,
+        found: Result<T, Refused>,
+        access: &Access,
+    ) -> Result<T, QueryError> {
+        match found {
+            Err(Refused::Missing(_)) => {
+                let schema = named.schema.as_deref().unwrap_or_default();
+                Err(self.catalog.unknown(schema, &named.table, access).await)
+            }
+            found => Ok(found?),
+        }
+    }
+
     /// Checks rights, and that the table is there where it has to be.
     pub(crate) fn check_change(
         &self,
@@ -84,13 +103,13 @@ impl Engine {
         target: &Target,
         live: Option<&Snapshot>,
         access: &Access,
-    ) -> Result<(), QueryError> {
+    ) -> Result<(), Refused> {
         match action {
-            Action::Create(create) => super::define::check_create(create.existing, target, live, access),
+            Action::Create(create) => Ok(super::define::check_create(create.existing, target, live, access)?),
             Action::Drop { if_exists: true } if live.is_none() => Ok(()),
             Action::Delete(_) | Action::Update(_) => {
                 target.check(live, access)?;
-                target.check_sees_everything(live, access)
+                Ok(target.check_sees_everything(live, access)?)
             }
             Action::Insert(_) | Action::Drop { .. } | Action::AddColumns { .. } => target.check(live, access),
         }

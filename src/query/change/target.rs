@@ -22,17 +22,43 @@ pub(crate) struct Target {
     pub(crate) definition: Option<TableDefinition>,
 }
 
+/// Why a table cannot be changed.
+pub(crate) enum Refused {
+    /// There is none of this name, or not for the principal.
+    Missing(String),
+    /// Something else.
+    Otherwise(QueryError),
+}
+
+impl From<QueryError> for Refused {
+    fn from(error: QueryError) -> Self {
+        Self::Otherwise(error)
+    }
+}
+
+impl From<Refused> for QueryError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Missing(name) => {
+                let message = format!("there is no table `{name}`; SHOW TABLES lists what there is");
+                Self::new(ErrorKind::NotFound, message)
+            }
+            Refused::Otherwise(error) => error,
+        }
+    }
+}
+
 impl Target {
     /// The table that is meant by a name. A name without a schema is that of the default schema where it is defined and
     /// may be seen, and of `results` otherwise.
     ///
     /// # Errors
-    /// `NotFound` where there cannot be such a table for the principal, `Unsupported` where it cannot be written.
-    pub(crate) fn find(named: &Named, words: &str, settings: &Settings, access: &Access) -> Result<Self, QueryError> {
-        let name = meant(named, settings, access)
-            .ok_or_else(|| QueryError::new(ErrorKind::NotFound, format!("there is no table `{}`", written(named))))?;
+    /// `Missing` where there cannot be such a table for the principal, `Unsupported` where it cannot be written.
+    pub(crate) fn find(named: &Named, words: &str, settings: &Settings, access: &Access) -> Result<Self, Refused> {
+        let name = meant(named, settings, access).ok_or_else(|| Refused::Missing(written(named)))?;
         if [SYSTEM_SCHEMA, INFORMATION_SCHEMA].contains(&name.schema()) {
-            return Err(QueryError::unsupported(format!("{words} is refused: lakegate itself fills {name}")));
+            let message = format!("{words} is refused: lakegate itself fills {name}");
+            return Err(QueryError::unsupported(message).into());
         }
         let rights = access.table(&name, None);
         // One that may not be seen is answered as one that is not there.
@@ -47,6 +73,7 @@ impl Target {
                     name.schema(),
                     name.table()
                 ))
+                .into()
             } else {
                 missing(&name)
             });
@@ -55,14 +82,16 @@ impl Target {
             return Err(QueryError::unsupported(format!(
                 "{words} of {name} is refused: its rows come from loads (`lakegate sync {name}`); its definition has to say \
                  `writable = true` in [table] before people can write to it"
-            )));
+            ))
+            .into());
         }
         if matches!(words, "CREATE TABLE" | "DROP TABLE" | "ALTER TABLE") {
             return Err(QueryError::unsupported(format!(
                 "{words} {name} is refused: it is defined in tables/{}/{}.toml; change it there",
                 name.schema(),
                 name.table()
-            )));
+            ))
+            .into());
         }
         check_write(&name, &rights)?;
         Ok(Self { name, definition: Some(definition.clone()) })
@@ -77,8 +106,8 @@ impl Target {
     /// Checks that there is such a table, and that it may be written.
     ///
     /// # Errors
-    /// `NotFound` and `PermissionDenied`.
-    pub(crate) fn check(&self, live: Option<&Snapshot>, access: &Access) -> Result<(), QueryError> {
+    /// `Missing` and `PermissionDenied`.
+    pub(crate) fn check(&self, live: Option<&Snapshot>, access: &Access) -> Result<(), Refused> {
         if live.is_none() && self.definition.is_none() {
             return Err(missing(&self.name));
         }
@@ -86,7 +115,7 @@ impl Target {
         if !rights.is_visible() {
             return Err(missing(&self.name));
         }
-        check_write(&self.name, &rights)
+        Ok(check_write(&self.name, &rights)?)
     }
 
     /// Checks that rows may be changed by what they hold: whoever does not see everything would learn it.
@@ -168,7 +197,7 @@ fn check_write(name: &TableName, rights: &TableRights) -> Result<(), QueryError>
     Err(QueryError::new(ErrorKind::PermissionDenied, format!("{name} may be read and not written by you")))
 }
 
-/// The error of a table that is not there, or not for the principal.
-pub(crate) fn missing(name: &TableName) -> QueryError {
-    QueryError::new(ErrorKind::NotFound, format!("there is no table `{name}`; SHOW TABLES lists what there is"))
+/// What is said of a table that is not there, or not for the principal.
+pub(crate) fn missing(name: &TableName) -> Refused {
+    Refused::Missing(name.to_string())
 }

@@ -15,6 +15,7 @@ use crate::query::system::{BATCH_ROWS, Batches, Definition, PARALLEL_TABLES, Sys
 pub(super) static FILES: Definition = Definition {
     name: "files",
     description: "Source files as the newest version of each table knows them",
+    told: "files of tables of which they see everything",
     columns: &[
         schema(),
         name(),

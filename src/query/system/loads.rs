@@ -17,6 +17,7 @@ use crate::query::system::{Batches, Definition, System, Wanted};
 pub(super) static LOADS: Definition = Definition {
     name: "loads",
     description: "Every load and every change by a statement: when, how many rows, how it ended",
+    told: "loads of tables they may read; numbers, position and errors of those of which they see everything",
     columns: &[
         schema(),
         name(),

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA_TABLES;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -34,6 +35,7 @@ use crate::journal::{Journal, LoadRecord};
 use crate::lake::{Lake, Made, Snapshot};
 use crate::model::TableName;
 use crate::query::QueryError;
+use crate::query::catalog::INFORMATION_SCHEMA;
 
 /// The schema's name.
 pub(crate) const SYSTEM_SCHEMA: &str = "system";
@@ -61,6 +63,8 @@ static TABLES: [&Definition; 7] = [
 struct Definition {
     name: &'static str,
     description: &'static str,
+    /// Which rows are told to those who may not see everything.
+    told: &'static str,
     /// A table whose rows are about tables begins with their schema and name.
     columns: &'static [columns::Column],
     /// Whether it goes through the tables there are, rather than through what was noted.
@@ -85,6 +89,15 @@ impl fmt::Debug for Definition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{SYSTEM_SCHEMA}.{}", self.name)
     }
+}
+
+/// The tables that nobody is granted, by name, each with what of it is told to those who may not see everything.
+pub fn told_of_own_tables() -> Vec<(String, &'static str)> {
+    let system = TABLES.iter().map(|table| (format!("{SYSTEM_SCHEMA}.{}", table.name), table.told));
+    let listing = INFORMATION_SCHEMA_TABLES
+        .iter()
+        .map(|table| (format!("{INFORMATION_SCHEMA}.{table}"), "names of tables and columns they may read"));
+    system.chain(listing).collect()
 }
 
 /// Which rows are asked for, and by whom.

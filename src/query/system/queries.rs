@@ -19,6 +19,7 @@ use crate::query::system::{Batches, Definition, System, Wanted};
 pub(super) static QUERIES: Definition = Definition {
     name: "queries",
     description: "Statements that run and that ended: who asked, what they read, what they cost",
+    told: "statements of their own",
     columns: &[
         text("query_id").always(),
         text("session_id").always(),

@@ -13,6 +13,7 @@ use crate::query::system::{BATCH_ROWS, Batches, Definition, System, Wanted};
 pub(super) static REJECTS: Definition = Definition {
     name: "rejects",
     description: "Rows that did not fit, with file, line, column, reason and raw text",
+    told: "rejects of tables of which they see everything",
     columns: &[
         schema(),
         name(),

@@ -16,6 +16,7 @@ use crate::query::system::{Batches, Definition, System, Wanted};
 pub(super) static SESSIONS: Definition = Definition {
     name: "sessions",
     description: "Sessions of clients that are open and that ended: whose, from where, how much they asked",
+    told: "sessions of their own",
     columns: &[
         text("session_id").always(),
         text("principal").always(),

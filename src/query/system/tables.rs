@@ -17,6 +17,7 @@ use crate::query::system::{BATCH_ROWS, Batches, Definition, PARALLEL_TABLES, Sys
 pub(super) static TABLES: Definition = Definition {
     name: "tables",
     description: "Tables that are defined or that people made, with their newest version",
+    told: "tables they may read; rows, bytes and files of those of which they see everything",
     columns: &[
         schema(),
         name(),

@@ -16,6 +16,7 @@ use crate::query::system::{Batches, Definition, System, Wanted};
 pub(super) static VERIFICATIONS: Definition = Definition {
     name: "verifications",
     description: "Every comparison of a table with its source: what was compared, what differs",
+    told: "comparisons of tables of which they see everything",
     columns: &[
         schema(),
         name(),

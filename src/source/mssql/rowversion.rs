@@ -232,8 +232,9 @@ impl Changes {
         let mut rejected = before.rejected.unwrap_or(0) + newer.rejected;
         if !same {
             let most = match (count, lake) {
-                (Some(count), Some(lake)) => {
-                    most_rows(before, count, &newer, (lake.as_ref(), &self.reader.shape.folding)).await?
+                (Some(count), Some(lake)) if !strange => {
+                    let folding = &self.reader.shape.folding;
+                    most_rows(before.rows, self.counts.all, count, &newer, (lake.as_ref(), folding)).await?
                 }
                 _ => None,
             };
@@ -356,15 +357,22 @@ struct Most {
     exact: bool,
 }
 
-/// As many rows as there were, and those read that the lake does not have. Unknown where these are too many to look for.
+/// As many rows as there were (`before`), and those read that the lake does not have. Unknown where these are too many to
+/// look for.
+///
+/// The keys are read in the snapshot, and what is read next in the same one hangs on the answer: so the lake is asked while
+/// the snapshot is open, but only where the answer matters. That there are fewer rows than before, or more than were read
+/// besides them, is so whatever the lake has.
 async fn most_rows(
-    before: &Position,
+    before: Option<u64>,
+    all: u64,
     count: u64,
     newer: &Newer,
     (lake, folding): (&dyn KnownRows, &[KeyFolding]),
 ) -> Result<Option<Most>, SourceError> {
-    let (Some(keys), Some(rows)) = (&newer.keys, before.rows) else { return Ok(None) };
-    let present = if newer.rows == 0 { 0 } else { lake.present(keys, folding).await? };
+    let (Some(keys), Some(rows)) = (&newer.keys, before) else { return Ok(None) };
+    let matters = newer.rows > 0 && (rows..=rows + newer.rows).contains(&all);
+    let present = if matters { lake.present(keys, folding).await? } else { 0 };
     let exact = newer.rows == 0 || count == rows;
     Ok(Some(Most { rows: rows + newer.rows.saturating_sub(present), exact }))
 }
@@ -384,4 +392,62 @@ async fn keys(session: &mut Session, shape: &Shape, output: &mut Output) -> Resu
     drop(rows);
     send(&mut decoder, ChangeKind::PresentKeys, output).await?;
     output.send(SourceEvent::Complete(KeyRange::default())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use arrow::datatypes::SchemaRef;
+    use async_trait::async_trait;
+
+    use super::*;
+
+    /// A lake that has one of the keys it is asked for, and counts how often it is asked.
+    #[derive(Default)]
+    struct Asked(AtomicUsize);
+
+    #[async_trait]
+    impl KnownRows for Asked {
+        fn count(&self) -> Option<u64> {
+            Some(10)
+        }
+
+        async fn present(&self, _: &[RecordBatch], _: &[KeyFolding]) -> Result<u64, SourceError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(1)
+        }
+
+        async fn content(
+            &self,
+            schema: &SchemaRef,
+            _: &KeyRange,
+            _: &[RecordBatch],
+            _: &[KeyFolding],
+        ) -> Result<ContentHash, SourceError> {
+            ContentHash::new(schema).map_err(unmade)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_lake_is_asked_only_where_its_answer_matters() {
+        let (before, lake) = (10, Asked::default());
+        let newer = |rows| Newer { keys: Some(Vec::new()), rows, rejected: 0, again: None };
+        for (read, all, asked, missing) in [
+            (0, 10, 0, false),
+            (3, 9, 0, false),
+            (3, 14, 0, true),
+            (3, 10, 1, false),
+            (3, 13, 1, true),
+            (3, 12, 1, false),
+        ] {
+            lake.0.store(0, Ordering::Relaxed);
+            let most = most_rows(Some(before), all, 10, &newer(read), (&lake, &[])).await.unwrap().unwrap();
+            assert_eq!(lake.0.load(Ordering::Relaxed), asked, "{read} read, {all} there");
+            assert_eq!(all > most.rows, missing, "{read} read, {all} there");
+            assert_eq!(all < most.rows, all < before + read.saturating_sub(1), "{read} read, {all} there");
+        }
+        let unknown = Newer { keys: None, ..newer(3) };
+        assert!(most_rows(Some(before), 11, 10, &unknown, (&lake, &[])).await.unwrap().is_none());
+    }
 }

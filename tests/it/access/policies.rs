@@ -107,6 +107,30 @@ async fn people_may_ask_who_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn people_may_group_by_who_they_are() {
+    let house = lake().await;
+    for (select, group, seen) in [
+        ("current_user()", "current_user()", vec!["filtered 2"]),
+        ("grouping(current_user()), current_user()", "rollup (current_user())", vec!["0 filtered 2", "1 NULL 2"]),
+        (
+            "grouping(has_role('analyst'), x), has_role('analyst'), x",
+            "cube (has_role('analyst'), x)",
+            vec!["0 true 1 1", "0 true 2 1", "1 true NULL 2", "2 NULL 1 1", "2 NULL 2 1", "3 NULL NULL 2"],
+        ),
+        (
+            "grouping(current_user(), has_role('root')), current_user(), has_role('root')",
+            "grouping sets ((current_user()), (has_role('root')), ())",
+            vec!["1 filtered NULL 2", "2 NULL false 2", "3 NULL NULL 2"],
+        ),
+    ] {
+        let sql = format!("select {select}, count(*) from (values (1), (2)) v(x) group by {group}");
+        let mut rows = ask(&house, &filtered_rows(), &sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        rows.sort();
+        assert_eq!(rows, seen, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_filters_today_is_not_moved_by_a_time_zone() {
     let house = lake().await;
     // The day changes at another moment in each zone; the filter's does not.

@@ -53,6 +53,15 @@ async fn a_filter_or_mask_that_cannot_be_used_leaves_what_stood_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn somebody_is_shut_out_whatever_is_wrong_with_a_filter() {
+    let house = lake().await;
+    let connection = connect(&house, &ann(filtered_rows())).await;
+    connection.server.remove("ann");
+    connection.server.grant_anew(&[&ann(filtered("nothing = 1"))]).await;
+    assert_eq!(rows(&connection, NAMES).await.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fault_that_was_there_before_keeps_nobody_from_being_shut_out() {
     let house = lake().await;
     let faulty = || Policy { filters: vec!["nothing = 1".to_owned()], ..Policy::default() };

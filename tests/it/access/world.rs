@@ -279,6 +279,15 @@ impl Server {
         server
     }
 
+    /// Takes somebody out of the users file, which is not read anew by that.
+    pub(super) fn remove(&self, name: &str) {
+        change_users(&self.files.path().join("users.toml"), self.files.path(), |list| {
+            list.users.remove(name);
+            Ok(())
+        })
+        .unwrap();
+    }
+
     /// Writes another grants file and has it read, as a signal makes the program do.
     pub(super) async fn grant_anew(&self, people: &[&Person]) {
         std::fs::write(self.files.path().join("grants.toml"), grants_file(people)).unwrap();

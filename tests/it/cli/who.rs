@@ -105,6 +105,28 @@ fn grants_are_explained_by_file_and_line() {
 }
 
 #[test]
+fn what_somebody_sees_of_the_programs_own_tables_is_explained() {
+    let team = team();
+    run(&team, &["user", "add", "ann", "--no-password"], 0);
+    run(&team, &["user", "add", "root", "--no-password", "--role", "admin"], 0);
+    team.write("grants.toml", "[[grant]]\nto = \"user:ann\"\non = \"*\"\nmay = [\"read\", \"write\"]\n");
+    for (table, rows) in [
+        ("system.queries", "  rows       statements of their own\n"),
+        ("system.rejects", "  rows       rejects of tables of which they see everything\n"),
+        ("information_schema.columns", "  rows       names of tables and columns they may read\n"),
+    ] {
+        let (out, _) = run(&team, &["grants", "explain", "ann", table], 0);
+        for part in ["parts of it are seen", rows, "  write      no\n", "  grants     none\n", "it needs no grant"] {
+            assert!(out.contains(part), "{part}\n{out}");
+        }
+        let (out, _) = run(&team, &["grants", "explain", "root", table], 0);
+        assert!(out.contains("all of it is seen") && out.contains("the role `admin` sees"), "{out}");
+    }
+    let (out, _) = run(&team, &["grants", "explain", "ann", "system.querys"], 0);
+    assert!(out.contains("did you mean `system.queries`?"), "{out}");
+}
+
+#[test]
 fn check_covers_users_and_grants() {
     let team = team();
     run(&team, &["user", "add", "ann", "--no-password"], 0);

@@ -15,6 +15,7 @@ use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaPr
 use datafusion::common::TableReference;
 use datafusion::datasource::{MemTable, TableProvider};
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -159,6 +160,10 @@ impl QueryEngine for MemoryEngine {
     /// There are no policies for tables in memory: whatever a grants file says of others is read elsewhere.
     async fn check_policies(&self, _: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
         Ok(Vec::new())
+    }
+
+    fn memory(&self) -> Arc<dyn MemoryPool> {
+        Arc::clone(&self.context.runtime_env().memory_pool)
     }
 }
 

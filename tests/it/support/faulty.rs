@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Repeated,
     /// It is done only after the test lets it go on: a request that is long under way.
     Hold(Arc<Notify>, Arc<Notify>),
+    /// It is done, and the answer comes only after the test lets it go on.
+    HoldAfter(Arc<Notify>, Arc<Notify>),
     /// Nothing is done: when the test lets it go on, whoever asks panics.
     Panic(Arc<Notify>, Arc<Notify>),
 }
@@ -67,6 +69,14 @@ impl FaultyStore {
         let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         self.fail(Request::Put, part, 1, Fault::Hold(Arc::clone(&begun), Arc::clone(&go_on)));
         (begun, go_on)
+    }
+
+    /// Lets the answer to the next put of a path that holds `part` wait. Gives what tells that it was done, and what lets it
+    /// go on.
+    pub(crate) fn hold_answer(&self, part: &str) -> (Arc<Notify>, Arc<Notify>) {
+        let (done, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        self.fail(Request::Put, part, 1, Fault::HoldAfter(Arc::clone(&done), Arc::clone(&go_on)));
+        (done, go_on)
     }
 
     /// Lets the next reading of a path that holds `part` wait and then panic. Gives what tells that it has begun, and what
@@ -126,6 +136,12 @@ impl ObjectStore for FaultyStore {
                 begun.notify_one();
                 go_on.notified().await;
                 self.inner.put_opts(location, payload, options).await
+            }
+            Some(Fault::HoldAfter(done, go_on)) => {
+                let answer = self.inner.put_opts(location, payload, options).await;
+                done.notify_one();
+                go_on.notified().await;
+                answer
             }
             Some(Fault::Panic(begun, go_on)) => panic_when_told(&begun, &go_on).await,
         }

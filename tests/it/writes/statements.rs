@@ -103,12 +103,17 @@ async fn bound_texts_lose_no_digit_either() {
         ("update t set d = ?", "2024-02-01 23:59:00"),
         ("update t set at = ?", "2024-01-31 12:00:00.1234567"),
         ("insert into t (d) values (?)", "2024-02-01 23:59:00"),
+        ("insert into t (at, d) values ((select max(at) from t), ?)", "2024-02-01 23:59:00"),
     ] {
         let (kind, told) = refusal(place.change_as(sql, text(value), &everything()).await, sql);
         assert_eq!((kind, told.contains(value)), (ErrorKind::InvalidInput, true), "{sql}: {told}");
     }
     assert_eq!(place.change_as("update t set d = ?", text("2024-02-02"), &everything()).await.unwrap(), 1);
     assert_eq!(place.rows("select d from t").await, ["2024-02-02"]);
+    let sql = "insert into t (at, d) values ((select max(at) from t), ?), (null, (select min(d) from t))";
+    assert_eq!(place.change_as(sql, text("2024-02-03"), &everything()).await.unwrap(), 2);
+    assert_eq!(place.rows("select d from t where at is not null order by d").await, ["2024-02-02", "2024-02-03"]);
+    assert_eq!(place.rows("select d from t where at is null").await, ["2024-02-02"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,14 @@
 //! What is told of tables that people made, and to whom: in `system.*` and in errors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use futures::TryStreamExt;
+use arrow::datatypes::Schema;
+use futures::{StreamExt, TryStreamExt};
 use lakegate::access::{Access, Grant, Grantee, Grants, Scope};
 use lakegate::error::ErrorKind;
-use lakegate::query::{ChangeValues, QueryEngine, QueryError};
+use lakegate::query::{ChangeValues, IfExisting, IfMissing, IncomingRows, Ingestion, QueryEngine, QueryError};
 
 use super::place::{SOON, refusal, somebody};
 use crate::queries::house::{House, everything, statement, text};
@@ -142,4 +144,32 @@ async fn a_near_name_is_a_hint_to_those_only_who_may_see_the_table() {
     change(&house, &who("ann"), "drop table scores").await;
     let message = hint(who("ann"), "select * from results.socres").await;
     assert!(!message.contains("results.scores`"), "it is dropped: {message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_near_name_is_a_hint_to_those_who_change_a_table_as_to_those_who_read_it() {
+    let house = House::new(&["pub.numbers"]).await;
+    change(&house, &who("ann"), "create table scores as select 1 as run").await;
+    for sql in [
+        "insert into results.socres values (1)",
+        "insert into socres values (1)",
+        "update socres set run = 2",
+        "delete from results.socres",
+        "drop table socres",
+        "alter table socres add column more int",
+    ] {
+        for (name, hinted) in [("ann", true), ("eve", false), ("bob", false)] {
+            let (kind, message) = refusal(house.engine.plan(statement(sql), &who(name)).await.map(drop), sql);
+            assert_eq!(kind, ErrorKind::NotFound, "{name}: {message}");
+            assert_eq!(message.contains("did you mean `results.scores`?"), hinted, "{name}, {sql}: {message}");
+        }
+    }
+    for (name, hinted) in [("ann", true), ("eve", false)] {
+        let (missing, existing) = (IfMissing::Fail, IfExisting::Append);
+        let ingestion = Ingestion { schema: None, table: "socres".to_owned(), missing, existing };
+        let rows = IncomingRows { schema: Arc::new(Schema::empty()), batches: futures::stream::empty().boxed() };
+        let (kind, message) = refusal(house.engine.ingest(ingestion, rows, &who(name), SOON).await, name);
+        assert_eq!(kind, ErrorKind::NotFound, "{name}: {message}");
+        assert_eq!(message.contains("did you mean `results.scores`?"), hinted, "{name}: {message}");
+    }
 }

@@ -124,6 +124,23 @@ async fn a_certificate_names_who_asks() {
 }
 
 #[tokio::test]
+async fn a_certificate_cannot_name_somebody_who_is_nobodys_to_be() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let door = house(&authority, Some(&clients)).open().await;
+    let asked = &door.engine.asked;
+    for name in ["operator", "everyone", "anonymous", "token", "ann m", "\u{430}nn"] {
+        let mut client = connect(&door, &authority, Some(&clients.vouch(None, name))).await.unwrap();
+        for header in [None, Some(basic("ann", PASSWORD))] {
+            let refused = who(&mut client, asked, header.as_deref()).await.unwrap_err();
+            assert_eq!(refused.code(), Code::Unauthenticated, "{name}");
+            assert!(refused.message().starts_with("user, password or token are not accepted"), "{refused:?}");
+        }
+        let empty = futures::stream::empty::<arrow_flight::HandshakeRequest>();
+        assert_eq!(client.handshake(empty).await.unwrap_err().code(), Code::Unauthenticated, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_session_of_a_certificate_is_worth_nothing_without_it() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let door = house(&authority, Some(&clients)).open().await;

@@ -180,6 +180,7 @@ pub(crate) async fn refusals(door: &Door, header: Option<&str>) -> Vec<Status> {
         client.poll_flight_info(with_header(descriptor(), header)).await.map(drop).unwrap_err(),
         client.get_schema(with_header(descriptor(), header)).await.map(drop).unwrap_err(),
         client.list_flights(with_header(Criteria::default(), header)).await.map(drop).unwrap_err(),
+        client.list_actions(with_header(arrow_flight::Empty {}, header)).await.map(drop).unwrap_err(),
         client.do_put(with_header(futures::stream::iter([flight_data]), header)).await.map(drop).unwrap_err(),
         client
             .do_action(with_header(arrow_flight::Action::new("CloseSession", ""), header))

@@ -152,6 +152,20 @@ async fn a_token_tells_name_and_roles_in_each_of_the_ways_clients_send_it() {
 }
 
 #[tokio::test]
+async fn a_token_cannot_name_somebody_who_is_nobodys_to_be() {
+    let signer = Signer::new();
+    let keys = KeyServer::start(&[signer.public("a")]).await;
+    let door = open(&keys.url).await;
+    for name in ["operator", "everyone", "anonymous", "token", "ann m", "\u{430}nn", ""] {
+        let token = signer.sign("EdDSA", "a", &claims(name));
+        assert_eq!(who(&door, &token).await, Err(Code::Unauthenticated), "{name}");
+        let begun = door.log_in(&format!("Bearer {token}")).await;
+        assert_eq!(begun.unwrap_err().code(), Code::Unauthenticated, "{name}");
+    }
+    assert_eq!(who(&door, &signer.sign("EdDSA", "a", &claims("auth0|ann"))).await.unwrap(), "auth0|ann analysts");
+}
+
+#[tokio::test]
 async fn a_session_ends_with_the_token_it_was_begun_with() {
     let signer = Signer::new();
     let keys = KeyServer::start(&[signer.public("a")]).await;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use arrow_flight::FlightDescriptor;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{FlightData, FlightDescriptor, Ticket};
 use lakegate::access::hash_password;
-use tonic::Code;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
 
 use super::super::server::ticket;
 use super::door::{Door, House, PASSWORD};
@@ -94,6 +96,72 @@ async fn roles_are_looked_up_at_each_call() {
     assert_eq!(door.who(Some(&ann)).await.unwrap(), "ann admin");
 }
 
+/// A result that goes on for ever, of which the first messages were read.
+async fn endless(client: &mut FlightServiceClient<Channel>, header: &str) -> Streaming<FlightData> {
+    let ticket = Ticket::new("select n from slow.endless");
+    let mut rows = client.do_get(with_header(ticket, Some(header))).await.unwrap().into_inner();
+    goes_on(&mut rows).await;
+    rows
+}
+
+/// Reads more than could be on its way already.
+async fn goes_on(rows: &mut Streaming<FlightData>) {
+    let mut bytes = 0;
+    while bytes < 32 << 20 {
+        bytes += rows.message().await.unwrap().unwrap().data_body.len();
+    }
+}
+
+/// What a result ends with.
+async fn end(rows: &mut Streaming<FlightData>) -> Status {
+    loop {
+        match rows.message().await {
+            Ok(message) => drop(message.expect("it does not end well")),
+            Err(status) => return status,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_running_statement_ends_when_what_may_be_seen_was_taken_away() {
+    let house = House::with_users();
+    let grant = |to: &str| format!("[[grant]]\nto = \"user:{to}\"\non = \"weather.*\"\n");
+    house.write("grants.toml", grant("ann"));
+    let door = house.open().await;
+    let ann = session(&door, &basic("ann", PASSWORD)).await;
+    let mut client = door.client().await;
+    let mut rows = endless(&mut client, &ann).await;
+    house.write("grants.toml", format!("{}{}", grant("bob"), grant("ann")));
+    house.token("bob", None);
+    door.reload().await;
+    goes_on(&mut rows).await;
+    house.write("grants.toml", grant("bob"));
+    door.reload().await;
+    let status = end(&mut rows).await;
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    assert!(status.message().contains("run it again"), "{status:?}");
+    endless(&mut client, &ann).await;
+}
+
+#[tokio::test]
+async fn a_running_statement_ends_with_what_its_person_was_let_in_with() {
+    let house = House::with_users();
+    let token = house.token("bob", None);
+    let door = house.open().await;
+    let ann = session(&door, &basic("ann", PASSWORD)).await;
+    let (mut client, mut other) = (door.client().await, door.client().await);
+    let mut of_ann = endless(&mut client, &ann).await;
+    let mut of_bob = endless(&mut other, &token_header(&token)).await;
+    house.change(|users| users.get_mut("bob").unwrap().tokens.clear());
+    door.reload().await;
+    assert_eq!(end(&mut of_bob).await.code(), Code::Unauthenticated);
+    goes_on(&mut of_ann).await;
+    house.change(|users| drop(users.remove("ann")));
+    door.reload().await;
+    assert_eq!(end(&mut of_ann).await.code(), Code::Unauthenticated);
+    door.engine.endless.has_readers(0).await;
+}
+
 #[tokio::test]
 async fn files_that_are_wrong_or_gone_leave_all_as_it_was() {
     let house = House::with_users();
@@ -114,6 +182,44 @@ async fn files_that_are_wrong_or_gone_leave_all_as_it_was() {
     std::fs::remove_file(house.path().join("grants.toml")).unwrap();
     door.reload().await;
     assert_eq!(door.who(Some(&ann)).await.unwrap(), "ann analysts sales");
+}
+
+#[tokio::test]
+async fn somebody_is_shut_out_while_the_grants_are_wrong_and_nobody_is_let_in() {
+    let good = "[roles.analysts]\nmembers = [\"ann\"]\n";
+    for broken in [Some("[[grant]]\nto = \"nobody\"\non = \"*\"\n"), Some("[[grant"), None] {
+        let house = House::with_users();
+        house.write("grants.toml", good);
+        let (kept, revoked) = (house.token("bob", None), house.token("bob", None));
+        let door = house.open().await;
+        let ann = session(&door, &basic("ann", PASSWORD)).await;
+        let bob = session(&door, &token_header(&revoked)).await;
+        match broken {
+            Some(broken) => house.write("grants.toml", broken),
+            None => std::fs::remove_file(house.path().join("grants.toml")).unwrap(),
+        }
+        house.change(|users| {
+            users.get_mut("bob").unwrap().tokens.retain(|token| token.id != revoked.id);
+            let carl = users["ann"].clone();
+            users.insert("carl".to_owned(), carl);
+            users.get_mut("ann").unwrap().roles = ["admin".to_owned()].into();
+        });
+        door.reload().await;
+        assert_eq!(door.who(Some(&ann)).await.unwrap(), "ann analysts", "{broken:?}");
+        assert_eq!(door.who(Some(&token_header(&kept))).await.unwrap(), "bob sales", "{broken:?}");
+        for header in [&bob, &token_header(&revoked), &basic("carl", PASSWORD)] {
+            assert_eq!(code(&door, header).await, REFUSED, "{broken:?}");
+        }
+        house.change(|users| drop(users.remove("ann")));
+        door.reload().await;
+        assert_eq!(code(&door, &ann).await, REFUSED, "{broken:?}");
+
+        house.write("grants.toml", good);
+        door.reload().await;
+        // Carl was refused just now.
+        door.clock.advance(Duration::from_secs(60));
+        assert_eq!(door.who(Some(&basic("carl", PASSWORD))).await.unwrap(), "carl sales", "{broken:?}");
+    }
 }
 
 #[tokio::test]
