@@ -21,7 +21,7 @@ help: ## list these commands
 	@echo "make test-clients  clients in Java, Go and Node.js, which have to be there; first time 5 minutes more, then 2"
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
 	@echo "make fuzz    bytes of nobody's making against the server, guided by coverage, 5 minutes a kind of call; needs cargo-fuzz"
-	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour, and 20 GB of disk"
+	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour once built, and 20 GB of disk"
 
 prerequisites:
 	@.ci/prerequisites
@@ -78,7 +78,7 @@ lint: test-venv
 	cd python-client && $(TEST_PYTHON) -m mypy
 
 bench: prerequisites
-	@echo "== Building lakegate as it is shipped (fat link-time optimisation: 20 to 40 minutes on 2 cores the first time)"
+	@echo "== Building lakegate as it is shipped (fully optimised: about 45 minutes on 2 cores the first time)"
 	@cargo build --locked --profile dist --bin lakegate
 	@cargo build --locked --profile dist -p mssql-fixture
 	@.ci/venv $(VENVS)/bench benches/requirements.txt
