@@ -5,6 +5,7 @@ mod cancel;
 mod catalog;
 mod change;
 mod clauses;
+mod date_trunc;
 mod dialect;
 pub mod embedded;
 pub mod engine;
