@@ -20,6 +20,7 @@ mod parse;
 mod policy;
 mod redact;
 mod rewrite;
+mod sample;
 mod sealed;
 mod session;
 mod small;
