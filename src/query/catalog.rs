@@ -18,6 +18,8 @@ use crate::error::{Classify, ErrorKind};
 use crate::lake::{At, Lake, Made, Snapshot};
 use crate::model::TableName;
 use crate::query::rewrite::Asked;
+use crate::query::sample::Sample;
+use crate::query::sealed::seen_key;
 use crate::query::system::{SYSTEM_SCHEMA, System};
 use crate::query::{QueryError, TablePins};
 
@@ -106,6 +108,36 @@ pub(crate) struct Resolved {
     pub(crate) rights: String,
     /// The tables of which not everything may be seen: their scans are still to be sealed.
     pub(crate) restricted: Vec<((String, String), TableName, TableRights)>,
+    /// The samples that are still to be drawn, from what may be seen.
+    samples: Vec<Sampling>,
+}
+
+/// A sample of a table of a statement.
+#[derive(Clone)]
+struct Sampling {
+    /// The name as it stands in the statement.
+    name: (String, String),
+    /// The same of the table it is drawn from.
+    whole: (String, String),
+    table: TableName,
+    /// The columns that name a row, where they are seen as they are.
+    key: Vec<String>,
+    sample: Sample,
+}
+
+impl Resolved {
+    /// Draws the samples. The tables are sealed by then: who draws sees no more than who reads.
+    ///
+    /// # Errors
+    /// When one cannot be planned.
+    pub(crate) fn draw_samples(&mut self) -> Result<(), QueryError> {
+        for Sampling { name, whole, table, key, sample } in std::mem::take(&mut self.samples) {
+            if let Some(whole) = self.tables.get(&whole).cloned() {
+                self.tables.insert(name, sample.of(&table, whole, &key)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Resolved {
@@ -165,17 +197,23 @@ impl Catalog {
         access: &Access,
         planned_for: Option<&str>,
     ) -> Result<Resolved, QueryError> {
-        let mut wanted = Vec::new();
+        let (mut wanted, mut samples) = (Vec::new(), Vec::new());
         for reference in references {
             // Functions in FROM are listed among the tables.
             if matches!(reference, TableReference::Bare { .. }) && is_function(reference.table()) {
                 continue;
             }
+            let name = self.key(&reference);
+            let (reference, sample) = Sample::take(reference);
             let key = self.key(&reference);
+            samples.extend(sample.map(|sample| (name, key.clone(), sample)));
             let meant = self.meaning(&reference, access).await;
             // What has become of a table is not told to those who once could see it.
             let meant = if planned_for.is_some() { meant.map_err(|_| rights_changed())? } else { meant? };
-            wanted.push((key, meant));
+            // A table and its samples are of one version.
+            if !wanted.iter().any(|(known, _)| *known == key) {
+                wanted.push((key, meant));
+            }
         }
         let groups = self.groups(&wanted, pins).await?;
         let opened = wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups, access));
@@ -185,8 +223,13 @@ impl Catalog {
         if planned_for.is_some_and(|planned_for| planned_for != resolved.rights) {
             return Err(rights_changed());
         }
-        for Opened { key, rights, provider, pin } in opened {
+        for Opened { key, rights, provider, pin, row_key } in opened {
             if let (Some((name, rights)), Some(version)) = (rights, &provider) {
+                let drawn = samples.extract_if(.., |(_, whole, _)| *whole == key);
+                resolved.samples.extend(drawn.map(|(drawn, whole, sample)| {
+                    let (table, key) = (name.clone(), seen_key(&row_key, &rights));
+                    Sampling { name: drawn, whole, table, key, sample }
+                }));
                 if !version.schema().fields().iter().any(|field| rights.reads(field.name())) {
                     return Err(self.unknown(name.schema(), name.table(), access).await);
                 }
@@ -202,7 +245,12 @@ impl Catalog {
             }
             resolved.pins.extend(pin);
         }
-        Ok(resolved)
+        match samples.first() {
+            Some((_, (schema, table), _)) => {
+                Err(QueryError::unsupported(format!("`{schema}.{table}` has no samples; leave TABLESAMPLE out")))
+            }
+            None => Ok(resolved),
+        }
     }
 
     /// Names of tables that people may have made.
@@ -322,19 +370,21 @@ impl Catalog {
     ) -> Result<Opened, QueryError> {
         let name = match meant {
             Meant::Made(name, asked) => return self.open_made(key, name, asked, pins, access).await,
-            Meant::Information => return Ok(Opened { key, rights: None, provider: None, pin: None }),
+            Meant::Information => return Ok(Opened { key, rights: None, provider: None, pin: None, row_key: vec![] }),
             Meant::System(table) => {
                 let provider = Some(self.system.provider(&table, access)?);
-                return Ok(Opened { key, rights: None, provider, pin: None });
+                return Ok(Opened { key, rights: None, provider, pin: None, row_key: vec![] });
             }
             Meant::Defined(name, Some(asked)) => {
                 let version = self.asked_version(&name, asked).await?;
                 let rights = Some((name.clone(), Self::rights(&name, access)));
-                return Ok(Opened { key, rights, provider: Some(version.provider), pin: None });
+                let row_key = self.row_key(&name);
+                return Ok(Opened { key, rights, provider: Some(version.provider), pin: None, row_key });
             }
             Meant::Defined(name, None) => name,
         };
         let rights = Some((name.clone(), Self::rights(&name, access)));
+        let row_key = self.row_key(&name);
         let definition = self.settings.tables.get(&name);
         let group = definition.and_then(|table| table.load.group.as_ref());
         let published = group.and_then(|group| groups.get(group)).and_then(|tables| tables.get(&name));
@@ -342,7 +392,7 @@ impl Catalog {
         let empty = || Some(self.without_rows(&name));
         let version = match pins.get(&name).or(published) {
             Some(&BEFORE_FIRST) => {
-                return Ok(Opened { key, rights, provider: empty(), pin: Some((name, BEFORE_FIRST)) });
+                return Ok(Opened { key, rights, provider: empty(), pin: Some((name, BEFORE_FIRST)), row_key });
             }
             Some(pin) => self.pinned_version(&name, *pin).await?,
             // Its newest version need not be of the moment of the others.
@@ -350,12 +400,13 @@ impl Catalog {
             None => match self.versions.newest(&name).await? {
                 Some(version) => version,
                 None if definition.is_some_and(rows_come_by_sql) => {
-                    return Ok(Opened { key, rights, provider: empty(), pin: Some((name, BEFORE_FIRST)) });
+                    return Ok(Opened { key, rights, provider: empty(), pin: Some((name, BEFORE_FIRST)), row_key });
                 }
                 None => return Err(not_loaded(&name)),
             },
         };
-        Ok(Opened { key, rights, provider: Some(version.provider), pin: Some((name, version.number)) })
+        let pin = Some((name, version.number));
+        Ok(Opened { key, rights, provider: Some(version.provider), pin, row_key })
     }
 
     /// A table that people made, or the error of one that is not there: whoever may not see it gets the same.
@@ -390,7 +441,12 @@ impl Catalog {
         }
         let rights = Some((name.clone(), rights(&version)));
         let pin = asked.is_none().then_some((name.clone(), version.number));
-        Ok(Opened { key, rights, provider: Some(version.provider), pin })
+        Ok(Opened { key, rights, provider: Some(version.provider), pin, row_key: version.made.key })
+    }
+
+    /// The columns that name a row of a table that is defined.
+    fn row_key(&self, name: &TableName) -> Vec<String> {
+        self.settings.tables.get(name).map(|table| table.key.clone()).unwrap_or_default()
     }
 
     /// A table that nothing was written to yet, as its definition declares it.
@@ -459,6 +515,8 @@ struct Opened {
     provider: Option<Arc<dyn TableProvider>>,
     /// The version it is pinned to.
     pin: Option<(TableName, u64)>,
+    /// The columns that name a row.
+    row_key: Vec<String>,
 }
 
 fn not_published(name: &TableName, group: Option<&String>) -> QueryError {

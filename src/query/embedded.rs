@@ -192,6 +192,7 @@ impl Engine {
         let planned_for = statement.options.rights.as_deref();
         let resolved = self.catalog.resolve(references, is_function, &statement.pins, access, planned_for);
         let mut resolved = self.seal(resolved.await?, statement, access)?;
+        resolved.draw_samples()?;
         for name in own {
             let name = match &statement.options.schema {
                 Some(schema) => in_schema(name, schema, is_function),

@@ -1,6 +1,8 @@
 //! The query engine over a real lake: versions, pins, limits, errors, stopping.
 
 pub(crate) mod house;
+mod pushdown;
+mod sampling;
 
 use std::time::{Duration, Instant};
 
