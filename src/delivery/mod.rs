@@ -11,7 +11,7 @@ mod size;
 pub mod ticket;
 pub mod wire_schema;
 
-pub use encode::{EncodedResult, Encoders, MessageSize, WireMessage, single_batch};
+pub use encode::{EncodedResult, Encoders, MESSAGE_BYTES, WireMessage, single_batch};
 pub use error::DeliveryError;
 pub use key::TicketKey;
 pub use seal::{Purpose, Sealer};

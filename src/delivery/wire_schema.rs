@@ -100,7 +100,7 @@ fn in_order(column: ArrayRef) -> Result<ArrayRef, ArrowError> {
     }
     let order = sort_to_indices(dictionary.values(), None, None)?;
     let mut positions = vec![0_i32; order.len()];
-    for (position, at) in (0_i32..).zip(order.values()) {
+    for (position, at) in (0_i32..).zip(order.values().iter()) {
         positions[*at as usize] = position;
     }
     // Where a value is null its position may be any number.

@@ -13,7 +13,7 @@ use crate::access::{ADMIN_ROLE, Access};
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
-use crate::flight::profile::{Nearness, Wishes};
+use crate::flight::profile::{Wishes, is_on_this_machine};
 use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
 use crate::query::{Statement, TablePins};
 use crate::runtime::clock::Clock;
@@ -55,8 +55,8 @@ impl Caller {
         let peer = peer(extensions);
         let known = authenticator.identify(headers, &peer).await?;
         let session_key = SessionKey::read(headers, known.session, peer.address);
-        let nearness = Nearness::of(peer.address, headers.as_ref());
-        let wishes = Wishes::of(&user_agent, headers.as_ref(), nearness)?;
+        let wishes = Wishes::of(&user_agent, headers.as_ref())?;
+        let wishes = wishes.from_near(is_on_this_machine(peer.address, headers.as_ref()));
         Ok(Self { access: known.access, user_agent, address: peer.address, session_key, wishes, session: None })
     }
 

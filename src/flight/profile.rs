@@ -52,27 +52,6 @@ struct Family {
     halves: bool,
 }
 
-/// How far bytes have to go to a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Nearness {
-    /// Nowhere: what compresses them costs more than they do.
-    Near,
-    /// Over a network.
-    Far,
-}
-
-impl Nearness {
-    /// That of a client whose connection comes from `address`: near on this machine, unless a proxy says that it is another
-    /// one's.
-    pub(crate) fn of(address: Option<SocketAddr>, headers: &HeaderMap) -> Self {
-        let is_local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
-        match is_local && !FORWARDED.iter().any(|name| headers.contains_key(*name)) {
-            true => Self::Near,
-            false => Self::Far,
-        }
-    }
-}
-
 /// The families there are; the first whose prefix fits counts.
 const FAMILIES: &[Family] = &[
     // pyarrow, and all else on Arrow C++. ODBC drivers are built on it too.
@@ -101,34 +80,40 @@ const UNKNOWN: Family = Family { prefix: "", codec: Codec::None, no_dictionaries
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wishes {
     family: &'static Family,
-    nearness: Nearness,
     /// The codec that was named; within, none for `auto`.
     codec: Option<Option<Codec>>,
     /// Whether dictionaries are wanted, where they were spoken of.
     dictionaries: Option<bool>,
     /// How exact numbers are to be, where it was spoken of.
     precision: Option<Precision>,
+    /// Whether the client is on this machine, or in a network so fast that no compression pays.
+    is_near: bool,
 }
 
 impl Wishes {
-    /// Those of a client so far away that calls itself `agent` and sends these headers.
+    /// Those of a client that calls itself `agent` and sends these headers.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`, naming the choices, for a value that is none, and for two values that differ.
-    pub(crate) fn of(agent: &str, headers: &HeaderMap, nearness: Nearness) -> Result<Self, Status> {
+    pub(crate) fn of(agent: &str, headers: &HeaderMap) -> Result<Self, Status> {
         Ok(Self {
             family: FAMILIES.iter().find(|family| agent.starts_with(family.prefix)).unwrap_or(&UNKNOWN),
-            nearness,
             codec: choice(headers, CODEC, CODECS)?,
             dictionaries: choice(headers, DICTIONARIES, ON_OR_OFF)?,
             precision: choice(headers, PRECISION, PRECISIONS)?,
+            is_near: false,
         })
     }
 
     /// Those of nobody anybody knows.
     #[cfg(test)]
     pub(crate) fn of_nobody() -> Self {
-        Self { family: &UNKNOWN, nearness: Nearness::Far, codec: None, dictionaries: None, precision: None }
+        Self { family: &UNKNOWN, codec: None, dictionaries: None, precision: None, is_near: false }
+    }
+
+    /// The same, of a client that is so near that no compression pays, or not so for this reason.
+    pub(crate) fn from_near(self, is_near: bool) -> Self {
+        Self { is_near: self.is_near || is_near, ..self }
     }
 
     /// The same, with the words that the client's session chose for what no header speaks of.
@@ -165,12 +150,15 @@ impl Wishes {
 
     /// How what is no statement's result is compressed for the client.
     pub(crate) fn codec(self) -> Codec {
-        let usual = match self.nearness {
-            Nearness::Near => Codec::None,
-            Nearness::Far => self.family.codec,
-        };
+        let usual = if self.is_near { Codec::None } else { self.family.codec };
         self.codec.flatten().unwrap_or(usual)
     }
+}
+
+/// Whether a client whose connection comes from `address` is on this machine: no proxy says that it is on another one.
+pub(crate) fn is_on_this_machine(address: Option<SocketAddr>, headers: &HeaderMap) -> bool {
+    let is_local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
+    is_local && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
 /// The profile of a result whose ticket was made under `fixed`, asked for with `wishes`. The codec may differ from
@@ -244,7 +232,7 @@ mod tests {
         for (name, value) in sent {
             headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
         }
-        Wishes::of(agent, &headers, Nearness::Far)
+        Wishes::of(agent, &headers)
     }
 
     fn profile(agent: &str, sent: &[(&str, &str)]) -> Result<WireProfile, Status> {
@@ -355,19 +343,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_compressed_for_this_machine_unless_it_is_asked_for() {
+    fn nothing_is_compressed_for_who_is_near_unless_they_ask() {
+        let near = |sent| wishes(PYARROW, sent).unwrap().from_near(true).from_near(false).codec();
+        assert_eq!(
+            (near(&[]), near(&[(CODEC, "auto")]), near(&[(CODEC, "lz4")])),
+            (Codec::None, Codec::None, Codec::Lz4)
+        );
+    }
+
+    #[test]
+    fn who_comes_through_a_proxy_is_not_on_this_machine() {
         let none = HeaderMap::new();
+        let is_here = |address: &str, headers| is_on_this_machine(Some(address.parse().unwrap()), headers);
         for address in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert_eq!(Nearness::of(Some(address.parse().unwrap()), &none), Nearness::Near, "{address}");
+            assert!(is_here(address, &none), "{address}");
         }
-        assert_eq!(Nearness::of(Some("10.0.0.1:1".parse().unwrap()), &none), Nearness::Far);
-        assert_eq!(Nearness::of(None, &none), Nearness::Far);
+        assert!(!is_here("10.0.0.1:1", &none) && !is_on_this_machine(None, &none));
         let mut forwarded = HeaderMap::new();
         forwarded.insert("x-forwarded-for", "10.0.0.1".parse().unwrap());
-        assert_eq!(Nearness::of(Some("127.0.0.1:1".parse().unwrap()), &forwarded), Nearness::Far);
-        assert_eq!(Wishes::of(PYARROW, &none, Nearness::Near).unwrap().codec(), Codec::None);
-        let mut asked = HeaderMap::new();
-        asked.insert(CODEC, "zstd".parse().unwrap());
-        assert_eq!(Wishes::of(PYARROW, &asked, Nearness::Near).unwrap().codec(), Codec::Zstd);
+        assert!(!is_here("127.0.0.1:1", &forwarded));
     }
 }

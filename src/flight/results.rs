@@ -18,7 +18,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
-use crate::delivery::{EncodedResult, MessageSize, WireMessage};
+use crate::delivery::{EncodedResult, MESSAGE_BYTES, WireMessage};
 use crate::flight::admission::{Admission, Slot};
 use crate::flight::allowance::Allowance;
 use crate::flight::gate::Pass;
@@ -50,7 +50,7 @@ impl ResultStream {
         pass: Pass,
     ) -> Result<Self, Status> {
         let profile = WireProfile { codec, ..WireProfile::default() };
-        let encoded = EncodedResult::new(schema, batches, profile, MessageSize::Large, &service.encoders)?;
+        let encoded = EncodedResult::new(schema, batches, profile, MESSAGE_BYTES, &service.encoders)?;
         Ok(Self::Answer { encoded: Box::new(encoded), _pass: pass })
     }
 
@@ -62,7 +62,7 @@ impl ResultStream {
         run: Run,
         patience: Patience,
     ) -> Result<Self, Status> {
-        let encoded = EncodedResult::new(schema, batches, profile, MessageSize::Large, &service.encoders)?;
+        let encoded = EncodedResult::new(schema, batches, profile, MESSAGE_BYTES, &service.encoders)?;
         run.handle.held().rows = Some(encoded);
         let person = &run.handle.person;
         Ok(Self::Rows(Box::new(RunStream {

@@ -16,8 +16,6 @@ use futures::StreamExt;
 use crate::delivery::DeliveryError;
 use crate::delivery::size::{cut, message_bytes};
 
-/// Bytes of rows in the first message: a twentieth of a second at 10 Mbit/s, whatever the codec.
-const FIRST_BYTES: usize = 64 << 10;
 /// How many times larger each message is than the one before, until they are large enough.
 const GROWTH: usize = 4;
 /// Most rows that are gathered, however narrow they are.
@@ -37,6 +35,8 @@ pub(super) struct Portion {
 pub(super) struct Gather {
     /// None once the last one came, or an error.
     batches: Option<SendableRecordBatchStream>,
+    /// Whether any came.
+    begun: bool,
     /// Bytes of the next portion.
     wanted: usize,
     /// Bytes of all later ones.
@@ -61,12 +61,13 @@ pub(super) fn limit(wanted: usize) -> usize {
 }
 
 impl Gather {
-    /// Cuts `batches` to portions of `target` bytes.
-    pub(super) fn new(batches: SendableRecordBatchStream, target: usize) -> Self {
+    /// Cuts `batches` to a portion of `first` bytes and larger ones up to `target`.
+    pub(super) fn new(batches: SendableRecordBatchStream, first: usize, target: usize) -> Self {
         Self {
             joins: !has_dictionaries(&batches.schema()),
             batches: Some(batches),
-            wanted: FIRST_BYTES.min(target),
+            begun: false,
+            wanted: first.min(target),
             target,
             gathered: None,
             ready: VecDeque::new(),
@@ -112,8 +113,7 @@ impl Gather {
 
     fn take(&mut self, batch: RecordBatch) -> Result<(), ArrowError> {
         let bytes = message_bytes(&batch);
-        let is_first = self.wanted == FIRST_BYTES;
-        if is_first || !self.joins || bytes.saturating_mul(2) >= self.wanted {
+        if !self.begun || !self.joins || bytes.saturating_mul(2) >= self.wanted {
             self.flush()?;
             self.portion_out(batch, bytes);
             return Ok(());
@@ -162,6 +162,7 @@ impl Gather {
     }
 
     fn put(&mut self, batch: RecordBatch, bytes: usize) {
+        self.begun = true;
         self.ready.push_back(Portion { batch, bytes });
         self.wanted = self.wanted.saturating_mul(GROWTH).min(self.target);
     }
@@ -208,7 +209,7 @@ mod tests {
         let schema: SchemaRef = batches.iter().flatten().next().unwrap().schema();
         let batches = futures::stream::iter(batches);
         let batches = batches.map(|batch| batch.map_err(|error| DataFusionError::External(Box::new(error))));
-        let mut gather = Gather::new(Box::pin(RecordBatchStreamAdapter::new(schema, batches)), target);
+        let mut gather = Gather::new(Box::pin(RecordBatchStreamAdapter::new(schema, batches)), 64 << 10, target);
         futures::stream::poll_fn(|context| gather.poll_portion(context)).collect().await
     }
 

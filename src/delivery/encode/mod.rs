@@ -29,12 +29,13 @@ use crate::model::{Codec, WireProfile};
 
 pub use workers::Encoders;
 
-/// Bytes of rows a message is cut to: far enough below 4 MiB, what gRPC clients accept unless told
+/// Bytes of rows a message is cut to where no line asks for fewer: far enough below 4 MiB, what gRPC clients accept unless told
 /// otherwise, and large enough for the cost of a message not to count.
-const TARGET_BYTES: usize = 2 << 20;
-/// Bytes on the line a message is cut to where the line is slow: 0.2 seconds at 10 Mbit/s, for which another
-/// stream's waits behind it.
-const SLOW_TARGET_BYTES: usize = 256 << 10;
+pub const MESSAGE_BYTES: usize = 2 << 20;
+/// Bytes of rows in the first message: a twentieth of a second at 10 Mbit/s, whatever the codec.
+const FIRST_BYTES: usize = 64 << 10;
+/// Bytes of rows a column has in a message at least: five times what describes it there.
+const COLUMN_BYTES: usize = 1 << 10;
 /// Portions of fewer bytes are packed where the stream is polled while nothing else is being packed: it takes a third of a
 /// millisecond, which is about what handing over and waiting for a thread can take on a busy machine.
 const HANDED_OVER_BYTES: usize = 128 << 10;
@@ -42,27 +43,18 @@ const HANDED_OVER_BYTES: usize = 128 << 10;
 /// 3 and 6).
 const WINDOW: usize = 3;
 
-/// How large messages get.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MessageSize {
-    /// As large as all clients take them.
-    #[default]
-    Large,
-    /// Small enough that on a slow line no other stream waits for long behind one: about a quarter of a megabyte there.
-    Small,
-}
-
-impl MessageSize {
-    /// Bytes of rows. What a codec makes of them is guessed low: how a result is cut may not hang on what it was before, or
-    /// the same rows would not come in the same messages again.
-    fn bytes(self, codec: Codec) -> usize {
-        match (self, codec) {
-            (Self::Large, _) => TARGET_BYTES,
-            (Self::Small, Codec::None) => SLOW_TARGET_BYTES,
-            (Self::Small, Codec::Lz4) => 2 * SLOW_TARGET_BYTES,
-            (Self::Small, Codec::Zstd) => 3 * SLOW_TARGET_BYTES,
-        }
-    }
+/// Bytes of rows in the first message and in later ones, which are to have about `message_bytes` on the line. What a codec makes of them is guessed low: how a result is
+/// cut may not hang on what it was before, or the same rows would not come in the same messages again.
+fn portion_bytes(message_bytes: usize, schema: &SchemaRef, codec: Codec) -> (usize, usize) {
+    let unpacked = match codec {
+        Codec::None => 1,
+        Codec::Lz4 => 2,
+        Codec::Zstd => 3,
+    };
+    // A message has to be worth what describes its columns.
+    let least = schema.flattened_fields().len() * COLUMN_BYTES;
+    let later = message_bytes.saturating_mul(unpacked).max(least).min(MESSAGE_BYTES);
+    (FIRST_BYTES.max(least).min(later), later)
 }
 
 /// One IPC message: what Flight calls a `FlightData`.
@@ -124,8 +116,8 @@ enum Packs {
 }
 
 impl EncodedResult {
-    /// Encodes `batches` under the announced `schema`, as `profile` says, in messages of a size. `encoders` pack what is
-    /// compressed.
+    /// Encodes `batches` under the announced `schema`, as `profile` says, in messages of about `message_bytes` on the line and
+    /// [`MESSAGE_BYTES`] of rows at most. `encoders` pack what is compressed.
     ///
     /// # Errors
     /// `Encode` when the schema has a type that Arrow IPC cannot carry.
@@ -133,11 +125,11 @@ impl EncodedResult {
         schema: SchemaRef,
         batches: SendableRecordBatchStream,
         profile: WireProfile,
-        size: MessageSize,
+        message_bytes: usize,
         encoders: &Encoders,
     ) -> Result<Self, DeliveryError> {
         let made = VecDeque::from([schema_message(&schema)]);
-        let portion = size.bytes(profile.codec);
+        let (first, portion) = portion_bytes(message_bytes, &schema, profile.codec);
         let packer = Packer::new(schema, profile);
         // Made for both, for it is what looks at the schema's types.
         let plain = PlainPacker::new(packer.clone())?;
@@ -150,7 +142,7 @@ impl EncodedResult {
                 dictionaries: SentDictionaries::default(),
             },
         };
-        let rows = Gather::new(batches, portion);
+        let rows = Gather::new(batches, first, portion);
         Ok(Self { rows, packing, window: VecDeque::new(), failed: None, made, sent: (0, 0) })
     }
 
@@ -283,12 +275,15 @@ mod tests {
 
     fn encoded(batches: SendableRecordBatchStream, profile: WireProfile) -> EncodedResult {
         let schema = result_schema(&batches.schema(), profile);
-        EncodedResult::new(schema, batches, profile, MessageSize::Large, &Encoders::new(2, 1 << 30)).unwrap()
+        EncodedResult::new(schema, batches, profile, MESSAGE_BYTES, &Encoders::new(2, 1 << 30)).unwrap()
     }
 
     fn packed_by(codec: Codec) -> WireProfile {
         WireProfile { codec, ..WireProfile::default() }
     }
+
+    /// What a slow line asks for.
+    const SLOW_MESSAGE_BYTES: usize = 256 << 10;
 
     fn numbers(rows: usize) -> RecordBatch {
         batch("n", Arc::new(Int64Array::from_value(7, rows)))
@@ -474,7 +469,7 @@ mod tests {
         let batches = stream(&wide.schema(), vec![Ok(numbers(5)), Ok(wide.clone()), Ok(wide)]);
         let encoders = Encoders::new(2, 1 << 30);
         let profile = packed_by(Codec::Zstd);
-        let result = EncodedResult::new(announced, batches, profile, MessageSize::Large, &encoders).unwrap();
+        let result = EncodedResult::new(announced, batches, profile, MESSAGE_BYTES, &encoders).unwrap();
         let came: Vec<Result<WireMessage, DeliveryError>> = result.collect().await;
         let errors: Vec<String> = came.iter().filter_map(|item| item.as_ref().err()).map(ToString::to_string).collect();
         assert_eq!((came.len(), errors.len()), (3, 1), "{errors:?}");
@@ -520,7 +515,7 @@ mod tests {
             result_schema(&schema, profile),
             stream(&schema, rows),
             profile,
-            MessageSize::Large,
+            MESSAGE_BYTES,
             &Encoders::new(1, 0),
         );
         let messages: Vec<WireMessage> = result.unwrap().map(Result::unwrap).collect().await;
@@ -534,11 +529,11 @@ mod tests {
         for codec in [Codec::None, Codec::Lz4, Codec::Zstd] {
             let (schema, encoders) = (wire_schema(&rows.schema()), Encoders::new(2, 1 << 30));
             let result =
-                EncodedResult::new(schema, single_batch(rows.clone()), packed_by(codec), MessageSize::Small, &encoders);
+                EncodedResult::new(schema, single_batch(rows.clone()), packed_by(codec), SLOW_MESSAGE_BYTES, &encoders);
             let messages: Vec<WireMessage> = result.unwrap().map(Result::unwrap).collect().await;
             let largest = messages.iter().map(WireMessage::body_len).max();
             // What cannot be compressed takes as much as three times as long.
-            assert!(largest <= Some(3 * SLOW_TARGET_BYTES + 4096), "{codec:?}: {largest:?}");
+            assert!(largest <= Some(3 * SLOW_MESSAGE_BYTES + 4096), "{codec:?}: {largest:?}");
             assert!(messages[1].body_len() <= (64 << 10) + 4096, "{codec:?}");
         }
     }

@@ -13,7 +13,7 @@ use arrow_ipc::writer::{
 use bytes::Bytes;
 
 use crate::delivery::encode::gather::{Portion, limit};
-use crate::delivery::encode::{TARGET_BYTES, WireMessage};
+use crate::delivery::encode::{MESSAGE_BYTES, WireMessage};
 use crate::delivery::size::{cut, message_bytes};
 use crate::delivery::{DeliveryError, conform};
 use crate::model::{Codec, WireProfile};
@@ -73,7 +73,7 @@ impl Packer {
     /// they were cast.
     fn pieces(&self, portion: &Portion) -> Result<Vec<RecordBatch>, DeliveryError> {
         let rows = conform(&portion.batch, &self.schema, self.profile.precision)?;
-        Ok(cut(&rows, TARGET_BYTES, limit(TARGET_BYTES)))
+        Ok(cut(&rows, MESSAGE_BYTES, limit(MESSAGE_BYTES)))
     }
 }
 
