@@ -56,7 +56,7 @@ impl Caller {
         let known = authenticator.identify(headers, &peer).await?;
         let session_key = SessionKey::read(headers, known.session, peer.address);
         let wishes = Wishes::of(&user_agent, headers.as_ref())?;
-        let wishes = wishes.from_near(is_on_this_machine(peer.address, headers.as_ref()));
+        let wishes = wishes.when_near(is_on_this_machine(peer.address, headers.as_ref()));
         Ok(Self { access: known.access, user_agent, address: peer.address, session_key, wishes, session: None })
     }
 

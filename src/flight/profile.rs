@@ -112,7 +112,7 @@ impl Wishes {
     }
 
     /// The same, of a client that is so near that no compression pays, or not so for this reason.
-    pub(crate) fn from_near(self, is_near: bool) -> Self {
+    pub(crate) fn when_near(self, is_near: bool) -> Self {
         Self { is_near: self.is_near || is_near, ..self }
     }
 
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn nothing_is_compressed_for_who_is_near_unless_they_ask() {
-        let near = |sent| wishes(PYARROW, sent).unwrap().from_near(true).from_near(false).codec();
+        let near = |sent| wishes(PYARROW, sent).unwrap().when_near(true).when_near(false).codec();
         assert_eq!(
             (near(&[]), near(&[(CODEC, "auto")]), near(&[(CODEC, "lz4")])),
             (Codec::None, Codec::None, Codec::Lz4)
