@@ -5,12 +5,13 @@
 pub mod encode;
 pub mod error;
 pub mod key;
+mod precision;
 pub mod seal;
 mod size;
 pub mod ticket;
 pub mod wire_schema;
 
-pub use encode::{EncodedResult, WireMessage, single_batch};
+pub use encode::{EncodedResult, Encoders, MESSAGE_BYTES, WireMessage, single_batch};
 pub use error::DeliveryError;
 pub use key::TicketKey;
 pub use seal::{Purpose, Sealer};

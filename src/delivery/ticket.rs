@@ -22,7 +22,7 @@ use crate::model::WireProfile;
 use crate::query::{Statement, StatementOptions, TablePins};
 
 /// First byte of a ticket's content, raised when the content changes in a way older servers misread.
-const CONTENT_VERSION: u8 = 1;
+const CONTENT_VERSION: u8 = 2;
 
 /// A result that can be fetched.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,7 +13,7 @@ use crate::access::{ADMIN_ROLE, Access};
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
-use crate::flight::profile::Wishes;
+use crate::flight::profile::{Wishes, is_on_this_machine};
 use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
 use crate::flight::standing::Standing;
 use crate::query::{Statement, TablePins};
@@ -59,6 +59,7 @@ impl Caller {
         let known = authenticator.identify(headers, &peer).await?;
         let session_key = SessionKey::read(headers, known.session, peer.address);
         let wishes = Wishes::of(&user_agent, headers.as_ref())?;
+        let wishes = wishes.when_near(is_on_this_machine(peer.address, headers.as_ref()));
         let (access, standing) = (known.standing.access().clone(), known.standing);
         Ok(Self { access, standing, user_agent, address: peer.address, session_key, wishes, session: None })
     }

@@ -18,7 +18,7 @@ use futures::{FutureExt, Stream, StreamExt};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
-use crate::delivery::{EncodedResult, WireMessage};
+use crate::delivery::{EncodedResult, MESSAGE_BYTES, WireMessage};
 use crate::flight::admission::{Admission, Slot};
 use crate::flight::allowance::Allowance;
 use crate::flight::gate::Pass;
@@ -26,7 +26,7 @@ use crate::flight::patience::Patience;
 use crate::flight::run::Run;
 use crate::flight::service::Service;
 use crate::flight::status::{malformed, panicked};
-use crate::model::Codec;
+use crate::model::{Codec, WireProfile};
 
 /// A result on its way. Dropping it stops the query; so does the server's end, and a cancellation.
 pub(crate) enum ResultStream {
@@ -44,22 +44,26 @@ pub(crate) enum ResultStream {
 impl ResultStream {
     /// Sends what is there already.
     pub(crate) fn of_answer(
+        service: &Service,
         (schema, codec): (SchemaRef, Codec),
         batches: SendableRecordBatchStream,
         pass: Pass,
     ) -> Result<Self, Status> {
-        Ok(Self::Answer { encoded: Box::new(EncodedResult::new(schema, batches, codec)?), _pass: pass })
+        let profile = WireProfile { codec, ..WireProfile::default() };
+        let encoded = EncodedResult::new(schema, batches, profile, MESSAGE_BYTES, &service.encoders)?;
+        Ok(Self::Answer { encoded: Box::new(encoded), _pass: pass })
     }
 
-    /// Sends the rows of a run under `schema`, compressed by `codec`, as long as `patience` lasts.
+    /// Sends the rows of a run under `schema`, as `profile` says, as long as `patience` lasts.
     pub(crate) fn of_run(
         service: &Service,
         (schema, batches): (SchemaRef, SendableRecordBatchStream),
-        codec: Codec,
+        profile: WireProfile,
         run: Run,
         patience: Patience,
     ) -> Result<Self, Status> {
-        run.handle.held().rows = Some(EncodedResult::new(schema, batches, codec)?);
+        let encoded = EncodedResult::new(schema, batches, profile, MESSAGE_BYTES, &service.encoders)?;
+        run.handle.held().rows = Some(encoded);
         let person = &run.handle.person;
         Ok(Self::Rows(Box::new(RunStream {
             stopped: Box::pin(run.pass().stopped()),

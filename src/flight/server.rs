@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::config::{ServeSettings, Settings, state_folder};
-use crate::delivery::{Sealer, TicketKey};
+use crate::delivery::{Encoders, Sealer, TicketKey};
 use crate::flight::FlightError;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -148,7 +148,9 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
     let key = TicketKey::resolve(tickets, state_folder().as_deref())?;
     let sealer = Sealer::new(&key);
     let authenticator = Authenticator::new(parts, entrance, sealer.clone())?;
-    let limits = &parts.settings.limits.serving;
+    let whole = &parts.settings.limits;
+    let encoders = Encoders::new(whole.threads.get(), whole.memory);
+    let limits = &whole.serving;
     let sessions = Sessions::new(Arc::clone(&parts.journal), Arc::clone(&parts.clock), limits.clone());
     let service = Arc::new_cyclic(|service: &Weak<Service>| Service {
         engine: Arc::clone(&parts.engine),
@@ -167,6 +169,7 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
         idle_reader: limits.idle_reader,
         plans: Plans::default(),
         connections: Connections::new(limits, when_closed(service.clone())),
+        encoders,
     });
     Ok(service)
 }

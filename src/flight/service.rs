@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::config::HistorySettings;
-use crate::delivery::{Sealer, result_schema, single_batch, wire_schema};
+use crate::delivery::{Encoders, Sealer, result_schema, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -78,6 +78,8 @@ pub(crate) struct Service {
     pub(crate) plans: Plans,
     /// Connections of clients.
     pub(crate) connections: Connections,
+    /// Pack results for the line.
+    pub(crate) encoders: Encoders,
 }
 
 impl Service {
@@ -133,7 +135,7 @@ impl Service {
 
     async fn metadata(&self, caller: &Caller, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
         let rows: SendableRecordBatchStream = single_batch(command.answer(self, caller).await?);
-        ResultStream::of_answer((command.schema(), caller.wishes().codec()), rows, pass)
+        ResultStream::of_answer(self, (command.schema(), caller.wishes().codec()), rows, pass)
     }
 
     /// The tables as things that can be flown: each with the command that reads it.
