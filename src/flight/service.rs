@@ -234,7 +234,7 @@ impl FlightService for FlightCalls {
         self.service.schema(&caller, request.get_ref()).await.map(Response::new)
     }
 
-    /// What `line.rs` answers on a connection, in the shape the generated service wants it.
+    /// What `do_get.rs` answers on a connection, in the shape the generated service wants it.
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let caller = self.caller(request.metadata(), request.extensions()).await?;
         let rows = self.service.rows(&caller, request.get_ref(), self.gate.enter()?).await?;
