@@ -96,7 +96,7 @@ pub fn rate(text: &str) -> Result<u64, InvalidUnit> {
 /// A rate in bits per second as [`rate`] reads it, in the largest unit that leaves a whole number.
 pub fn rate_text(bits: u64) -> String {
     let units = [("Gbit/s", 1_000_000_000), ("Mbit/s", 1_000_000), ("kbit/s", 1_000)];
-    let (unit, factor) = units.into_iter().find(|(_, factor)| bits % factor == 0).unwrap_or(("bit/s", 1));
+    let (unit, factor) = units.into_iter().find(|(_, factor)| bits.is_multiple_of(*factor)).unwrap_or(("bit/s", 1));
     format!("{}{unit}", bits / factor)
 }
 

@@ -254,7 +254,7 @@ async fn the_catalogue_lists_what_can_be_read() {
     let house = with_versions().await;
     let tables = house.engine.tables(&everything()).await.unwrap();
     let names: Vec<_> = tables.iter().map(|t| (format!("{}.{}", t.schema, t.table), t.version)).collect();
-    let system = ["files", "loads", "queries", "rejects", "sessions", "tables", "verifications"];
+    let system = ["files", "loads", "queries", "rejects", "sessions", "streams", "tables", "verifications"];
     let system = system.map(|table| (format!("system.{table}"), None));
     let mut expected = system.to_vec();
     expected.push(("t.v".to_owned(), Some(2)));
