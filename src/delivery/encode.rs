@@ -24,9 +24,11 @@ use crate::delivery::size::{cut, message_bytes};
 use crate::delivery::{DeliveryError, conform};
 use crate::model::Codec;
 
-/// Bytes of rows a message is cut to: far enough below 4 MiB, what gRPC clients accept unless told
+/// Bytes of rows a message is cut to where no line asks for fewer: far enough below 4 MiB, what gRPC clients accept unless told
 /// otherwise, and large enough for the cost of a message not to count.
-const TARGET_BYTES: usize = 2 << 20;
+pub const MESSAGE_BYTES: usize = 2 << 20;
+/// Bytes of rows a column has in a message at least: five times what describes it there.
+const COLUMN_BYTES: usize = 1 << 10;
 /// Bytes of rows above which a message is cut again; only a single row may be larger.
 const LIMIT_BYTES: usize = (4 << 20) - (256 << 10);
 /// Rows of fewer bytes go uncompressed whatever the codec: they fit a packet or three either way, and making a
@@ -77,19 +79,29 @@ pub struct EncodedResult {
     made: VecDeque<WireMessage>,
     /// Rows that were encoded, and their bytes before.
     sent: (u64, u64),
+    /// Bytes of rows a message is cut to, and above which it is cut again.
+    target_and_limit: (usize, usize),
 }
 
 impl EncodedResult {
-    /// Encodes `batches` under the announced `schema`, their bodies compressed by `codec`.
+    /// Encodes `batches` under the announced `schema`, their bodies compressed by `codec`, in messages of about `target`
+    /// bytes of rows.
     ///
     /// # Errors
     /// `Encode` when the schema has a type that Arrow IPC cannot carry.
-    pub fn new(schema: SchemaRef, batches: SendableRecordBatchStream, codec: Codec) -> Result<Self, DeliveryError> {
+    pub fn new(
+        schema: SchemaRef,
+        batches: SendableRecordBatchStream,
+        codec: Codec,
+        target: usize,
+    ) -> Result<Self, DeliveryError> {
         let encoder = |codec| {
             let encoder =
                 write_options(codec).and_then(|options| StreamEncoder::try_new_with_options(&schema, options));
             encoder.map_err(DeliveryError::Encode)
         };
+        // A message has to be worth what describes its columns.
+        let target = target.max(schema.flattened_fields().len() * COLUMN_BYTES).min(MESSAGE_BYTES);
         let dictionaries = schema.fields().iter().any(|field| matches!(field.data_type(), DataType::Dictionary(..)));
         Ok(Self {
             encoder: encoder(codec)?,
@@ -99,6 +111,7 @@ impl EncodedResult {
             batches: Some(batches),
             waiting: VecDeque::new(),
             sent: (0, 0),
+            target_and_limit: (target, LIMIT_BYTES.min(2 * target)),
         })
     }
 
@@ -109,11 +122,12 @@ impl EncodedResult {
 
     /// The next message from what is at hand; none when a new batch is needed.
     fn next_waiting(&mut self) -> Result<Option<WireMessage>, DeliveryError> {
+        let (target, limit) = self.target_and_limit;
         while self.made.is_empty() {
             let Some(slice) = self.waiting.pop_front() else { return Ok(None) };
             let slice = conform(&slice, &self.schema)?;
-            if slice.num_rows() > 1 && message_bytes(&slice) > LIMIT_BYTES {
-                for piece in cut(&slice, TARGET_BYTES, LIMIT_BYTES).into_iter().rev() {
+            if slice.num_rows() > 1 && message_bytes(&slice) > limit {
+                for piece in cut(&slice, target, limit).into_iter().rev() {
                     self.waiting.push_front(piece);
                 }
                 continue;
@@ -162,6 +176,7 @@ impl Stream for EncodedResult {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        let (target, limit) = this.target_and_limit;
         loop {
             if let Some(item) = this.next_waiting().transpose() {
                 if item.is_err() {
@@ -174,7 +189,7 @@ impl Stream for EncodedResult {
                 Some(Ok(batch)) if batch.num_rows() == 0 => {}
                 Some(Ok(batch)) => {
                     this.sent.1 += message_bytes(&batch) as u64;
-                    this.waiting.extend(cut(&batch, TARGET_BYTES, LIMIT_BYTES));
+                    this.waiting.extend(cut(&batch, target, limit));
                 }
                 Some(Err(error)) => {
                     this.batches = None;
@@ -256,7 +271,7 @@ mod tests {
 
     async fn encode_as(profile: WireProfile, batch: RecordBatch) -> Vec<WireMessage> {
         let schema = result_schema(&batch.schema(), profile);
-        let result = EncodedResult::new(schema, single_batch(batch), profile.codec).unwrap();
+        let result = EncodedResult::new(schema, single_batch(batch), profile.codec, MESSAGE_BYTES).unwrap();
         result.map(Result::unwrap).collect().await
     }
 
@@ -283,6 +298,17 @@ mod tests {
         let read: Vec<i64> =
             decode(&messages).iter().flat_map(|batch| batch.column(0).to_data().buffer::<i64>(0).to_vec()).collect();
         assert_eq!(read, values.values().to_vec());
+    }
+
+    #[tokio::test]
+    async fn messages_are_as_small_as_the_line_wants_them() {
+        let target = 256 << 10;
+        let batch = batch("n", Arc::new(Int64Array::from_iter_values(0..300_000)));
+        let schema = wire_schema(&batch.schema());
+        let result = EncodedResult::new(schema, single_batch(batch), Codec::None, target).unwrap();
+        let messages: Vec<WireMessage> = result.map(Result::unwrap).collect().await;
+        assert!(messages.iter().all(|message| message.body_len() <= 2 * target), "{}", messages.len());
+        assert_eq!(decode(&messages).iter().map(RecordBatch::num_rows).sum::<usize>(), 300_000);
     }
 
     #[tokio::test]
@@ -364,7 +390,7 @@ mod tests {
         let batches = [3, 100_000, 3].map(|rows| batch("n", Arc::new(Int64Array::from_value(7, rows))));
         let schema = wire_schema(&batches[0].schema());
         let rows = stream(&schema, batches.into_iter().map(Ok).collect());
-        let result = EncodedResult::new(Arc::clone(&schema), rows, Codec::Zstd).unwrap();
+        let result = EncodedResult::new(Arc::clone(&schema), rows, Codec::Zstd, MESSAGE_BYTES).unwrap();
         let messages: Vec<WireMessage> = result.map(Result::unwrap).collect().await;
         let compressed: Vec<bool> = messages[1..]
             .iter()
@@ -390,7 +416,8 @@ mod tests {
     #[tokio::test]
     async fn an_empty_result_is_its_schema() {
         let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
-        let result = EncodedResult::new(Arc::clone(&schema), stream(&schema, vec![]), Codec::Zstd).unwrap();
+        let result =
+            EncodedResult::new(Arc::clone(&schema), stream(&schema, vec![]), Codec::Zstd, MESSAGE_BYTES).unwrap();
         assert_eq!(result.count().await, 1);
     }
 
@@ -399,7 +426,8 @@ mod tests {
         let schema: SchemaRef = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
         let cause = crate::query::QueryError::new(ErrorKind::DeadlineExceeded, "too long");
         let batches = vec![Err(DataFusionError::External(Box::new(cause))), Ok(RecordBatch::new_empty(schema.clone()))];
-        let mut result = EncodedResult::new(Arc::clone(&schema), stream(&schema, batches), Codec::None).unwrap();
+        let mut result =
+            EncodedResult::new(Arc::clone(&schema), stream(&schema, batches), Codec::None, MESSAGE_BYTES).unwrap();
         assert!(result.next().await.unwrap().is_ok());
         assert_eq!(result.next().await.unwrap().unwrap_err().kind(), ErrorKind::DeadlineExceeded);
         assert!(result.next().await.is_none());
