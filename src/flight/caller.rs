@@ -10,6 +10,7 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::access::{ADMIN_ROLE, Access};
+use crate::delivery::{Lane, Lines};
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
@@ -57,6 +58,17 @@ impl Caller {
         let session_key = SessionKey::read(headers, known.session, peer.address);
         let wishes = Wishes::of(&user_agent, headers.as_ref())?;
         Ok(Self { access: known.access, user_agent, address: peer.address, session_key, wishes, session: None })
+    }
+
+    /// The caller on a server with these lines.
+    pub(crate) fn on(mut self, lines: &Lines) -> Self {
+        self.wishes = self.wishes.from_near(lines.is_fast(self.address));
+        self
+    }
+
+    /// A result's way to the caller.
+    pub(crate) fn lane(&self, lines: &Lines) -> Lane {
+        lines.enter(self.access.principal(), self.address)
     }
 
     /// The caller within their session, which begins with this call where it has not begun.

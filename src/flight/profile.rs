@@ -65,6 +65,8 @@ pub(crate) struct Wishes {
     codec: Option<Option<Codec>>,
     /// Whether dictionaries are wanted, where they were spoken of.
     dictionaries: Option<bool>,
+    /// Whether the client is in a network so fast that no compression pays.
+    is_near: bool,
 }
 
 impl Wishes {
@@ -77,13 +79,19 @@ impl Wishes {
             family: FAMILIES.iter().find(|family| agent.starts_with(family.prefix)).unwrap_or(&UNKNOWN),
             codec: choice(headers, CODEC, CODECS)?,
             dictionaries: choice(headers, DICTIONARIES, ON_OR_OFF)?,
+            is_near: false,
         })
     }
 
     /// Those of nobody anybody knows.
     #[cfg(test)]
     pub(crate) fn of_nobody() -> Self {
-        Self { family: &UNKNOWN, codec: None, dictionaries: None }
+        Self { family: &UNKNOWN, codec: None, dictionaries: None, is_near: false }
+    }
+
+    /// The same, of a client in a network so fast that no compression pays, or not.
+    pub(crate) fn from_near(self, is_near: bool) -> Self {
+        Self { is_near, ..self }
     }
 
     /// The same, with the words that the client's session chose for what no header speaks of.
@@ -110,7 +118,8 @@ impl Wishes {
 
     /// How what is no statement's result is compressed for the client.
     pub(crate) fn codec(self) -> Codec {
-        self.codec.flatten().unwrap_or(self.family.codec)
+        let usual = if self.is_near { Codec::None } else { self.family.codec };
+        self.codec.flatten().unwrap_or(usual)
     }
 }
 
@@ -228,6 +237,15 @@ mod tests {
         assert_eq!(speaking.profile().unwrap(), WireProfile { codec: Codec::Zstd, dictionaries: false });
         let java = wishes(JAVA, &[]).unwrap().within(session);
         assert!(java.profile().is_err() && java.codec() == Codec::Lz4);
+    }
+
+    #[test]
+    fn nothing_is_compressed_for_who_is_near_unless_they_ask() {
+        let near = |sent| wishes(PYARROW, sent).unwrap().from_near(true).codec();
+        assert_eq!(
+            (near(&[]), near(&[(CODEC, "auto")]), near(&[(CODEC, "lz4")])),
+            (Codec::None, Codec::None, Codec::Lz4)
+        );
     }
 
     #[test]

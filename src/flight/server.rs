@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::config::{ServeSettings, Settings, state_folder};
-use crate::delivery::{Sealer, TicketKey};
+use crate::delivery::{Lines, Sealer, TicketKey};
 use crate::flight::FlightError;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -164,6 +164,7 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
         sessions,
         admission: Admission::new(limits),
         allowances: Allowances::new(limits, Arc::clone(&parts.clock)),
+        lines: Lines::open(&parts.settings.lines),
         idle_reader: limits.idle_reader,
         plans: Plans::default(),
         connections: Connections::new(limits, when_closed(service.clone())),
