@@ -118,7 +118,8 @@ fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&s
         let files = access::read_files(&settings.access, &folder, &tables, &mut problems);
         settings.access.files = files.unwrap_or_default();
         lakegate_file::warn_if_exposed(&low.value, settings, &mut problems);
-        line::warn_of_unknown_roles(low.value.line.value().map_or(&[], Vec::as_slice), settings, &mut problems);
+        let lines = low.value.line.value().map(Vec::as_slice).unwrap_or_default();
+        line::warn_of_unknown_roles(lines, settings, &mut problems);
     }
     problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
     problems.dedup();

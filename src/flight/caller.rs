@@ -62,7 +62,7 @@ impl Caller {
 
     /// The caller on a server with these lines.
     pub(crate) fn on(mut self, lines: &Lines) -> Self {
-        self.wishes = self.wishes.from_near(lines.is_fast(self.address));
+        self.wishes = self.wishes.when_near(lines.is_fast(self.address));
         self
     }
 

@@ -90,7 +90,7 @@ impl Wishes {
     }
 
     /// The same, of a client in a network so fast that no compression pays, or not.
-    pub(crate) fn from_near(self, is_near: bool) -> Self {
+    pub(crate) fn when_near(self, is_near: bool) -> Self {
         Self { is_near, ..self }
     }
 
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn nothing_is_compressed_for_who_is_near_unless_they_ask() {
-        let near = |sent| wishes(PYARROW, sent).unwrap().from_near(true).codec();
+        let near = |sent| wishes(PYARROW, sent).unwrap().when_near(true).codec();
         assert_eq!(
             (near(&[]), near(&[(CODEC, "auto")]), near(&[(CODEC, "lz4")])),
             (Codec::None, Codec::None, Codec::Lz4)

@@ -228,7 +228,8 @@ mod tests {
             let (id, bytes) = turn.expect("a line that somebody wants is not idle");
             *self.had.entry(id).or_default() += bytes;
             self.carried += bytes;
-            if let Some(asks) = if self.asks_late { self.late.replace(id) } else { Some(id) } {
+            let asks = if self.asks_late { self.late.replace(id) } else { Some(id) };
+            if let Some(asks) = asks {
                 self.asks(asks);
             }
         }

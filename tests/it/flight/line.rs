@@ -26,6 +26,8 @@ const MIB: u64 = 1 << 20;
 
 /// A line to some networks.
 fn line_to(settings: &mut Settings, networks: &str) {
+    // The line alone decides who goes next.
+    settings.limits.serving.statements = 64.try_into().unwrap();
     let networks = vec![networks.parse().unwrap()];
     settings.lines = vec![LineSettings { networks, rate: Some(RATE), fast: false, weights: [].into() }];
 }
@@ -99,7 +101,8 @@ fn assert_shared((crowd, one, took): (f64, f64, Duration)) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_connections_of_one_person_get_what_one_of_another_gets() {
     let house = House::with_users();
-    house.write("lakegate.toml", format!("[[line]]\nnetworks = [\"127.0.0.0/8\"]\nrate = \"{RATE}bit/s\"\n"));
+    let line = format!("[[line]]\nnetworks = [\"127.0.0.0/8\"]\nrate = \"{RATE}bit/s\"\n");
+    house.write("lakegate.toml", format!("{line}[limits]\nstatements = 64\n"));
     let (ann, bob) = (token_header(&house.token("ann", None)), token_header(&house.token("bob", None)));
     let door = house.open().await;
     let mut crowd = Crowd::default();
