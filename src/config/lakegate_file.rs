@@ -8,6 +8,7 @@ use base64::Engine;
 use secrecy::ExposeSecret;
 
 use crate::config::access::{access_settings, tls_settings};
+use crate::config::line;
 use crate::config::low::{
     ConnectionKind, LowConnection, LowLake, LowLakegate, LowLimits, LowLogs, LowServe, LowTickets,
 };
@@ -45,6 +46,7 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
     let certificates =
         serve.as_ref().is_some_and(|serve| serve.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
     let access = low.access.value().and_then(|access| access_settings(access, certificates, around));
+    let lines = low.line.value().and_then(|lines| line::line_settings(lines, around));
     let tickets = low.tickets.value().and_then(|tickets| ticket_settings(tickets, around));
     let history = low.history.value().and_then(|history| serving::history_settings(history, around));
     let logs = low.logs.value().and_then(log_settings);
@@ -56,6 +58,7 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
             limits: limits?,
             serve: serve?,
             access: access?,
+            lines: lines?,
             tickets: tickets?,
             history: history?,
             logs: logs?,

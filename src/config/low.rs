@@ -2,6 +2,7 @@
 //! declared; `docs/configuration.md` tells them at length.
 
 use crate::config::access::{LowAccess, LowTls};
+use crate::config::line::LowLine;
 use crate::config::reader::{At, Named, OneOrMany, low_table};
 use crate::config::secret::SecretSource;
 use crate::config::settings::{Encrypt, Isolation, LogFormat, TextsKept};
@@ -26,6 +27,8 @@ low_table! {
         serve: LowServe = {};
         /// Who is let in, and who may see what.
         access: LowAccess = {};
+        /// Lines that people share.
+        line: Vec<At<LowLine>> = [];
         /// How the tickets of results are sealed.
         tickets: LowTickets = {};
         /// What is kept of statements and sessions.
@@ -35,7 +38,6 @@ low_table! {
         /// Systems by name; table definitions and the lake refer to them.
         connections: Named<LowConnection> = {};
     }
-    later { "line": "sharing a line" }
 }
 
 low_table! {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveTime;
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use crate::config::{AccessSettings, Problem, TableDefinition, TlsSettings};
@@ -25,6 +26,8 @@ pub struct Settings {
     pub serve: ServeSettings,
     /// Who is let in, and who may see what.
     pub access: AccessSettings,
+    /// Lines that people share.
+    pub lines: Vec<LineSettings>,
     /// How tickets are sealed.
     pub tickets: TicketSettings,
     /// What is kept of statements and sessions.
@@ -145,6 +148,26 @@ pub struct ServeSettings {
     pub allow_plaintext_network: bool,
     /// How long running statements may go on after a request to stop.
     pub drain: Duration,
+}
+
+/// A line that people share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineSettings {
+    /// The networks behind it. Of networks within each other, of whatever line, the smallest that holds an address counts.
+    pub networks: Vec<IpNet>,
+    /// What it carries, in bits per second; none where it is not to be shared out.
+    pub rate: Option<u64>,
+    /// Whether it is so fast that no compression pays.
+    pub fast: bool,
+    /// By role, how many times the share of others its members have.
+    pub weights: BTreeMap<String, f64>,
+}
+
+impl LineSettings {
+    /// What the line is called: its networks.
+    pub fn name(&self) -> String {
+        self.networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// How tickets are sealed.

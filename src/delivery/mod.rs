@@ -1,10 +1,11 @@
-//! Handing results out: sealed tickets, the schema clients see, and messages of bounded size.
+//! Handing results out: sealed tickets, the schema clients see, messages of bounded size, and whose message goes next.
 //!
 //! Knows Arrow's IPC format, but neither gRPC nor HTTP: the rooms above put the messages on a line.
 
 pub mod encode;
 pub mod error;
 pub mod key;
+pub mod line;
 mod precision;
 pub mod seal;
 mod size;
@@ -14,6 +15,7 @@ pub mod wire_schema;
 pub use encode::{EncodedResult, Encoders, MESSAGE_BYTES, WireMessage, single_batch};
 pub use error::DeliveryError;
 pub use key::TicketKey;
+pub use line::{Lane, Lines};
 pub use seal::{Purpose, Sealer};
 pub use ticket::Ticket;
 pub use wire_schema::{conform, result_schema, wire_schema};

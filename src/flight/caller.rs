@@ -10,6 +10,7 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::access::{ADMIN_ROLE, Access};
+use crate::delivery::{Lane, Lines};
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
@@ -62,6 +63,17 @@ impl Caller {
         let wishes = wishes.when_near(is_on_this_machine(peer.address, headers.as_ref()));
         let (access, standing) = (known.standing.access().clone(), known.standing);
         Ok(Self { access, standing, user_agent, address: peer.address, session_key, wishes, session: None })
+    }
+
+    /// The caller on a server with these lines.
+    pub(crate) fn on(mut self, lines: &Lines) -> Self {
+        self.wishes = self.wishes.when_near(lines.is_fast(self.address));
+        self
+    }
+
+    /// A result's way to the caller.
+    pub(crate) fn lane(&self, lines: &Lines) -> Lane {
+        lines.enter(self.access.principal(), self.address)
     }
 
     /// The caller within their session, which begins with this call where it has not begun.

@@ -14,11 +14,11 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, ready};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
-use crate::delivery::{EncodedResult, MESSAGE_BYTES, WireMessage};
+use crate::delivery::{EncodedResult, Lane, WireMessage};
 use crate::flight::admission::{Admission, Slot};
 use crate::flight::allowance::Allowance;
 use crate::flight::gate::Pass;
@@ -34,6 +34,8 @@ pub(crate) enum ResultStream {
     Answer {
         /// Its messages.
         encoded: Box<EncodedResult>,
+        /// The one that waits for the line.
+        next: Box<Outgoing>,
         /// The right to be sent.
         _pass: Pass,
     },
@@ -48,28 +50,31 @@ impl ResultStream {
         (schema, codec): (SchemaRef, Codec),
         batches: SendableRecordBatchStream,
         pass: Pass,
+        lane: Lane,
     ) -> Result<Self, Status> {
         let profile = WireProfile { codec, ..WireProfile::default() };
-        let encoded = EncodedResult::new(schema, batches, profile, MESSAGE_BYTES, &service.encoders)?;
-        Ok(Self::Answer { encoded: Box::new(encoded), _pass: pass })
+        let encoded = EncodedResult::new(schema, batches, profile, lane.message_bytes(), &service.encoders)?;
+        Ok(Self::Answer { encoded: Box::new(encoded), next: Box::new(Outgoing::new(lane)), _pass: pass })
     }
 
-    /// Sends the rows of a run under `schema`, as `profile` says, as long as `patience` lasts.
+    /// Sends the rows of a run under `schema`, as `profile` says, as long as its patience lasts.
     pub(crate) fn of_run(
         service: &Service,
         (schema, batches): (SchemaRef, SendableRecordBatchStream),
         profile: WireProfile,
-        run: Run,
-        patience: Patience,
+        (run, patience): (Run, Patience),
+        mut lane: Lane,
     ) -> Result<Self, Status> {
-        let encoded = EncodedResult::new(schema, batches, profile, MESSAGE_BYTES, &service.encoders)?;
+        let encoded = EncodedResult::new(schema, batches, profile, lane.message_bytes(), &service.encoders)?;
         run.handle.held().rows = Some(encoded);
         let person = &run.handle.person;
+        lane.tell(&service.journal, run.handle.id, &person.name);
         Ok(Self::Rows(Box::new(RunStream {
             stopped: Box::pin(run.pass().stopped()),
             allowance: service.allowances.of(&person.name, person.is_admin),
             admission: service.admission.clone(),
             again: None,
+            next: Outgoing::new(lane),
             patience,
             run,
             ended: false,
@@ -82,7 +87,15 @@ impl Stream for ResultStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut *self {
-            Self::Answer { encoded, .. } => encoded.poll_next_unpin(context).map_err(Status::from),
+            Self::Answer { encoded, next, .. } => {
+                if next.is_empty() {
+                    match ready!(encoded.poll_next_unpin(context)) {
+                        Some(Ok(message)) => next.put(message),
+                        other => return Poll::Ready(other.map(|failed| failed.map_err(Status::from))),
+                    }
+                }
+                next.poll_sent(context).map(|message| Some(Ok(message)))
+            }
             Self::Rows(rows) => rows.poll_message(context),
         }
     }
@@ -97,7 +110,41 @@ pub(crate) struct RunStream {
     /// Waits for a place, after it was given away while the client took nothing.
     again: Option<(Instant, BoxFuture<'static, Result<Slot, Status>>)>,
     allowance: Option<Arc<Allowance>>,
+    /// The message that waits for the line.
+    next: Outgoing,
     ended: bool,
+}
+
+/// A result's way to its client, and the message that waits for its turn there.
+pub(crate) struct Outgoing {
+    lane: Lane,
+    message: Option<WireMessage>,
+}
+
+impl Outgoing {
+    fn new(lane: Lane) -> Self {
+        Self { lane, message: None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.message.is_none()
+    }
+
+    fn put(&mut self, message: WireMessage) {
+        self.message = Some(message);
+    }
+
+    /// The message, once it may be sent; where there is none nothing ever comes.
+    fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<WireMessage> {
+        let Some(message) = &self.message else { return Poll::Pending };
+        ready!(self.lane.poll_turn(message_len(message), context));
+        self.message.take().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// Bytes of a message that go over the line.
+fn message_len(message: &WireMessage) -> u64 {
+    (message.header.len() + message.body_len()) as u64
 }
 
 impl RunStream {
@@ -113,6 +160,9 @@ impl RunStream {
         if let Err(status) = self.run.check_standing() {
             return self.fail(status);
         }
+        if !self.next.is_empty() {
+            return self.poll_line(context);
+        }
         match self.poll_place(context) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Err(status)) => return self.fail(status),
@@ -125,8 +175,11 @@ impl RunStream {
         self.run.told.ran(self.patience.spent());
         match polled {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(message))) => match self.count(&message) {
-                Ok(()) => Poll::Ready(Some(Ok(message))),
+            Poll::Ready(Some(Ok(message))) => match self.allow(&message) {
+                Ok(()) => {
+                    self.next.put(message);
+                    self.poll_line(context)
+                }
                 Err(status) => self.fail(status),
             },
             Poll::Ready(Some(Err(status))) => self.fail(status),
@@ -174,14 +227,21 @@ impl RunStream {
         polled
     }
 
-    fn count(&self, message: &WireMessage) -> Result<(), Status> {
-        let bytes = (message.header.len() + message.body_len()) as u64;
-        if let Some(allowance) = &self.allowance {
-            allowance.take(bytes)?;
-        }
-        let sent = self.run.handle.held().rows.as_ref().map(EncodedResult::sent);
-        self.run.sends(sent.unwrap_or_default(), bytes);
-        Ok(())
+    /// The message that waits for the line, once it may be sent. Only from then on its client is waited for.
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+        let polled = self.next.poll_sent(context);
+        let mut held = self.run.handle.held();
+        held.waits_for_line = polled.is_pending();
+        let Poll::Ready(message) = polled else { return Poll::Pending };
+        held.waits_since = Some(Instant::now());
+        let sent = held.rows.as_ref().map(EncodedResult::sent);
+        drop(held);
+        self.run.sends(sent.unwrap_or_default(), message_len(&message));
+        Poll::Ready(Some(Ok(message)))
+    }
+
+    fn allow(&self, message: &WireMessage) -> Result<(), Status> {
+        self.allowance.as_ref().map_or(Ok(()), |allowance| allowance.take(message_len(message)))
     }
 
     fn fail(&mut self, status: Status) -> Poll<Option<Result<WireMessage, Status>>> {

@@ -71,6 +71,8 @@ pub(crate) struct Held {
     pub(crate) slot: Option<Slot>,
     /// Since when it waits for its client; none while the engine works.
     pub(crate) waits_since: Option<Instant>,
+    /// Whether its next message waits for the line: so long it does not wait for its client.
+    pub(crate) waits_for_line: bool,
 }
 
 impl std::fmt::Debug for Held {
@@ -103,7 +105,8 @@ impl Handle {
 
     /// How long it has waited for its client by now.
     pub(crate) fn waits_for_client(&self) -> Duration {
-        self.held.try_lock().ok().and_then(|held| held.waits_since).map_or(Duration::ZERO, |since| since.elapsed())
+        let held = self.held.try_lock().ok().filter(|held| !held.waits_for_line);
+        held.and_then(|held| held.waits_since).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn free(&self) {

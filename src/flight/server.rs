@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::config::{ServeSettings, Settings, state_folder};
-use crate::delivery::{Encoders, Sealer, TicketKey};
+use crate::delivery::{Encoders, Lines, Sealer, TicketKey};
 use crate::flight::FlightError;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -17,10 +17,10 @@ use crate::flight::authenticator::Authenticator;
 use crate::flight::bindings::Bindings;
 use crate::flight::connection;
 use crate::flight::connection_count::Connections;
+use crate::flight::do_get::WireService;
 use crate::flight::entrance::Entrance;
 use crate::flight::gate::Gate;
 use crate::flight::housekeeping;
-use crate::flight::line::Line;
 use crate::flight::plans::Plans;
 use crate::flight::run::{StopReason, stop_all};
 use crate::flight::service::{FlightCalls, Service};
@@ -116,7 +116,7 @@ pub async fn serve_with(
         .http2_max_header_list_size(limits.header_size)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(Line::new(calls, limits.request_size))
+        .add_service(WireService::new(calls, limits.request_size))
         .serve_with_incoming_shutdown(service.connections.count(connections), quiet.clone().cancelled_owned());
     let stopping = drain(&gate, &shutdown, parts.settings.serve.drain, &quiet);
     let served = tokio::select! {
@@ -166,6 +166,7 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
         sessions,
         admission: Admission::new(limits),
         allowances: Allowances::new(limits, Arc::clone(&parts.clock)),
+        lines: Lines::open(&parts.settings.lines),
         idle_reader: limits.idle_reader,
         plans: Plans::default(),
         connections: Connections::new(limits, when_closed(service.clone())),

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::config::HistorySettings;
-use crate::delivery::{Encoders, Sealer, result_schema, single_batch, wire_schema};
+use crate::delivery::{Encoders, Lines, Sealer, result_schema, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -72,6 +72,8 @@ pub(crate) struct Service {
     pub(crate) admission: Admission,
     /// What people were sent.
     pub(crate) allowances: Allowances,
+    /// The lines that people share.
+    pub(crate) lines: Lines,
     /// How long a client may take nothing of a result.
     pub(crate) idle_reader: Duration,
     /// Plans that wait for their ticket to be redeemed.
@@ -135,7 +137,8 @@ impl Service {
 
     async fn metadata(&self, caller: &Caller, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
         let rows: SendableRecordBatchStream = single_batch(command.answer(self, caller).await?);
-        ResultStream::of_answer(self, (command.schema(), caller.wishes().codec()), rows, pass)
+        let answer = (command.schema(), caller.wishes().codec());
+        ResultStream::of_answer(self, answer, rows, pass, caller.lane(&self.lines))
     }
 
     /// The tables as things that can be flown: each with the command that reads it.
@@ -236,7 +239,7 @@ impl FlightService for FlightCalls {
         self.service.schema(&caller, request.get_ref()).await.map(Response::new)
     }
 
-    /// What `line.rs` answers on a connection, in the shape the generated service wants it.
+    /// What `do_get.rs` answers on a connection, in the shape the generated service wants it.
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let caller = self.caller(request.metadata(), request.extensions()).await?;
         let rows = self.service.rows(&caller, request.get_ref(), self.gate.enter()?).await?;
@@ -284,7 +287,8 @@ impl FlightCalls {
     /// Who makes a call that begins no session.
     async fn stranger(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
         self.service.connections.check(peer(extensions).address)?;
-        Caller::read(&self.service.authenticator, headers, extensions).await
+        let caller = Caller::read(&self.service.authenticator, headers, extensions).await?;
+        Ok(caller.on(&self.service.lines))
     }
 }
 

@@ -116,7 +116,9 @@ async fn carry_out(
 ) -> Result<ResultStream, Status> {
     let mut run = Run::begin(service, caller, &statement.sql, ticket, pass);
     match rows(service, caller, (statement, planned, profile), &mut run).await {
-        Ok((result, patience)) => ResultStream::of_run(service, result, profile, run, patience),
+        Ok((result, patience)) => {
+            ResultStream::of_run(service, result, profile, (run, patience), caller.lane(&service.lines))
+        }
         Err(status) => {
             run.end(Err(&status));
             Err(status)

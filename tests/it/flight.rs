@@ -5,6 +5,7 @@ mod freed;
 mod history;
 mod lake;
 mod limits;
+mod line;
 mod metadata;
 mod prepared;
 pub(crate) mod server;

@@ -45,13 +45,13 @@ const GATHERED: usize = 4 << 10;
 
 /// The service as it stands on the connection.
 #[derive(Clone)]
-pub(crate) struct Line {
+pub(crate) struct WireService {
     calls: FlightCalls,
     generated: FlightServiceServer<FlightCalls>,
     largest_request: usize,
 }
 
-impl Line {
+impl WireService {
     /// Answers with `calls`; takes messages of at most `largest_request` bytes.
     pub(crate) fn new(calls: FlightCalls, largest_request: usize) -> Self {
         let generated = FlightServiceServer::new(calls.clone()).max_decoding_message_size(largest_request);
@@ -59,11 +59,11 @@ impl Line {
     }
 }
 
-impl NamedService for Line {
+impl NamedService for WireService {
     const NAME: &'static str = <FlightServiceServer<FlightCalls> as NamedService>::NAME;
 }
 
-impl Service<Request<Body>> for Line {
+impl Service<Request<Body>> for WireService {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
