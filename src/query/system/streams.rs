@@ -14,6 +14,7 @@ use crate::query::system::{Batches, Definition, System, Wanted};
 pub(super) static STREAMS: Definition = Definition {
     name: "streams",
     description: "Results that are being sent: over which line, at what rate, and how long they waited for it",
+    told: "results of their own",
     columns: &[
         text("query_id").always(),
         text("principal").always(),
