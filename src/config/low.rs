@@ -31,6 +31,8 @@ low_table! {
         line: Vec<At<LowLine>> = [];
         /// How the tickets of results are sealed.
         tickets: LowTickets = {};
+        /// What is kept of results for clients that are cut off.
+        spool: LowSpool = {};
         /// What is kept of statements and sessions.
         history: LowHistory = {};
         /// What is logged, and how.
@@ -103,6 +105,16 @@ low_table! {
         request_size: Size = "64MiB";
         /// Largest headers of one call.
         header_size: Size = "64KiB";
+    }
+}
+
+low_table! {
+    /// `[spool]`
+    LowSpool {
+        /// Disk for the last messages of results; with less than 8MiB none are kept.
+        size: Size = "1GiB";
+        /// How long a result waits for a client that was cut off.
+        keep: Span = "5m";
     }
 }
 

@@ -41,8 +41,8 @@ pub use problem::{Problem, Problems, Severity};
 pub use schema::{Format, json_schema};
 pub use settings::{
     Connection, DailyHours, Encrypt, HistorySettings, Isolation, LakeSettings, Limits, LineSettings, LogFormat,
-    LogSettings, S3Connection, ServeSettings, ServingLimits, Settings, SqlServerConnection, SqlServerLogin, TextsKept,
-    TicketSettings, Trust,
+    LogSettings, S3Connection, ServeSettings, ServingLimits, Settings, SpoolSettings, SqlServerConnection,
+    SqlServerLogin, TextsKept, TicketSettings, Trust,
 };
 pub use sqlserver::source_table_name;
 pub use state::state_folder;

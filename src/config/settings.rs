@@ -32,6 +32,8 @@ pub struct Settings {
     pub tickets: TicketSettings,
     /// What is kept of statements and sessions.
     pub history: HistorySettings,
+    /// What is kept of results for clients that are cut off.
+    pub spool: SpoolSettings,
     /// How it logs.
     pub logs: LogSettings,
     /// Systems by name.
@@ -177,6 +179,17 @@ pub struct TicketSettings {
     pub key: Option<SecretString>,
     /// How long a ticket can be redeemed.
     pub lifetime: Duration,
+}
+
+/// What is kept of results for clients that are cut off and come back.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// Where; the system's temporary folder where there is none.
+    pub folder: Option<PathBuf>,
+    /// Bytes of disk; with less than 8 MiB nothing is kept.
+    pub size: u64,
+    /// How long a result waits for its client.
+    pub keep: Duration,
 }
 
 /// How the program logs.

@@ -6,9 +6,11 @@ pub mod encode;
 pub mod error;
 pub mod key;
 pub mod line;
+pub mod position;
 mod precision;
 pub mod seal;
 mod size;
+pub mod spool;
 pub mod ticket;
 pub mod wire_schema;
 
@@ -16,6 +18,8 @@ pub use encode::{EncodedResult, Encoders, MESSAGE_BYTES, WireMessage, single_bat
 pub use error::DeliveryError;
 pub use key::TicketKey;
 pub use line::{Lane, Lines};
+pub use position::Position;
 pub use seal::{Purpose, Sealer};
+pub use spool::{Spool, Tail};
 pub use ticket::Ticket;
 pub use wire_schema::{conform, result_schema, wire_schema};

@@ -1,10 +1,7 @@
 //! What answers are made of: the description of a result, and the stream that carries it.
 
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -13,22 +10,21 @@ use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ipc
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use datafusion::execution::SendableRecordBatchStream;
-use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt, ready};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use futures::{Stream, StreamExt};
 use tonic::Status;
 
-use crate::delivery::{EncodedResult, Lane, WireMessage};
-use crate::flight::admission::{Admission, Slot};
-use crate::flight::allowance::Allowance;
+use crate::delivery::{EncodedResult, Lane, Position, WireMessage};
+use crate::flight::caller::Caller;
+use crate::flight::download::Download;
 use crate::flight::gate::Pass;
 use crate::flight::patience::Patience;
+use crate::flight::rows::{Outgoing, RunRows};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
-use crate::flight::status::{malformed, panicked};
+use crate::flight::status::malformed;
 use crate::model::{Codec, WireProfile};
 
-/// A result on its way. Dropping it stops the query; so does the server's end, and a cancellation.
+/// A result on its way. Dropping it stops the query, unless its client may come back; so does the server's end, and a cancellation.
 pub(crate) enum ResultStream {
     /// The answer to a question about tables, which is there already.
     Answer {
@@ -41,6 +37,8 @@ pub(crate) enum ResultStream {
     },
     /// The rows of a statement.
     Rows(Box<RunStream>),
+    /// The same, for a client that may come back for the rest.
+    Download(Box<Download>),
 }
 
 impl ResultStream {
@@ -57,28 +55,24 @@ impl ResultStream {
         Ok(Self::Answer { encoded: Box::new(encoded), next: Box::new(Outgoing::new(lane)), _pass: pass })
     }
 
-    /// Sends the rows of a run under `schema`, as `profile` says, as long as its patience lasts.
+    /// Sends the rows of a run under `schema`, as `profile` says, as long as its patience lasts. A client that may come back is
+    /// sent them from a position on.
     pub(crate) fn of_run(
-        service: &Service,
+        (service, caller): (&Service, &Caller),
         (schema, batches): (SchemaRef, SendableRecordBatchStream),
         profile: WireProfile,
         (run, patience): (Run, Patience),
-        mut lane: Lane,
+        from: Option<Position>,
     ) -> Result<Self, Status> {
+        let mut lane = caller.lane(&service.lines);
         let encoded = EncodedResult::new(schema, batches, profile, lane.message_bytes(), &service.encoders)?;
         run.handle.held().rows = Some(encoded);
-        let person = &run.handle.person;
-        lane.tell(&service.journal, run.handle.id, &person.name);
-        Ok(Self::Rows(Box::new(RunStream {
-            stopped: Box::pin(run.pass().stopped()),
-            allowance: service.allowances.of(&person.name, person.is_admin),
-            admission: service.admission.clone(),
-            again: None,
-            next: Outgoing::new(lane),
-            patience,
-            run,
-            ended: false,
-        })))
+        lane.tell(&service.journal, run.handle.id, &run.handle.person.name);
+        let (rows, next) = (RunRows::new(service, run, patience), Outgoing::new(lane));
+        Ok(match from {
+            None => Self::Rows(Box::new(RunStream { rows, next, ended: false })),
+            Some(from) => Self::Download(Box::new(service.downloads.begin(caller, rows, next, from))),
+        })
     }
 }
 
@@ -97,54 +91,17 @@ impl Stream for ResultStream {
                 next.poll_sent(context).map(|message| Some(Ok(message)))
             }
             Self::Rows(rows) => rows.poll_message(context),
+            Self::Download(download) => download.poll_message(context),
         }
     }
 }
 
-/// The rows of a run on their way.
+/// The rows of a run on their way to a client that, once gone, does not come back.
 pub(crate) struct RunStream {
-    run: Run,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-    patience: Patience,
-    admission: Admission,
-    /// Waits for a place, after it was given away while the client took nothing.
-    again: Option<(Instant, BoxFuture<'static, Result<Slot, Status>>)>,
-    allowance: Option<Arc<Allowance>>,
+    rows: RunRows,
     /// The message that waits for the line.
     next: Outgoing,
     ended: bool,
-}
-
-/// A result's way to its client, and the message that waits for its turn there.
-pub(crate) struct Outgoing {
-    lane: Lane,
-    message: Option<WireMessage>,
-}
-
-impl Outgoing {
-    fn new(lane: Lane) -> Self {
-        Self { lane, message: None }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.message.is_none()
-    }
-
-    fn put(&mut self, message: WireMessage) {
-        self.message = Some(message);
-    }
-
-    /// The message, once it may be sent; where there is none nothing ever comes.
-    fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<WireMessage> {
-        let Some(message) = &self.message else { return Poll::Pending };
-        ready!(self.lane.poll_turn(message_len(message), context));
-        self.message.take().map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
-/// Bytes of a message that go over the line.
-fn message_len(message: &WireMessage) -> u64 {
-    (message.header.len() + message.body_len()) as u64
 }
 
 impl RunStream {
@@ -152,101 +109,30 @@ impl RunStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.stopped.poll_unpin(context).is_ready() {
-            let status = self.run.stopped();
+        if let Err(status) = self.rows.check(context) {
             return self.fail(status);
         }
-        // Looked at before each message, so that none goes out that was made by rights taken away since.
-        if let Err(status) = self.run.check_standing() {
-            return self.fail(status);
-        }
-        if !self.next.is_empty() {
-            return self.poll_line(context);
-        }
-        match self.poll_place(context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(status)) => return self.fail(status),
-            Poll::Ready(Ok(())) => {}
-        }
-        let polled = self.poll_rows(context);
-        if let Err(late) = self.patience.observe(&polled, context) {
-            return self.fail(late);
-        }
-        self.run.told.ran(self.patience.spent());
-        match polled {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(message))) => match self.allow(&message) {
-                Ok(()) => {
-                    self.next.put(message);
-                    self.poll_line(context)
+        if self.next.is_empty() {
+            match ready!(self.rows.poll_message(context)) {
+                Some(Ok(message)) => {
+                    if let Err(status) = self.rows.put(message, &mut self.next) {
+                        return self.fail(status);
+                    }
                 }
-                Err(status) => self.fail(status),
-            },
-            Poll::Ready(Some(Err(status))) => self.fail(status),
-            Poll::Ready(None) => {
-                self.ended = true;
-                self.run.end(Ok(()));
-                Poll::Ready(None)
+                Some(Err(status)) => return self.fail(status),
+                None => {
+                    self.ended = true;
+                    self.rows.run.end(Ok(()));
+                    return Poll::Ready(None);
+                }
             }
         }
-    }
-
-    /// A place to compute at: still there, or given away and got again.
-    fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        if self.again.is_none() {
-            let mut held = self.run.handle.held();
-            held.waits_since = None;
-            if held.slot.is_some() {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        let (admission, person) = (&self.admission, &self.run.handle.person);
-        let (since, again) = self.again.get_or_insert_with(|| {
-            let (admission, person) = (admission.clone(), person.clone());
-            (Instant::now(), async move { admission.enter_again(&person).await }.boxed())
-        });
-        let Poll::Ready(slot) = again.poll_unpin(context) else { return Poll::Pending };
-        self.run.told.waited_again(since.elapsed());
-        self.again = None;
-        self.run.handle.held().slot = Some(slot?);
-        Poll::Ready(Ok(()))
-    }
-
-    /// The next message. A panic while it is made is this run's end, not its connection's.
-    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
-        let mut held = self.run.handle.held();
-        let Some(rows) = &mut held.rows else { return Poll::Ready(Some(Err(self.run.stopped()))) };
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| rows.poll_next_unpin(context)));
-        let polled = match polled {
-            Ok(polled) => polled.map_err(Status::from),
-            Err(_) => Poll::Ready(Some(Err(panicked("the encoding of a result")))),
-        };
-        if polled.is_ready() {
-            held.waits_since = Some(Instant::now());
-        }
-        polled
-    }
-
-    /// The message that waits for the line, once it may be sent. Only from then on its client is waited for.
-    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
-        let polled = self.next.poll_sent(context);
-        let mut held = self.run.handle.held();
-        held.waits_for_line = polled.is_pending();
-        let Poll::Ready(message) = polled else { return Poll::Pending };
-        held.waits_since = Some(Instant::now());
-        let sent = held.rows.as_ref().map(EncodedResult::sent);
-        drop(held);
-        self.run.sends(sent.unwrap_or_default(), message_len(&message));
-        Poll::Ready(Some(Ok(message)))
-    }
-
-    fn allow(&self, message: &WireMessage) -> Result<(), Status> {
-        self.allowance.as_ref().map_or(Ok(()), |allowance| allowance.take(message_len(message)))
+        self.rows.poll_sent(&mut self.next, context).map(|message| Some(Ok(message)))
     }
 
     fn fail(&mut self, status: Status) -> Poll<Option<Result<WireMessage, Status>>> {
         self.ended = true;
-        self.run.end(Err(&status));
+        self.rows.run.end(Err(&status));
         Poll::Ready(Some(Err(status)))
     }
 }
@@ -256,7 +142,7 @@ pub(crate) fn flight_data(message: &WireMessage) -> FlightData {
     FlightData {
         flight_descriptor: None,
         data_header: message.header.clone(),
-        app_metadata: Bytes::new(),
+        app_metadata: message.app_metadata.clone(),
         data_body: message.contiguous_body(),
     }
 }

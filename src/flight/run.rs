@@ -46,6 +46,8 @@ pub(crate) struct Handle {
     pub(crate) session: Uuid,
     /// Who asked.
     pub(crate) person: Person,
+    /// Whether it goes on when its connection is cut: its client said that it comes back.
+    pub(crate) outlives_connection: bool,
     stop: CancellationToken,
     reason: OnceLock<StopReason>,
     held: Mutex<Held>,
@@ -87,6 +89,11 @@ impl Handle {
         let _ = self.reason.set(reason);
         self.stop.cancel();
         self.free();
+    }
+
+    /// Whether it has to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// What it holds.
@@ -147,6 +154,7 @@ impl Run {
             ticket,
             session: origin.session_id,
             person: caller.person(),
+            outlives_connection: caller.resume().is_some(),
             stop: pass.stopper(),
             reason: OnceLock::new(),
             held: Mutex::default(),
@@ -216,10 +224,12 @@ impl Run {
         self.standing.check()
     }
 
-    /// Counts a message on its way.
-    pub(crate) fn sends(&self, (rows, raw_bytes): (u64, u64), bytes: u64) {
-        self.told.rows.store(rows, Ordering::Relaxed);
-        self.told.raw_bytes.store(raw_bytes, Ordering::Relaxed);
+    /// Counts a message on its way, and what was made by now: rows, and their bytes before; none where nothing is made.
+    pub(crate) fn sends(&self, made: Option<(u64, u64)>, bytes: u64) {
+        if let Some((rows, raw_bytes)) = made {
+            self.told.rows.store(rows, Ordering::Relaxed);
+            self.told.raw_bytes.store(raw_bytes, Ordering::Relaxed);
+        }
         self.told.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Some(memory) = &self.memory {
             self.told.peak_memory.store(memory.peak() as u64, Ordering::Relaxed);

@@ -18,11 +18,12 @@ use crate::flight::bindings::Bindings;
 use crate::flight::connection;
 use crate::flight::connection_count::Connections;
 use crate::flight::do_get::WireService;
+use crate::flight::download::Downloads;
 use crate::flight::entrance::Entrance;
 use crate::flight::gate::Gate;
 use crate::flight::housekeeping;
 use crate::flight::plans::Plans;
-use crate::flight::run::{StopReason, stop_all};
+use crate::flight::run::{Handle, StopReason, stop_all};
 use crate::flight::service::{FlightCalls, Service};
 use crate::flight::session::Sessions;
 use crate::journal::Journal;
@@ -118,7 +119,7 @@ pub async fn serve_with(
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .add_service(WireService::new(calls, limits.request_size))
         .serve_with_incoming_shutdown(service.connections.count(connections), quiet.clone().cancelled_owned());
-    let stopping = drain(&gate, &shutdown, parts.settings.serve.drain, &quiet);
+    let stopping = drain((&gate, &service.downloads), &shutdown, parts.settings.serve.drain, &quiet);
     let served = tokio::select! {
         served = serving => served.map_err(FlightError::from),
         () = stopping => Ok(()),
@@ -130,9 +131,15 @@ pub async fn serve_with(
 
 /// Waits for the request to stop, then for what is running, then closes connections. Comes to its end
 /// only when some of them do not close in time.
-async fn drain(gate: &Gate, shutdown: &Shutdown, patience: Duration, quiet: &CancellationToken) {
+async fn drain(
+    (gate, downloads): (&Gate, &Downloads),
+    shutdown: &Shutdown,
+    patience: Duration,
+    quiet: &CancellationToken,
+) {
     shutdown.requested().await;
     gate.close();
+    downloads.close();
     tracing::info!(?patience, "stopping: no new statements, waiting for running ones");
     if tokio::time::timeout(patience, gate.emptied()).await.is_err() {
         tracing::warn!("statements still running are cut");
@@ -171,6 +178,7 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
         plans: Plans::default(),
         connections: Connections::new(limits, when_closed(service.clone())),
         encoders,
+        downloads: Downloads::new(&parts.settings.spool),
     });
     Ok(service)
 }
@@ -181,7 +189,8 @@ fn when_closed(service: Weak<Service>) -> impl Fn(SocketAddr) + Send + Sync + 's
         let Some(service) = service.upgrade() else { return };
         for session in service.sessions.disconnected(address) {
             // Values stay bound: whoever comes back on another connection goes on with its statements.
-            stop_all(&service.runs, StopReason::SessionClosed, |run| run.session == session);
+            let ends = |run: &Handle| run.session == session && !run.outlives_connection;
+            stop_all(&service.runs, StopReason::SessionClosed, ends);
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::flight::bindings::Bindings;
 use crate::flight::caller::{Caller, peer};
 use crate::flight::command::{Asked, Redeemed};
 use crate::flight::connection_count::Connections;
+use crate::flight::download::{Downloads, start_over};
 use crate::flight::gate::{Gate, Pass};
 use crate::flight::metadata::MetadataCommand;
 use crate::flight::plans::Plans;
@@ -82,6 +83,8 @@ pub(crate) struct Service {
     pub(crate) connections: Connections,
     /// Pack results for the line.
     pub(crate) encoders: Encoders,
+    /// Results that outlive the connection they are read over.
+    pub(crate) downloads: Downloads,
 }
 
 impl Service {
@@ -123,7 +126,11 @@ impl Service {
 
     /// The rows a ticket stands for.
     pub(crate) async fn rows(&self, caller: &Caller, ticket: &Ticket, pass: Pass) -> Result<ResultStream, Status> {
-        match Redeemed::try_from(ticket)? {
+        let redeemed = Redeemed::try_from(ticket)?;
+        if matches!(redeemed, Redeemed::Asked(_)) && caller.resume().is_some_and(|from| from.next > 0) {
+            return Err(start_over("only tickets that GetFlightInfo gave can be gone on with"));
+        }
+        match redeemed {
             Redeemed::Sealed(sealed) => statement::redeem(self, caller, &sealed, pass).await,
             Redeemed::Asked(Asked::Statement(sql)) => {
                 statement::run_now(self, caller, caller.statement(&sql, Vec::new()), pass).await

@@ -37,8 +37,8 @@ use crate::query::statement::{Understood, understand};
 use crate::query::system::System;
 use crate::query::{
     ChangeValues, Changed, IncomingRows, Ingestion, MemoryGauge, Planned, PolicyPart, PolicyProblem, QueryEngine,
-    QueryError, Statement, StatementKind, StatementOptions, TableSummary, identity, literals, memory, parameters,
-    sealed, small, values,
+    QueryError, Statement, StatementKind, StatementOptions, TableSummary, identity, literals, memory, order,
+    parameters, sealed, small, values,
 };
 use crate::runtime::clock::Clock;
 
@@ -403,6 +403,10 @@ impl QueryEngine for LakeEngine {
 
     async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
         self.0.check_policies(grants).await
+    }
+
+    fn in_fixed_order(&self, planned: Planned) -> Planned {
+        order::in_fixed_order(planned)
     }
 
     fn memory(&self) -> Arc<dyn MemoryPool> {

@@ -164,6 +164,10 @@ pub trait QueryEngine: Send + Sync {
     /// errors. A statement that was planned before, for a principal who was granted other things, is `PermissionDenied`.
     async fn plan(&self, statement: Statement, access: &Access) -> Result<Planned, QueryError>;
 
+    /// The same plan in one partition, if that costs little, so that each run gives the same rows in the same order and the same
+    /// batches; [`StatementOptions::partitions`] and [`StatementOptions::batch_rows`] then say so. Else as it was.
+    fn in_fixed_order(&self, planned: Planned) -> Planned;
+
     /// Runs a planned statement with its [`Statement::parameters`]. Fails when a parameter has no
     /// value; the stream fails with `DeadlineExceeded` when `timeout` has passed since this call.
     async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError>;

@@ -16,6 +16,7 @@ mod listing;
 mod literals;
 mod memory;
 mod naming;
+mod order;
 mod parameters;
 mod parse;
 mod policy;

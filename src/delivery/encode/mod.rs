@@ -64,6 +64,8 @@ pub struct WireMessage {
     pub header: Bytes,
     /// The parts of the body in order, padding included.
     pub body: Vec<Buffer>,
+    /// What goes with it for the client's program; empty but in results that can be gone on with ([`crate::delivery::Position`]).
+    pub app_metadata: Bytes,
 }
 
 impl WireMessage {

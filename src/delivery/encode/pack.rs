@@ -79,7 +79,7 @@ impl Packer {
 
 fn message(encoded: EncodedData) -> WireMessage {
     let body = if encoded.arrow_data.is_empty() { Vec::new() } else { vec![Buffer::from(encoded.arrow_data)] };
-    WireMessage { header: encoded.ipc_message.into(), body }
+    WireMessage { header: encoded.ipc_message.into(), body, app_metadata: Bytes::new() }
 }
 
 /// Makes uncompressed messages, one after the other: their bodies are the buffers of the rows, not copied.
@@ -117,7 +117,7 @@ impl PlainPacker {
             let root = arrow_ipc::root_as_message(&header).map_err(|error| ArrowError::IpcError(error.to_string()))?;
             let body = read_body(usize::try_from(root.bodyLength()).unwrap_or_default(), &mut buffers)?;
             if root.header_type() != arrow_ipc::MessageHeader::Schema {
-                messages.push(WireMessage { header: header.clone(), body });
+                messages.push(WireMessage { header: header.clone(), body, app_metadata: Bytes::new() });
             }
         }
         Ok(())

