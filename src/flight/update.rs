@@ -79,7 +79,9 @@ pub(crate) async fn flight_info(
     let statement = planned.statement.clone();
     let changed = carry_out(service, caller, (statement, Some(planned), None), pass).await?;
     let rows = count(changed)?;
-    let answer = caller.statement(&format!("select {rows} as \"count\""), Vec::new());
+    let mut answer = caller.statement(&format!("select {rows} as \"count\""), Vec::new());
+    // Whoever is cut off before the count has come need not wonder whether to change the table again.
+    answer.options.partitions = Some(1);
     let now = service.clock.now();
     let ticket = Ticket::new(answer, caller.name(), profile, now, service.ticket_lifetime);
     let handle = TicketStatementQuery { statement_handle: ticket.seal(&service.sealer)?.into() };

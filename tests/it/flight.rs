@@ -8,6 +8,7 @@ mod limits;
 mod line;
 mod metadata;
 mod prepared;
+mod resume;
 pub(crate) mod server;
 mod sessions;
 mod statements;
