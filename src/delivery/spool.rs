@@ -17,7 +17,6 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::delivery::{Position, WireMessage};
-use crate::runtime::fault;
 
 /// Bytes of a segment: three of the largest messages, and little enough for a hundred results to have one in a gigabyte.
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -126,7 +125,6 @@ impl Tail {
         let (file, offset, header, body) = (Arc::clone(&kept.file), kept.offset, kept.header, kept.body);
         let label = kept.label.clone();
         Some(move || -> io::Result<WireMessage> {
-            fault::point("delivery.spool.read").map_err(io::Error::other)?;
             let file = file.get().ok_or(io::ErrorKind::NotFound)?;
             let (mut head, mut rest) = (vec![0; header], vec![0; body]);
             file.read_exact_at(&mut head, offset)?;
@@ -174,7 +172,6 @@ impl Tail {
 }
 
 fn write(spool: &Spool, file: &OnceLock<File>, offset: u64, message: &WireMessage) -> io::Result<()> {
-    fault::point("delivery.spool.write").map_err(io::Error::other)?;
     if file.get().is_none() {
         // Nobody else is making it: messages are written one after the other.
         let _ = file.set(spool.file()?);

@@ -43,6 +43,7 @@ pub(crate) fn start_over(reason: &str) -> Status {
 /// A result on its way to one of the connections it is read over, one after the other.
 pub(crate) struct Download {
     kept: Arc<Kept>,
+    downloads: Downloads,
     /// Which of the readers this is.
     reader: u64,
     /// Number of the message that goes next.
@@ -56,7 +57,6 @@ pub(crate) struct Kept {
     ticket: Uuid,
     /// What may be seen by whoever it was made for.
     access: Access,
-    downloads: Downloads,
     core: Mutex<Core>,
 }
 
@@ -103,8 +103,7 @@ impl Drop for Download {
     fn drop(&mut self) {
         let Some((goes_on, over)) = self.kept.core().leave(self.reader) else { return };
         drop(over);
-        let downloads = self.kept.downloads.clone();
-        if goes_on { downloads.rests(&self.kept) } else { downloads.forget(&self.kept) }
+        if goes_on { self.downloads.rests(&self.kept) } else { self.downloads.forget(&self.kept) }
     }
 }
 
@@ -157,7 +156,8 @@ impl Kept {
         core.reader += 1;
         let (reader, number) = (core.reader, from.next);
         drop(core);
-        Ok(Download { kept: Arc::clone(self), reader, number, next: Outgoing::new(lane), ended: false })
+        let (kept, downloads, next) = (Arc::clone(self), service.downloads.clone(), Outgoing::new(lane));
+        Ok(Download { kept, downloads, reader, number, next, ended: false })
     }
 
     /// Gives back all it holds. Whoever reads it still has lost it.

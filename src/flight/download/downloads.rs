@@ -68,7 +68,7 @@ impl Downloads {
             writing: None,
             reading: None,
         });
-        let kept = Arc::new(Kept { ticket, access: caller.access.clone(), downloads: self.clone(), core });
+        let kept = Arc::new(Kept { ticket, access: caller.access.clone(), core });
         let entry = Entry { kept: Arc::clone(&kept), address: caller.address, rests: None };
         let before = {
             let mut table = self.table();
@@ -78,7 +78,7 @@ impl Downloads {
         if let Some(before) = before.filter(|before| before.rests.is_some()) {
             before.kept.let_go();
         }
-        Download { kept, reader: 0, number: from.next, next, ended: false }
+        Download { kept, downloads: self.clone(), reader: 0, number: from.next, next, ended: false }
     }
 
     /// Goes on with the download of a ticket; gives the pass back where what comes after the position is not there any more.
@@ -112,7 +112,8 @@ impl Downloads {
             // Whoever has it, or comes for it with better right, finds it as it was.
             let mut table = self.table();
             if let Some(entry) = table.by_ticket.get_mut(&ticket).filter(|entry| Arc::ptr_eq(&entry.kept, &kept)) {
-                (entry.address, entry.rests) = before;
+                // Its reader may have left meanwhile.
+                (entry.address, entry.rests) = (before.0, entry.rests.or(before.1));
             }
         }
         resumed.map(Ok)
