@@ -1,8 +1,9 @@
-//! The answer to a statement: read from the wire by one task, and used by another.
+//! The answer to a statement: read from the wire by one thread, and used by another.
 //!
-//! The driver takes most of the time that reading takes, as it decodes each value by itself. So it has a task of its own,
-//! which owns the connection meanwhile and gives it back with the end of the answer. Whoever stops before that takes
-//! nobody's connection along but its own: the task is ended, and the wire closed with it.
+//! The driver takes most of the time that reading takes, as it decodes each value by itself. So it has a thread of its own,
+//! which owns the connection meanwhile and gives it back with the end of the answer. A task would not do: the runtime runs
+//! whom a task wakes on the same thread after it, so that decoding and using took turns (measured: 0.73 times the driver's
+//! speed). Whoever stops before the end takes nobody's connection along but its own: reading ends, and the wire is closed.
 
 use std::mem::size_of;
 use std::pin::Pin;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use tiberius::error::Error as DriverError;
 use tiberius::{ColumnData, QueryItem, QueryStream, Row};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::ErrorKind;
 use crate::source::mssql::connect::Wire;
@@ -49,7 +50,6 @@ pub(super) struct Answer<'a> {
     wire: &'a mut Option<Box<Wire>>,
     doing: &'a str,
     is_over: bool,
-    _reading: AbortOnDropHandle<()>,
 }
 
 enum Part {
@@ -63,8 +63,9 @@ impl<'a> Answer<'a> {
     pub(super) fn ask(statement: Statement, wire: &'a mut Option<Box<Wire>>, doing: &'a str) -> Self {
         // Not by number of parts but by bytes: that is what the semaphore is for.
         let (sender, parts) = mpsc::unbounded_channel();
-        let reading = AbortOnDropHandle::new(tokio::spawn(statement.read(sender)));
-        Self { rows: Vec::new().into_iter(), room: None, parts, wire, doing, is_over: false, _reading: reading }
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(statement.read(sender)));
+        Self { rows: Vec::new().into_iter(), room: None, parts, wire, doing, is_over: false }
     }
 }
 
@@ -101,8 +102,13 @@ impl Stream for Answer<'_> {
 }
 
 impl Statement {
+    /// Reads until the answer or whoever uses it is over.
     async fn read(mut self, parts: mpsc::UnboundedSender<Part>) {
-        let result = self.rows(&parts).await;
+        let result = tokio::select! {
+            biased;
+            () = parts.closed() => return,
+            result = self.rows(&parts) => result,
+        };
         // After an error of the server the answer is over; after any other the connection is.
         let is_usable = matches!(result, Ok(()) | Err(SqlServerError::Server { .. }));
         // Where nobody takes it any more, the wire is closed.
