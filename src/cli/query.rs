@@ -20,6 +20,7 @@ pub(super) fn run(common: &Common, arguments: &Query) -> Result<(), CliError> {
     let logs = LogSettings { level: "warn".to_owned(), format: LogFormat::Human };
     program::logs(common, Chatter::Quiet, &logs, &MultiProgress::new())?;
     let sql = statement(&arguments.sql)?;
+    let sql = if arguments.estimate { format!("explain estimate {sql}") } else { sql };
     let format = format(arguments)?;
     let destination = Destination::open(arguments.output.as_deref(), format)?;
     program::runtime(2)?.block_on(async {

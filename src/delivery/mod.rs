@@ -4,15 +4,21 @@
 
 pub mod encode;
 pub mod error;
+pub mod identity;
 pub mod key;
+pub mod learned;
 pub mod seal;
 mod size;
 pub mod ticket;
+pub mod wire_estimate;
 pub mod wire_schema;
 
 pub use encode::{EncodedResult, WireMessage, single_batch};
 pub use error::DeliveryError;
+pub use identity::Identity;
 pub use key::TicketKey;
+pub use learned::{LearnedSizes, Learning};
 pub use seal::{Purpose, Sealer};
 pub use ticket::Ticket;
+pub use wire_estimate::{ColumnBytes, WireEstimate};
 pub use wire_schema::{conform, result_schema, wire_schema};

@@ -26,12 +26,13 @@ pub enum Purpose {
     Session,
 }
 
-/// Seals and opens. Clones share keys.
+/// Seals, opens, and names results. Clones share keys.
 #[derive(Clone)]
 pub struct Sealer {
     tickets: Arc<XChaCha20Poly1305>,
     prepared: Arc<XChaCha20Poly1305>,
     sessions: Arc<XChaCha20Poly1305>,
+    results: [u8; 32],
 }
 
 impl Sealer {
@@ -42,6 +43,7 @@ impl Sealer {
             tickets: cipher("lakegate 2026 tickets of results"),
             prepared: cipher("lakegate 2026 handles of prepared statements"),
             sessions: cipher("lakegate 2026 tokens of sessions"),
+            results: key.derive("lakegate 2026 identities of results"),
         }
     }
 
@@ -78,6 +80,11 @@ impl Sealer {
         }
         let payload = Payload { msg: ciphertext, aad: &[layout] };
         self.cipher(purpose).decrypt(&XNonce::from(*nonce), payload).map_err(|_| not_ours())
+    }
+
+    /// The name, in hex, of a result that depends on nothing but this content: a keyed hash, which tells nothing of it.
+    pub fn name_of_result(&self, content: &[u8]) -> String {
+        blake3::keyed_hash(&self.results, content).to_hex().to_string()
     }
 
     fn cipher(&self, purpose: Purpose) -> &XChaCha20Poly1305 {

@@ -13,6 +13,7 @@ use crate::access::{ADMIN_ROLE, Access};
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
+use crate::flight::described;
 use crate::flight::profile::Wishes;
 use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
 use crate::query::{Statement, TablePins};
@@ -32,6 +33,8 @@ pub(crate) struct Caller {
     pub(crate) user_agent: String,
     /// Where the connection comes from.
     pub(crate) address: Option<SocketAddr>,
+    /// The identities of results the client has.
+    pub(crate) has: Arc<[String]>,
     /// What of the call names its session.
     pub(crate) session_key: SessionKey,
     /// What the call's headers say of how its client is sent rows.
@@ -56,7 +59,8 @@ impl Caller {
         let known = authenticator.identify(headers, &peer).await?;
         let session_key = SessionKey::read(headers, known.session, peer.address);
         let wishes = Wishes::of(&user_agent, headers.as_ref())?;
-        Ok(Self { access: known.access, user_agent, address: peer.address, session_key, wishes, session: None })
+        let has = described::named(headers);
+        Ok(Self { access: known.access, user_agent, address: peer.address, has, session_key, wishes, session: None })
     }
 
     /// The caller within their session, which begins with this call where it has not begun.
@@ -105,7 +109,8 @@ impl Caller {
     #[cfg(test)]
     pub(crate) fn for_test(access: Access, session_key: SessionKey) -> Self {
         let wishes = Wishes::of_nobody();
-        Self { access, user_agent: String::new(), address: None, session_key, wishes, session: None }
+        let has = Arc::default();
+        Self { access, user_agent: String::new(), address: None, has, session_key, wishes, session: None }
     }
 
     /// The caller's name.

@@ -124,6 +124,7 @@ impl RunStream {
             Poll::Ready(Some(Err(status))) => self.fail(status),
             Poll::Ready(None) => {
                 self.ended = true;
+                self.run.keep_what_was_learnt();
                 self.run.end(Ok(()));
                 Poll::Ready(None)
             }
@@ -166,13 +167,14 @@ impl RunStream {
         polled
     }
 
-    fn count(&self, message: &WireMessage) -> Result<(), Status> {
+    fn count(&mut self, message: &WireMessage) -> Result<(), Status> {
         let bytes = (message.header.len() + message.body_len()) as u64;
         if let Some(allowance) = &self.allowance {
             allowance.take(bytes)?;
         }
         let sent = self.run.handle.held().rows.as_ref().map(EncodedResult::sent);
         self.run.sends(sent.unwrap_or_default(), bytes);
+        self.run.learn(&message.header);
         Ok(())
     }
 

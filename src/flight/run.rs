@@ -15,7 +15,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::config::TextsKept;
-use crate::delivery::EncodedResult;
+use crate::delivery::{EncodedResult, Learning};
 use crate::error::ErrorKind;
 use crate::flight::admission::{Person, Slot};
 use crate::flight::caller::Caller;
@@ -129,6 +129,8 @@ pub(crate) struct Run {
     clock: Arc<dyn Clock>,
     texts: TextsKept,
     memory: Option<Arc<MemoryGauge>>,
+    /// How large its columns are on the line, while its rows are sent.
+    learning: Option<Learning>,
     _session: Option<InUse>,
     ended: bool,
 }
@@ -154,6 +156,7 @@ impl Run {
             clock: Arc::clone(&service.clock),
             texts: service.history.texts,
             memory: None,
+            learning: None,
             _session: caller.runs_statement(&service.clock),
             ended: false,
         }
@@ -178,6 +181,25 @@ impl Run {
     pub(crate) fn planned(&mut self, time: Duration, planned: &Planned) {
         self.told.planned(time, &planned.statement.pins);
         self.memory = Some(Arc::clone(&planned.memory));
+    }
+
+    /// The sizes of its columns are learnt while its rows are sent.
+    pub(crate) fn learns(&mut self, learning: Option<Learning>) {
+        self.learning = learning;
+    }
+
+    /// Takes notice of a message, by its header.
+    pub(crate) fn learn(&mut self, header: &[u8]) {
+        if let Some(learning) = &mut self.learning {
+            learning.observe(header);
+        }
+    }
+
+    /// All rows were sent.
+    pub(crate) fn keep_what_was_learnt(&mut self) {
+        if let Some(learning) = self.learning.take() {
+            learning.keep();
+        }
     }
 
     /// Comes when the run has to stop.
