@@ -206,9 +206,9 @@ impl Estimator<'_> {
         let rows = forecast.rows.filter(|_| !is_masked).map(|count| Rows { count, is_exact: forecast.is_exact });
         let seen = provider.schema();
         let every: Vec<usize> = (0..seen.fields().len()).collect();
-        let weights: f64 = forecast.columns.fields().iter().map(|field| weight(field.data_type())).sum();
+        let stored = forecast.stored.map(|of_row| Stored::new(&forecast.columns, of_row));
         let places = scan.projection.as_ref().unwrap_or(&every);
-        let origins = places.iter().map(|place| origin(seen.field(*place), &forecast, masked, weights));
+        let origins = places.iter().map(|place| origin(seen.field(*place), &forecast, masked, stored.as_ref()));
         Known { rows, origins: origins.collect() }.limited(0, scan.fetch)
     }
 
@@ -245,11 +245,42 @@ impl Estimator<'_> {
 }
 
 /// Where a column of a table comes from; one whose values are masked from nowhere.
-fn origin(field: &Field, forecast: &Forecast, masked: &BTreeSet<String>, weights: f64) -> Option<Origin> {
+fn origin(field: &Field, forecast: &Forecast, masked: &BTreeSet<String>, stored: Option<&Stored>) -> Option<Origin> {
     let is_own = forecast.columns.index_of(field.name()).is_ok() && !masked.contains(field.name());
-    let stored = forecast.stored.filter(|_| weights > 0.0);
-    let stored = stored.map(|bytes| bytes * weight(field.data_type()) / weights);
+    let stored = stored.map(|stored| stored.of(field.data_type()));
     is_own.then(|| Origin { table: forecast.table.clone(), column: field.name().clone(), stored })
+}
+
+/// How the bytes of a row in data files are shared out among its columns.
+struct Stored {
+    of_row: f64,
+    /// What floats usually take, of all columns together, and what the others do.
+    floats: f64,
+    others: f64,
+}
+
+impl Stored {
+    fn new(columns: &Schema, of_row: f64) -> Self {
+        let (mut floats, mut others) = (0.0, 0.0);
+        for field in columns.fields() {
+            let sum = if field.data_type().is_floating() { &mut floats } else { &mut others };
+            *sum += weight(field.data_type());
+        }
+        Self { of_row, floats, others }
+    }
+
+    /// Bytes of a value. Floats hardly pack: they take what they usually take, and the others what is left, unless too
+    /// little is left for that.
+    fn of(&self, data_type: &DataType) -> f64 {
+        let usual = weight(data_type);
+        if self.floats + self.others / 10.0 > self.of_row {
+            usual * self.of_row / (self.floats + self.others)
+        } else if data_type.is_floating() {
+            usual
+        } else {
+            usual * (self.of_row - self.floats) / self.others
+        }
+    }
 }
 
 /// Bytes a value of a type usually takes in compressed Parquet: by these the bytes of a file are shared out among its
@@ -301,6 +332,19 @@ mod tests {
         ] {
             assert_eq!(rows(sql).await, Some((count, true)), "{sql}");
         }
+    }
+
+    #[test]
+    fn floats_take_their_bytes_of_a_row_and_the_others_share_what_is_left() {
+        let columns = [("f", DataType::Float64), ("n", DataType::Int64), ("s", DataType::Utf8)];
+        let columns = columns.map(|(name, data_type)| Field::new(name, data_type, true));
+        let schema = Schema::new(columns.to_vec());
+        let [float, number, text] = [DataType::Float64, DataType::Int64, DataType::Utf8];
+        let stored = Stored::new(&schema, 21.0);
+        assert_eq!([&float, &number, &text].map(|kind| stored.of(kind).round() as u64), [7, 4, 10]);
+        let little = Stored::new(&schema, 1.4);
+        let sum = little.of(&float) + little.of(&number) + little.of(&text);
+        assert!((sum - 1.4).abs() < 1e-9 && little.of(&float) > little.of(&text));
     }
 
     #[tokio::test]
