@@ -9,8 +9,8 @@ use arrow::error::ArrowError;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::Sealer;
 use crate::delivery::ticket::write_parameters;
+use crate::delivery::{Basis, Sealer};
 use crate::model::{Codec, WireProfile};
 use crate::query::{Dependencies, Planned};
 
@@ -24,6 +24,22 @@ impl Identity {
     pub fn of(planned: &Planned, schema: &Schema, profile: WireProfile, sealer: &Sealer) -> Option<Self> {
         let content = Content::of(planned, planned.dependencies.as_ref()?, schema, profile).ok()?;
         Some(Self(sealer.name_of_result(&serde_json::to_vec(&content).ok()?)))
+    }
+
+    /// What the result is made of, where what is added to its one table is added to it, row by row.
+    pub fn basis(&self, planned: &Planned, schema: &Schema, profile: WireProfile, sealer: &Sealer) -> Option<Basis> {
+        let mut dependencies = planned.dependencies.clone().filter(|read| read.grows)?;
+        let [read] = dependencies.tables.as_mut_slice() else { return None };
+        // Of a version that the text itself names there is no later one.
+        if planned.statement.pins.get(&read.name) != Some(&read.version) {
+            return None;
+        }
+        let (table, id, version) = (read.name.clone(), read.id.clone(), std::mem::take(&mut read.version));
+        let content = Content::of(planned, &dependencies, schema, profile).ok()?;
+        let mut named = b"whatever the version ".to_vec();
+        serde_json::to_writer(&mut named, &content).ok()?;
+        let statement = sealer.name_of_result(&named);
+        Some(Basis { statement, table, id, version, identity: self.clone() })
     }
 
     /// The identity as text.
@@ -113,6 +129,7 @@ mod tests {
                 rights: "all".to_owned(),
                 person: None,
                 day: None,
+                grows: true,
             }),
         }
     }
@@ -184,6 +201,63 @@ mod tests {
         all.sort_by_key(|identity| identity.as_ref().map(|identity| identity.0.clone()));
         all.dedup();
         assert_eq!(all.len(), count);
+    }
+
+    fn basis(change: impl FnOnce(&mut Planned)) -> Option<Basis> {
+        let mut planned = planned();
+        planned.statement.pins = TablePins::from([("a.b".parse().unwrap(), 3)]);
+        change(&mut planned);
+        let profile = WireProfile::default();
+        let identity = Identity::of(&planned, &planned.schema, profile, &sealer("01"))?;
+        identity.basis(&planned, &planned.schema, profile, &sealer("01"))
+    }
+
+    /// Moves the statement on to another version.
+    fn at(version: u64) -> impl FnOnce(&mut Planned) {
+        move |planned| {
+            planned.dependencies.as_mut().unwrap().tables[0].version = version;
+            planned.statement.pins.insert("a.b".parse().unwrap(), version);
+        }
+    }
+
+    #[test]
+    fn a_basis_is_before_a_later_version_of_the_same_and_nothing_else() {
+        let before = basis(|_| {}).unwrap();
+        assert_eq!(before.version, 3);
+        let later = basis(at(5)).unwrap();
+        assert!(before.is_before(&later) && !later.is_before(&before) && !before.is_before(&before));
+        assert_ne!(before.identity, later.identity);
+        for other in [
+            basis(|planned| {
+                at(5)(planned);
+                planned.statement.sql.push_str(" and true");
+            }),
+            basis(|planned| {
+                at(5)(planned);
+                planned.dependencies.as_mut().unwrap().rights = "other".to_owned();
+            }),
+            basis(|planned| {
+                at(5)(planned);
+                planned.dependencies.as_mut().unwrap().tables[0].id = "another".to_owned();
+            }),
+        ] {
+            assert!(!before.is_before(&other.unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_does_not_grow_row_by_row_has_no_basis() {
+        assert_eq!(basis(|planned| planned.dependencies.as_mut().unwrap().grows = false), None);
+        assert_eq!(basis(|planned| planned.dependencies.as_mut().unwrap().tables.push(read("a.d", "two", 1))), None);
+        assert_eq!(basis(|planned| planned.statement.pins.clear()), None, "the text names the version");
+    }
+
+    #[test]
+    fn a_basis_is_read_by_who_has_the_key() {
+        let basis = basis(|_| {}).unwrap();
+        let text = basis.seal(&sealer("01")).unwrap();
+        assert_eq!(Basis::open(&text, &sealer("01")), Some(basis));
+        assert_eq!((Basis::open(&text, &sealer("02")), Basis::open("nothing", &sealer("01"))), (None, None));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Knows Arrow's IPC format, but neither gRPC nor HTTP: the rooms above put the messages on a line.
 
+pub mod basis;
 pub mod encode;
 pub mod error;
 pub mod identity;
@@ -13,6 +14,7 @@ pub mod ticket;
 pub mod wire_estimate;
 pub mod wire_schema;
 
+pub use basis::Basis;
 pub use encode::{EncodedResult, WireMessage, single_batch};
 pub use error::DeliveryError;
 pub use identity::Identity;

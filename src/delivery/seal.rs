@@ -24,6 +24,8 @@ pub enum Purpose {
     PreparedStatement,
     /// Who was let in, for the calls after the first.
     Session,
+    /// What a result was made of, to be sent what was added to it.
+    Basis,
 }
 
 /// Seals, opens, and names results. Clones share keys.
@@ -32,6 +34,7 @@ pub struct Sealer {
     tickets: Arc<XChaCha20Poly1305>,
     prepared: Arc<XChaCha20Poly1305>,
     sessions: Arc<XChaCha20Poly1305>,
+    bases: Arc<XChaCha20Poly1305>,
     results: [u8; 32],
 }
 
@@ -43,6 +46,7 @@ impl Sealer {
             tickets: cipher("lakegate 2026 tickets of results"),
             prepared: cipher("lakegate 2026 handles of prepared statements"),
             sessions: cipher("lakegate 2026 tokens of sessions"),
+            bases: cipher("lakegate 2026 bases of results"),
             results: key.derive("lakegate 2026 identities of results"),
         }
     }
@@ -92,6 +96,7 @@ impl Sealer {
             Purpose::Ticket => &self.tickets,
             Purpose::PreparedStatement => &self.prepared,
             Purpose::Session => &self.sessions,
+            Purpose::Basis => &self.bases,
         }
     }
 }
@@ -103,6 +108,7 @@ impl Purpose {
             Self::Ticket => "ticket",
             Self::PreparedStatement => "prepared statement",
             Self::Session => "session token",
+            Self::Basis => "basis of a result",
         }
     }
 }

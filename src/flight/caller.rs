@@ -13,7 +13,7 @@ use crate::access::{ADMIN_ROLE, Access};
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
-use crate::flight::described;
+use crate::flight::described::Had;
 use crate::flight::profile::Wishes;
 use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
 use crate::query::{Statement, TablePins};
@@ -33,8 +33,8 @@ pub(crate) struct Caller {
     pub(crate) user_agent: String,
     /// Where the connection comes from.
     pub(crate) address: Option<SocketAddr>,
-    /// The identities of results the client has.
-    pub(crate) has: Arc<[String]>,
+    /// What the client says of results it has.
+    pub(crate) had: Arc<Had>,
     /// What of the call names its session.
     pub(crate) session_key: SessionKey,
     /// What the call's headers say of how its client is sent rows.
@@ -59,8 +59,8 @@ impl Caller {
         let known = authenticator.identify(headers, &peer).await?;
         let session_key = SessionKey::read(headers, known.session, peer.address);
         let wishes = Wishes::of(&user_agent, headers.as_ref())?;
-        let has = described::named(headers);
-        Ok(Self { access: known.access, user_agent, address: peer.address, has, session_key, wishes, session: None })
+        let had = Arc::new(Had::read(headers));
+        Ok(Self { access: known.access, user_agent, address: peer.address, had, session_key, wishes, session: None })
     }
 
     /// The caller within their session, which begins with this call where it has not begun.
@@ -109,8 +109,8 @@ impl Caller {
     #[cfg(test)]
     pub(crate) fn for_test(access: Access, session_key: SessionKey) -> Self {
         let wishes = Wishes::of_nobody();
-        let has = Arc::default();
-        Self { access, user_agent: String::new(), address: None, has, session_key, wishes, session: None }
+        let had = Arc::default();
+        Self { access, user_agent: String::new(), address: None, had, session_key, wishes, session: None }
     }
 
     /// The caller's name.

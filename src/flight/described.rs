@@ -2,7 +2,9 @@
 //! already gets no way to fetch it again; what is too large is refused before anything is computed.
 //!
 //! It stands in `FlightInfo.app_metadata` as JSON, which drivers that do not know it pass over:
-//! `{"lakegate": 1, "identity": "…", "estimate": {…}}`, or `{"lakegate": 1, "identity": "…", "not_modified": true}`.
+//! `{"lakegate": 1, "identity": "…", "estimate": {…}}`, or `{"lakegate": 1, "identity": "…", "not_modified": true}`. A
+//! result that grows with its table has a `basis` besides; who shows it later is sent the new rows alone, where the table
+//! only gained rows since, with the identity of what they are `appended_to`.
 
 use std::sync::Arc;
 
@@ -12,26 +14,44 @@ use serde_json::json;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::delivery::{Identity, WireEstimate, result_schema};
+use crate::delivery::{Basis, Identity, WireEstimate, result_schema};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::service::Service;
+use crate::flight::statement::understand;
 use crate::flight::status::{malformed, refuse};
 use crate::model::WireProfile;
-use crate::query::{Estimate, Planned, StatementKind};
+use crate::query::{Estimate, Planned, Statement, StatementKind};
 
 /// Header that names identities of results a client has, with commas between.
 const IF_NONE_MATCH: &str = "lakegate-if-none-match";
-/// Identities that are looked at.
-const MOST_IDENTITIES: usize = 64;
+/// Header that shows what such results were made of, with commas between: new rows can be added to them.
+const HAVE: &str = "lakegate-have";
+/// Results that are looked at.
+const MOST_NAMED: usize = 64;
 /// The form of the metadata.
 const FORM: u8 = 1;
 
-/// The identities a call's headers name.
-pub(crate) fn named(headers: &MetadataMap) -> Arc<[String]> {
-    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+/// What a client says of results it has.
+#[derive(Debug, Default)]
+pub(crate) struct Had {
+    /// Their identities, of those it need not be sent if they are the same.
+    identities: Vec<String>,
+    /// What they were made of, of those it can add to.
+    bases: Vec<String>,
+}
+
+impl Had {
+    /// Reads it from a call's headers.
+    pub(crate) fn read(headers: &MetadataMap) -> Self {
+        Self { identities: named(headers, IF_NONE_MATCH), bases: named(headers, HAVE) }
+    }
+}
+
+fn named(headers: &MetadataMap, header: &'static str) -> Vec<String> {
+    let values = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
     let names = values.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty());
-    names.take(MOST_IDENTITIES).map(str::to_owned).collect()
+    names.take(MOST_NAMED).map(str::to_owned).collect()
 }
 
 /// A result, described.
@@ -40,34 +60,65 @@ pub(crate) struct Described {
     /// Its columns as they are sent.
     pub(crate) schema: SchemaRef,
     identity: Option<Identity>,
+    basis: Option<Basis>,
+    /// The result of the client's to which the rows that are sent are added; none where all are sent.
+    appended_to: Option<Identity>,
     /// None where the statement is itself about an estimate.
     estimate: Option<WireEstimate>,
 }
 
 impl Described {
-    /// Describes the result of a planned statement.
+    /// Describes the result of a planned statement; returns also what is to be run, which reads new rows only where the
+    /// client has the others.
     ///
     /// # Errors
     /// When it is too large, and the client does not have it yet.
     pub(crate) async fn of(
         service: &Service,
         caller: &Caller,
-        planned: &Planned,
+        planned: Planned,
         profile: WireProfile,
-    ) -> Result<Self, Status> {
+    ) -> Result<(Self, Planned), Status> {
         let schema = result_schema(&planned.schema, profile);
-        let identity = Identity::of(planned, &schema, profile, &service.sealer);
-        let described = Self { schema, identity, estimate: None };
+        let identity = Identity::of(&planned, &schema, profile, &service.sealer);
+        let basis = identity.as_ref().and_then(|own| own.basis(&planned, &schema, profile, &service.sealer));
+        let mut described = Self { schema, identity, basis, appended_to: None, estimate: None };
         if described.is_had_by(caller) || planned.kind != StatementKind::Query {
-            return Ok(described);
+            return Ok((described, planned));
         }
-        let (_, estimate) = look(service, caller, planned, profile).await?;
-        Ok(Self { estimate: Some(estimate), ..described })
+        let planned = match described.gained(service, caller, &planned.statement, profile).await {
+            Some((before, gained)) => {
+                described.appended_to = Some(before);
+                gained
+            }
+            None => planned,
+        };
+        described.estimate = Some(look(service, caller, &planned, profile).await?.1);
+        Ok((described, planned))
+    }
+
+    /// The statement over new rows only, and the client's result they are to be added to; none where there is none, or the
+    /// table did not only gain rows since.
+    async fn gained(
+        &self,
+        service: &Service,
+        caller: &Caller,
+        statement: &Statement,
+        profile: WireProfile,
+    ) -> Option<(Identity, Planned)> {
+        let now = self.basis.as_ref()?;
+        let had = caller.had.bases.iter().filter_map(|text| Basis::open(text, &service.sealer));
+        let had = had.filter(|had| had.is_before(now)).max_by_key(|had| had.version)?;
+        let mut statement = statement.clone();
+        statement.options.since = [(had.table.clone(), had.version)].into();
+        let _place = service.admission.enter(&caller.person()).await.ok()?;
+        let gained = understand(service, caller, statement).await.ok()?;
+        (result_schema(&gained.schema, profile) == self.schema).then_some((had.identity, gained))
     }
 
     /// Whether the client says that it has the result.
     pub(crate) fn is_had_by(&self, caller: &Caller) -> bool {
-        self.identity.as_ref().is_some_and(|own| caller.has.iter().any(|name| name == own.as_str()))
+        self.identity.as_ref().is_some_and(|own| caller.had.identities.iter().any(|name| name == own.as_str()))
     }
 
     /// The answer to a client that has the result: its columns and no endpoint, and nothing of what was asked, which may
@@ -83,17 +134,26 @@ impl Described {
 
     /// Adds to a description what is known of the result. Numbers go into Flight's own fields where clients can trust
     /// them: some show the number of rows as that of a result they have read.
-    pub(crate) fn tell(&self, info: FlightInfo) -> FlightInfo {
-        let metadata = json!({
+    ///
+    /// # Errors
+    /// When there is no randomness to seal with.
+    pub(crate) fn tell(&self, service: &Service, info: FlightInfo) -> Result<FlightInfo, Status> {
+        let mut metadata = json!({
             "lakegate": FORM,
             "identity": self.identity,
             "estimate": self.estimate.as_ref().map(WireEstimate::to_json),
         });
+        if let Some(basis) = &self.basis {
+            metadata["basis"] = basis.seal(&service.sealer)?.into();
+        }
+        if let Some(before) = &self.appended_to {
+            metadata["appended_to"] = before.as_str().into();
+        }
         let info = info.with_app_metadata(metadata.to_string());
-        let Some(estimate) = &self.estimate else { return info };
+        let Some(estimate) = &self.estimate else { return Ok(info) };
         let number = |known: Option<u64>| known.and_then(|known| i64::try_from(known).ok()).unwrap_or(-1);
         let rows = estimate.rows.filter(|_| estimate.rows_exact);
-        info.with_total_records(number(rows)).with_total_bytes(number(estimate.wire_bytes))
+        Ok(info.with_total_records(number(rows)).with_total_bytes(number(estimate.wire_bytes)))
     }
 }
 
@@ -150,12 +210,12 @@ mod tests {
     #[test]
     fn identities_are_read_from_one_header_or_several() {
         let mut headers = MetadataMap::new();
-        assert!(named(&headers).is_empty());
+        assert!(named(&headers, IF_NONE_MATCH).is_empty());
         headers.append(IF_NONE_MATCH, "a, b ,,c".parse().unwrap());
         headers.append(IF_NONE_MATCH, "d".parse().unwrap());
-        assert_eq!(named(&headers).as_ref(), ["a", "b", "c", "d"]);
+        assert_eq!(named(&headers, IF_NONE_MATCH), ["a", "b", "c", "d"]);
         headers.append(IF_NONE_MATCH, "x,".repeat(1000).parse().unwrap());
-        assert_eq!(named(&headers).len(), MOST_IDENTITIES);
+        assert_eq!(named(&headers, IF_NONE_MATCH).len(), MOST_NAMED);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(crate) async fn flight_info(
     if planned.kind == StatementKind::Change {
         return update::flight_info(service, caller, planned, descriptor, pass).await;
     }
-    let described = Described::of(service, caller, &planned, profile).await?;
+    let (described, planned) = Described::of(service, caller, planned, profile).await?;
     if described.is_had_by(caller) {
         return described.not_modified();
     }
@@ -82,7 +82,7 @@ pub(crate) async fn flight_info(
     let handle = TicketStatementQuery { statement_handle: ticket.seal(&service.sealer)?.into() };
     let bytes = handle.as_any().encode_to_vec();
     let info = results::flight_info(&described.schema, bytes, Some(ticket.expires_at), descriptor)?;
-    Ok(described.tell(info))
+    described.tell(service, info)
 }
 
 /// The rows a sealed ticket stands for.

@@ -5,6 +5,7 @@
 
 mod files;
 mod forecast;
+mod gained;
 mod late;
 mod leaf;
 mod numbered;

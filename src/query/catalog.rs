@@ -74,6 +74,14 @@ pub(crate) trait Versions: Send + Sync {
     /// An older version. `NotFound` when it is not there, or the time is before the first.
     async fn at(&self, table: &TableName, at: At) -> Result<Version, QueryError>;
 
+    /// The rows of a version that an older one had not; none where it did not only gain files since.
+    async fn gained(
+        &self,
+        table: &TableName,
+        version: u64,
+        since: u64,
+    ) -> Result<Option<Arc<dyn TableProvider>>, QueryError>;
+
     /// The tables of a schema that may be there, in order.
     async fn tables_in(&self, schema: &str) -> Result<Vec<TableName>, QueryError>;
 
@@ -89,6 +97,17 @@ impl Versions for Lake {
 
     async fn at(&self, table: &TableName, at: At) -> Result<Version, QueryError> {
         Ok(self.table(table).snapshot_at(at).await?.into())
+    }
+
+    async fn gained(
+        &self,
+        table: &TableName,
+        version: u64,
+        since: u64,
+    ) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
+        let table = self.table(table);
+        let now = table.snapshot_at(At::Version(version)).await?;
+        Ok(now.gained_since(table.snapshot_at(At::Version(since)).await?.as_ref()))
     }
 
     async fn tables_in(&self, schema: &str) -> Result<Vec<TableName>, QueryError> {
@@ -198,7 +217,8 @@ impl Catalog {
         access.table(name, None)
     }
 
-    /// Resolves each name once, but for those of functions. `pins` are honoured where the statement itself names no version.
+    /// Resolves each name once, but for those of functions. `pins` are honoured where the statement itself names no version,
+    /// and of tables in `since` only rows are read that were not there in that version.
     ///
     /// # Errors
     /// `NotFound` for tables and versions that are not there, with the nearest name there is. A table of which nothing
@@ -207,7 +227,7 @@ impl Catalog {
         &self,
         references: Vec<TableReference>,
         is_function: impl Fn(&str) -> bool,
-        pins: &TablePins,
+        (pins, since): (&TablePins, &TablePins),
         access: &Access,
         planned_for: Option<&str>,
     ) -> Result<Resolved, QueryError> {
@@ -231,12 +251,13 @@ impl Catalog {
         }
         let groups = self.groups(&wanted, pins).await?;
         let opened = wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups, access));
-        let opened = try_join_all(opened).await?;
+        let mut opened = try_join_all(opened).await?;
         let seen = opened.iter().filter_map(|opened| opened.rights.clone()).collect();
         let mut resolved = Resolved { rights: opened::digest(&seen, access), ..Resolved::default() };
         if planned_for.is_some_and(|planned_for| planned_for != resolved.rights) {
             return Err(rights_changed());
         }
+        self.leave_out(&mut opened, since).await?;
         resolved.dependencies = opened::dependencies(&opened, &seen, access);
         for Opened { key, rights, provider, pin, row_key, version: _ } in opened {
             if let (Some((name, rights)), Some(version)) = (rights, &provider) {
@@ -266,6 +287,20 @@ impl Catalog {
             }
             None => Ok(resolved),
         }
+    }
+
+    /// Leaves out the rows that were there in versions before.
+    async fn leave_out(&self, opened: &mut [Opened], since: &TablePins) -> Result<(), QueryError> {
+        for (name, before) in since {
+            let read = opened.iter_mut().find_map(|opened| match &opened.pin {
+                Some((pinned, version)) if pinned == name => Some((*version, &mut opened.provider)),
+                _ => None,
+            });
+            let Some((version, provider)) = read else { return Err(not_only_gained(name)) };
+            let gained = self.versions.gained(name, version, *before).await?;
+            *provider = Some(gained.ok_or_else(|| not_only_gained(name))?);
+        }
+        Ok(())
     }
 
     /// Names of tables that people may have made.
@@ -506,6 +541,11 @@ pub(crate) const BEFORE_FIRST: u64 = u64::MAX;
 /// Whether a table has no source: then it is there, without rows, before anything was written to it.
 fn rows_come_by_sql(definition: &TableDefinition) -> bool {
     definition.writable && matches!(&definition.source, TableSource::Files(blocks) if blocks.is_empty())
+}
+
+fn not_only_gained(name: &TableName) -> QueryError {
+    let text = format!("{name} has not only gained rows since the result was made; run the query again for all of it");
+    QueryError::new(ErrorKind::Conflict, text)
 }
 
 fn rights_changed() -> QueryError {

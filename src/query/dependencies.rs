@@ -29,6 +29,9 @@ pub struct Dependencies {
     pub person: Option<String>,
     /// The day by the statement's zone and by UTC, where rows hang on that.
     pub day: Option<(NaiveDate, NaiveDate)>,
+    /// Whether each row comes from one row of one table: then rows that are added to it are rows added to the result.
+    #[serde(skip)]
+    pub grows: bool,
 }
 
 /// A table as it is read.
@@ -59,7 +62,7 @@ impl Dependencies {
         let mut policies =
             seen.values().flat_map(|rights| rights.policy.filters.iter().chain(rights.policy.masks.values()));
         let person = policies.any(|text| identity::may_be_named(text)).then(|| person(principal));
-        Self { tables, rights: hasher.finalize().to_hex().to_string(), person, day: None }
+        Self { tables, rights: hasher.finalize().to_hex().to_string(), person, day: None, grows: false }
     }
 
     /// The same for this plan of the text, asked at `now` in a zone; none where the rows are others each time.
@@ -77,6 +80,7 @@ impl Dependencies {
         if uses.person || identity::may_be_named(sql) {
             self.person = Some(person(principal));
         }
+        self.grows = self.tables.len() == 1 && is_row_by_row(plan);
         self.day = uses.day.then(|| (now.with_timezone(&zone).date_naive(), now.date_naive()));
         Some(self)
     }
@@ -84,6 +88,36 @@ impl Dependencies {
 
 fn person(principal: &Principal) -> String {
     blake3::hash(format!("{principal:?}").as_bytes()).to_hex().to_string()
+}
+
+/// Whether a plan only filters and projects the rows of a table.
+fn is_row_by_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => {
+            projection.expr.iter().all(is_of_one_row) && is_row_by_row(&projection.input)
+        }
+        LogicalPlan::Filter(filter) => is_of_one_row(&filter.predicate) && is_row_by_row(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => is_row_by_row(&alias.input),
+        LogicalPlan::TableScan(scan) => scan.fetch.is_none(),
+        _ => false,
+    }
+}
+
+fn is_of_one_row(expr: &Expr) -> bool {
+    let looks_further = expr.exists(|part| {
+        Ok(matches!(
+            part,
+            Expr::AggregateFunction(_)
+                | Expr::WindowFunction(_)
+                | Expr::Unnest(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..)
+        ))
+    });
+    matches!(looks_further, Ok(false))
 }
 
 /// What a plan looks at beside its tables.

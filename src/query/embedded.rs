@@ -152,8 +152,9 @@ impl Engine {
             Some(plan) => plan.schema().as_arrow().clone(),
             None => logical.schema().as_arrow().clone(),
         });
+        let is_whole = statement.options.since.is_empty();
         let is_long = statement.sql.len() >= LONG_TEXT_BYTES;
-        let dependencies = dependencies.filter(|_| !understood.explains && !understood.estimates);
+        let dependencies = dependencies.filter(|_| is_whole && !understood.explains && !understood.estimates);
         let dependencies =
             dependencies.and_then(|read| read.of_plan((&statement.sql, &logical), access.principal(), (now, zone)));
         let plan = EmbeddedPlan::of(logical, state).of_statement(parameters.clone(), understood.explains, is_long);
@@ -184,7 +185,8 @@ impl Engine {
             None => references,
         };
         let planned_for = statement.options.rights.as_deref();
-        let resolved = self.catalog.resolve(references, is_function, &statement.pins, access, planned_for);
+        let versions = (&statement.pins, &statement.options.since);
+        let resolved = self.catalog.resolve(references, is_function, versions, access, planned_for);
         let mut resolved = self.seal(resolved.await?, statement, access)?;
         resolved.draw_samples()?;
         for name in own {

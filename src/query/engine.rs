@@ -50,6 +50,9 @@ pub struct StatementOptions {
     /// What `now()` gives. Planning fills it in, so that a ticket redeemed later gives the same rows.
     #[serde(default)]
     pub now: Option<DateTime<Utc>>,
+    /// Tables of which only those rows are read that an older version had not; they have to have gained files only.
+    #[serde(default, skip_serializing_if = "TablePins::is_empty")]
+    pub since: TablePins,
     /// What the principal may see of the tables, as a digest. Planning fills it in, and refuses a statement that was
     /// planned when it was another: its rows would not be the same any more.
     #[serde(default)]
@@ -58,7 +61,15 @@ pub struct StatementOptions {
 
 impl Default for StatementOptions {
     fn default() -> Self {
-        Self { time_zone: "UTC".to_owned(), schema: None, partitions: None, batch_rows: None, now: None, rights: None }
+        Self {
+            time_zone: "UTC".to_owned(),
+            schema: None,
+            partitions: None,
+            batch_rows: None,
+            now: None,
+            since: TablePins::new(),
+            rights: None,
+        }
     }
 }
 

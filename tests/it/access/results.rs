@@ -1,13 +1,16 @@
 //! Identities and estimates of results tell nobody of what they may not see.
 
+use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightDescriptor, FlightInfo};
+use futures::TryStreamExt;
 use serde_json::Value;
 use tonic::Request;
 
 use super::world::{
-    Connection, Person, allowed, connect, connect_all, denied_column, filtered, filtered_rows, lake, masked,
+    Connection, PEOPLE, Person, allowed, connect, connect_all, denied_column, filtered, filtered_rows, lake, masked,
 };
+use crate::queries::house::text;
 
 async fn described(connection: &Connection, sql: &str, has: &str) -> FlightInfo {
     let mut request = Request::new(FlightDescriptor::new_cmd(sql.to_owned()));
@@ -65,6 +68,35 @@ async fn who_may_see_the_same_has_the_same_result_and_nobody_else() {
     // One by the time shows other rows each time.
     let connection = connect(&house, &filtered("now() > timestamp '2020-01-01'")).await;
     assert!(metadata(&described(&connection, sql, "").await)["identity"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_rows_are_filtered_and_another_persons_result_is_nothing_to_add_to() {
+    let house = lake().await;
+    let sql = "select name from ops.people";
+    let of = async |person: Person| {
+        let connection = connect(&house, &person).await;
+        let basis = metadata(&described(&connection, sql, "").await)["basis"].as_str().unwrap().to_owned();
+        (connection, basis)
+    };
+    let (north, own) = of(filtered_rows()).await;
+    let (_, all) = of(allowed()).await;
+    let new = "select 9 as id, 'new' as name, 'north' as region, 1 as salary, 's' as secret, \
+               named_struct('street', 'a', 'city', 'b') as address, ['x'] as tags \
+               union all select 10, 'hiddenrow-new', 'south', 1, 's', named_struct('street', 'a', 'city', 'b'), ['x']";
+    house.load("ops.people", PEOPLE, new).await;
+    for (basis, rows) in [(&own, vec!["new"]), (&all, vec!["ann", "bob", "new"])] {
+        let mut request = Request::new(FlightDescriptor::new_cmd(sql));
+        request.metadata_mut().insert("lakegate-have", basis.parse().unwrap());
+        let mut client = FlightServiceClient::new(north.channel.clone());
+        let info = client.get_flight_info(request).await.unwrap().into_inner();
+        assert_eq!(metadata(&info)["appended_to"].is_string(), rows == ["new"]);
+        let sent = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap().into_inner();
+        let sent = FlightRecordBatchStream::new_from_flight_data(sent.map_err(Into::into));
+        let mut sent = text(&sent.try_collect::<Vec<_>>().await.unwrap());
+        sent.sort();
+        assert_eq!(sent, rows);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

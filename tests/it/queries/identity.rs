@@ -3,12 +3,13 @@
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightDescriptor, FlightInfo};
+use futures::TryStreamExt;
 use prost::Message;
 use serde_json::Value;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::queries::house::House;
+use crate::queries::house::{House, text};
 
 const ID: &[(&str, &str)] = &[("id", "bigint")];
 
@@ -27,9 +28,17 @@ async fn connection(house: &House) -> Channel {
 
 /// The description of a result, by somebody who says what they have.
 async fn described(channel: &Channel, descriptor: FlightDescriptor, has: &str) -> FlightInfo {
+    described_to(channel, descriptor, ("lakegate-if-none-match", has)).await
+}
+
+async fn described_to(
+    channel: &Channel,
+    descriptor: FlightDescriptor,
+    (header, value): (&'static str, &str),
+) -> FlightInfo {
     let mut request = Request::new(descriptor);
-    if !has.is_empty() {
-        request.metadata_mut().insert("lakegate-if-none-match", has.parse().unwrap());
+    if !value.is_empty() {
+        request.metadata_mut().insert(header, value.parse().unwrap());
     }
     FlightServiceClient::new(channel.clone()).get_flight_info(request).await.unwrap().into_inner()
 }
@@ -125,6 +134,98 @@ async fn who_has_a_result_gets_no_rows_of_it() {
     house.load("t.v", ID, "select 11 as id").await;
     let info = described(&channel, query(&sql), &own).await;
     assert!(info.endpoint.len() == 1 && metadata(&info)["identity"] != own.as_str());
+}
+
+/// The basis of a result.
+async fn basis(channel: &Channel, sql: &str) -> Option<String> {
+    let told = metadata(&described(channel, query(sql), "").await);
+    told["basis"].as_str().map(str::to_owned)
+}
+
+/// The rows of a result that somebody adds to what they have, sorted, and the identity of what they are added to.
+async fn gained(channel: &Channel, sql: &str, basis: &str) -> (Vec<String>, Option<String>) {
+    let info = described_to(channel, query(sql), ("lakegate-have", basis)).await;
+    let added_to = metadata(&info)["appended_to"].as_str().map(str::to_owned);
+    let ticket = info.endpoint[0].ticket.clone().unwrap();
+    let mut client = FlightSqlServiceClient::new(channel.clone());
+    // A ticket gives the same rows again.
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        let mut rows = text(&client.do_get(ticket.clone()).await.unwrap().try_collect::<Vec<_>>().await.unwrap());
+        rows.sort();
+        both.push(rows);
+    }
+    assert_eq!(both[0], both[1], "{sql}");
+    (both.remove(0), added_to)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_result_that_grew_only_the_new_rows_are_sent() {
+    let house = lake().await;
+    let channel = connection(&house).await;
+    let sql = "select id + 1 as next from t.v where id % 2 = 0";
+    let (before, own) = (basis(&channel, sql).await.unwrap(), identity(&channel, sql).await);
+    house.load("t.v", ID, "select 21 as id union all select 22").await;
+    house.load("t.v", ID, "select 24 as id").await;
+    assert_eq!(gained(&channel, sql, &before).await, (vec!["23".to_owned(), "25".to_owned()], own));
+    let whole = vec!["11", "23", "25", "3", "5", "7", "9"];
+    assert_eq!(gained(&channel, sql, "").await, (whole.iter().map(ToString::to_string).collect(), None));
+    // Of several the newest counts, and what cannot be read is none.
+    let middle = basis(&channel, sql).await.unwrap();
+    house.load("t.v", ID, "select 26 as id").await;
+    let several = format!("nonsense, {before},{middle}");
+    assert_eq!(gained(&channel, sql, &several).await.0, ["27"]);
+    // After a restart as well.
+    assert_eq!(gained(&connection(&house).await, sql, &middle).await.0, ["27"]);
+    // Another statement's result is nothing to add to.
+    for other in ["select id + 1 as next from t.v where id % 2 = 1", "select id + 1 as next from t.w where id % 2 = 0"]
+    {
+        assert_eq!(gained(&channel, other, &middle).await.1, None, "{other}");
+    }
+    let info = described_to(&channel, query(sql), ("lakegate-have", &middle)).await;
+    let told = metadata(&info);
+    assert_ne!(told["identity"], told["appended_to"]);
+    assert!(told["basis"].is_string(), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_grow_row_by_row_is_sent_whole() {
+    let house = lake().await;
+    let channel = connection(&house).await;
+    for sql in [
+        "select count(*) from t.v",
+        "select id from t.v limit 3",
+        "select id from t.v order by id",
+        "select distinct id from t.v",
+        "select id, row_number() over (order by id) from t.v",
+        "select v.id from t.v join t.w on v.id = w.id",
+        "select id from t.v union all select id from t.v",
+        "select id from t.v where id in (select id from t.w)",
+        "select id from t.v where id > (select min(id) from t.v)",
+        "select id from t.v version as of 0",
+        "select unnest([id, id]) from t.v",
+        "select 1",
+    ] {
+        assert_eq!(basis(&channel, sql).await, None, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_lost_rows_is_sent_whole() {
+    let house = lake().await;
+    let channel = connection(&house).await;
+    let mut client = FlightSqlServiceClient::new(channel.clone());
+    let mut change = async |sql: &str| client.execute_update(sql.to_owned(), None).await.unwrap();
+    change("create table results.grown as select 1 as id union all select 2").await;
+    let sql = "select id from results.grown";
+    let before = basis(&channel, sql).await.unwrap();
+    change("insert into results.grown values (3)").await;
+    assert_eq!(gained(&channel, sql, &before).await.0, ["3"]);
+    change("delete from results.grown where id = 1").await;
+    assert_eq!(gained(&channel, sql, &before).await, (vec!["2".to_owned(), "3".to_owned()], None));
+    change("drop table results.grown").await;
+    change("create table results.grown as select 7 as id").await;
+    assert_eq!(gained(&channel, sql, &before).await, (vec!["7".to_owned()], None), "another table");
 }
 
 #[tokio::test(flavor = "multi_thread")]
