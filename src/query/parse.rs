@@ -153,14 +153,13 @@ fn read_calls(tokens: &mut [TokenWithSpan]) {
 fn read_estimate(tokens: &mut [TokenWithSpan]) -> bool {
     let is_word = |token: &TokenWithSpan, keyword: Keyword| matches!(&token.token, Token::Word(word) if word.keyword == keyword && word.quote_style.is_none());
     let mut words = tokens.iter_mut().filter(|token| !matches!(token.token, Token::Whitespace(_)));
-    match (words.next(), words.next()) {
-        (Some(first), Some(second)) if is_word(first, Keyword::EXPLAIN) && is_word(second, Keyword::ESTIMATE) => {
-            first.token = Token::Whitespace(Whitespace::Space);
-            second.token = Token::Whitespace(Whitespace::Space);
-            true
-        }
-        _ => false,
+    let (Some(first), Some(second)) = (words.next(), words.next()) else { return false };
+    let is_asked = is_word(first, Keyword::EXPLAIN) && is_word(second, Keyword::ESTIMATE);
+    if is_asked {
+        first.token = Token::Whitespace(Whitespace::Space);
+        second.token = Token::Whitespace(Whitespace::Space);
     }
+    is_asked
 }
 
 /// Gives every `?` its number and returns the highest number there is.

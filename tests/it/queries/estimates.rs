@@ -58,10 +58,12 @@ fn estimate(info: &FlightInfo) -> Value {
 async fn bytes(client: &mut FlightServiceClient<Channel>, info: FlightInfo, codec: &str) -> f64 {
     let mut request = Request::new(info.endpoint[0].ticket.clone().unwrap());
     request.metadata_mut().insert("lakegate-codec", codec.parse().unwrap());
-    let messages = client.do_get(request).await.unwrap().into_inner();
-    let bytes =
-        messages.try_fold(0, async |sum, message| Ok(sum + message.data_header.len() + message.data_body.len()));
-    bytes.await.unwrap() as f64
+    let mut messages = client.do_get(request).await.unwrap().into_inner();
+    let mut bytes = 0;
+    while let Some(message) = messages.message().await.unwrap() {
+        bytes += message.data_header.len() + message.data_body.len();
+    }
+    bytes as f64
 }
 
 #[tokio::test(flavor = "multi_thread")]
