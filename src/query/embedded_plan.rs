@@ -61,7 +61,7 @@ impl EmbeddedPlan {
 
     /// What is known already of how large it will be.
     pub(crate) fn estimated_before(&self) -> Option<Arc<Estimate>> {
-        self.estimate.get().map(Arc::clone)
+        self.estimate.get().cloned()
     }
 
     /// The plan as it is run; none where it is text about a plan, or cannot be run: why not is told when it is.
