@@ -30,6 +30,7 @@ pub(super) fn run(common: &Common, arguments: &Query) -> Result<(), CliError> {
     let bars = MultiProgress::new();
     program::logs(common, Chatter::Quiet, &logs, &bars)?;
     let sql = statement(&arguments.sql)?;
+    let sql = if arguments.estimate { format!("explain estimate {sql}") } else { sql };
     let format = format(arguments)?;
     let destination = Destination::open(arguments.output.as_deref(), format)?;
     let options = login::options(&arguments.login)?;

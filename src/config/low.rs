@@ -89,6 +89,8 @@ low_table! {
         result_bytes: Size;
         /// The time over which result_bytes counts.
         result_window: Span = "24h";
+        /// Largest result a statement may ask for, in bytes on the line, by its estimate; any where nothing is given.
+        max_result_bytes: Size;
         /// Sessions of clients.
         sessions: Count = 5000;
         /// Sessions of one person.

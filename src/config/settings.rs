@@ -97,6 +97,8 @@ pub struct ServingLimits {
     pub result_bytes: Option<u64>,
     /// The time over which [`Self::result_bytes`] counts.
     pub result_window: Duration,
+    /// Largest result that a statement may ask for, in bytes on the line, by its estimate.
+    pub max_result_bytes: Option<u64>,
     /// Sessions of clients.
     pub sessions: NonZeroUsize,
     /// Sessions of one person.

@@ -121,7 +121,8 @@ struct Content {
     expires_at: i64,
 }
 
-fn write_parameters(parameters: &[ScalarValue]) -> Result<Option<String>, ArrowError> {
+/// Values of parameters as a text that tells them and their types apart; none where there are none.
+pub(super) fn write_parameters(parameters: &[ScalarValue]) -> Result<Option<String>, ArrowError> {
     if parameters.is_empty() {
         return Ok(None);
     }

@@ -15,6 +15,7 @@ use crate::error::ErrorKind;
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
+use crate::flight::described::Had;
 use crate::flight::download::RESUME;
 use crate::flight::profile::{Wishes, is_on_this_machine};
 use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
@@ -39,6 +40,8 @@ pub(crate) struct Caller {
     pub(crate) user_agent: String,
     /// Where the connection comes from.
     pub(crate) address: Option<SocketAddr>,
+    /// What the client says of results it has.
+    pub(crate) had: Arc<Had>,
     /// What of the call names its session.
     pub(crate) session_key: SessionKey,
     /// What the call's headers say of how its client is sent rows.
@@ -67,8 +70,10 @@ impl Caller {
         let wishes = Wishes::of(&user_agent, headers.as_ref())?;
         let wishes = wishes.when_near(is_on_this_machine(peer.address, headers.as_ref()));
         let resume = headers.get(RESUME).map(|value| position(value.to_str().unwrap_or_default())).transpose()?;
+        let had = Arc::new(Had::read(headers));
         let (access, standing) = (known.standing.access().clone(), known.standing);
-        Ok(Self { access, standing, user_agent, address: peer.address, session_key, wishes, resume, session: None })
+        let address = peer.address;
+        Ok(Self { access, standing, user_agent, address, had, session_key, wishes, resume, session: None })
     }
 
     /// The caller on a server with these lines.
@@ -133,8 +138,8 @@ impl Caller {
     #[cfg(test)]
     pub(crate) fn for_test(access: Access, session_key: SessionKey) -> Self {
         let (wishes, standing) = (Wishes::of_nobody(), Standing::for_test(access.clone()));
-        let (user_agent, address) = (String::new(), None);
-        Self { access, standing, user_agent, address, session_key, wishes, resume: None, session: None }
+        let (user_agent, address, had) = (String::new(), None, Arc::default());
+        Self { access, standing, user_agent, address, had, session_key, wishes, resume: None, session: None }
     }
 
     /// The caller's name.

@@ -16,6 +16,7 @@ mod command;
 mod connection;
 mod connection_count;
 mod credentials;
+mod described;
 mod do_get;
 mod download;
 mod entrance;

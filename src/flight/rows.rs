@@ -102,6 +102,11 @@ impl RunRows {
             return Poll::Ready(Some(Err(late)));
         }
         self.run.told.ran(self.patience.spent());
+        match &polled {
+            Poll::Ready(Some(Ok(message))) => self.run.learn(&message.header),
+            Poll::Ready(None) => self.run.keep_what_was_learnt(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
         polled
     }
 

@@ -15,7 +15,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::config::TextsKept;
-use crate::delivery::EncodedResult;
+use crate::delivery::{EncodedResult, Learning};
 use crate::error::ErrorKind;
 use crate::flight::admission::{Person, Slot};
 use crate::flight::caller::Caller;
@@ -141,6 +141,8 @@ pub(crate) struct Run {
     texts: TextsKept,
     memory: Option<Arc<MemoryGauge>>,
     standing: Standing,
+    /// How large its columns are on the line, while its rows are sent.
+    learning: Option<Learning>,
     _session: Option<InUse>,
     ended: bool,
 }
@@ -168,6 +170,7 @@ impl Run {
             texts: service.history.texts,
             memory: None,
             standing: caller.standing.clone(),
+            learning: None,
             _session: caller.runs_statement(&service.clock),
             ended: false,
         }
@@ -192,6 +195,25 @@ impl Run {
     pub(crate) fn planned(&mut self, time: Duration, planned: &Planned) {
         self.told.planned(time, &planned.statement.pins);
         self.memory = Some(Arc::clone(&planned.memory));
+    }
+
+    /// The sizes of its columns are learnt while its rows are sent.
+    pub(crate) fn learns(&mut self, learning: Option<Learning>) {
+        self.learning = learning;
+    }
+
+    /// Takes notice of a message, by its header.
+    pub(crate) fn learn(&mut self, header: &[u8]) {
+        if let Some(learning) = &mut self.learning {
+            learning.observe(header);
+        }
+    }
+
+    /// All rows were sent.
+    pub(crate) fn keep_what_was_learnt(&mut self) {
+        if let Some(learning) = self.learning.take() {
+            learning.keep();
+        }
     }
 
     /// Comes when the run has to stop.

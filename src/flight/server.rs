@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::config::{ServeSettings, Settings, state_folder};
-use crate::delivery::{Encoders, Lines, Sealer, TicketKey};
+use crate::delivery::{Encoders, LearnedSizes, Lines, Sealer, TicketKey};
 use crate::flight::FlightError;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -175,6 +175,8 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
         allowances: Allowances::new(limits, Arc::clone(&parts.clock)),
         lines: Lines::open(&parts.settings.lines),
         idle_reader: limits.idle_reader,
+        sizes: LearnedSizes::default(),
+        max_result_bytes: limits.max_result_bytes,
         plans: Plans::default(),
         connections: Connections::new(limits, when_closed(service.clone())),
         encoders,

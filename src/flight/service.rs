@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::config::HistorySettings;
-use crate::delivery::{Encoders, Lines, Sealer, result_schema, single_batch, wire_schema};
+use crate::delivery::{Encoders, LearnedSizes, Lines, Sealer, result_schema, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -77,6 +77,10 @@ pub(crate) struct Service {
     pub(crate) lines: Lines,
     /// How long a client may take nothing of a result.
     pub(crate) idle_reader: Duration,
+    /// How large columns are on the line.
+    pub(crate) sizes: LearnedSizes,
+    /// Largest result a statement may ask for, in bytes on the line.
+    pub(crate) max_result_bytes: Option<u64>,
     /// Plans that wait for their ticket to be redeemed.
     pub(crate) plans: Plans,
     /// Connections of clients.

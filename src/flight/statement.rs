@@ -12,9 +12,10 @@ use prost::Message;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Position, Ticket, result_schema};
+use crate::delivery::{Position, Ticket, result_schema, single_batch};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
+use crate::flight::described::{self, Described};
 use crate::flight::download::{Download, start_over};
 use crate::flight::gate::Pass;
 use crate::flight::patience::{LONGEST_DOWNLOAD, Patience};
@@ -72,15 +73,20 @@ pub(crate) async fn flight_info(
     if planned.kind == StatementKind::Change {
         return update::flight_info(service, caller, planned, descriptor, pass).await;
     }
-    // Whoever may come back for the rest is served from the same rows in the same order, if that costs little.
+    let (described, planned) = Described::of(service, caller, planned, profile).await?;
+    if described.is_had_by(caller) {
+        return described.not_modified();
+    }
+    // Whoever may come back for the rest is served from the same rows in the same order, if that costs little. How they are
+    // cut to batches is no part of what the result is.
     let planned = if caller.resume().is_some() { service.engine.in_fixed_order(planned) } else { planned };
-    let schema = result_schema(&planned.schema, profile);
     let now = service.clock.now();
     let ticket = Ticket::new(planned.statement.clone(), caller.name(), profile, now, service.ticket_lifetime);
     service.plans.keep(ticket.id, planned, caller.access.clone());
     let handle = TicketStatementQuery { statement_handle: ticket.seal(&service.sealer)?.into() };
     let bytes = handle.as_any().encode_to_vec();
-    results::flight_info(&schema, bytes, Some(ticket.expires_at), descriptor)
+    let info = results::flight_info(&described.schema, bytes, Some(ticket.expires_at), descriptor)?;
+    described.tell(service, info)
 }
 
 /// The rows a sealed ticket stands for.
@@ -175,7 +181,16 @@ async fn rows(
     }
     run.planned(begun.elapsed(), &planned);
     let schema = result_schema(&planned.schema, profile);
+    let (estimate, on_the_line) = tokio::select! {
+        biased;
+        known = described::look(service, caller, &planned, profile) => known?,
+        () = run.pass().stopped() => return Err(run.stopped()),
+    };
     let mut patience = Patience::new(caller.options().timeout(service.query_timeout));
+    if planned.kind == StatementKind::Estimate {
+        return Ok(((schema, single_batch(on_the_line.to_batch()?)), patience));
+    }
+    run.learns(service.sizes.learning(&estimate, &schema, profile));
     let starting = AssertUnwindSafe(service.engine.execute(&planned, LONGEST_DOWNLOAD)).catch_unwind();
     let batches = tokio::select! {
         biased;

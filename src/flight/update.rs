@@ -140,7 +140,7 @@ async fn change(
 fn check_kind(planned: &Planned) -> Result<(), Status> {
     match planned.kind {
         StatementKind::Change => Ok(()),
-        StatementKind::Query => {
+        StatementKind::Query | StatementKind::Estimate => {
             Err(refuse(ErrorKind::InvalidInput, "this is a query, which changes nothing; run it with execute_query"))
         }
     }

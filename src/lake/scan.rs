@@ -4,6 +4,8 @@
 //! (`bounds.rs`); it is used only for tables with features a plain scan cannot read.
 
 mod files;
+mod forecast;
+mod gained;
 mod late;
 mod leaf;
 mod numbered;
@@ -40,6 +42,7 @@ use crate::lake::snapshot::{DataFile, Pinned, features};
 use crate::lake::sort::task_context;
 use crate::lake::store::TablePlace;
 
+pub(crate) use forecast::{Forecast, forecast_of};
 pub use numbered::{FILE_COLUMN, ROW_COLUMN};
 
 /// Features whose tables the library's own scan has to read.

@@ -8,7 +8,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 
 use crate::query::Planned;
-use crate::query::embedded::EmbeddedPlan;
+use crate::query::embedded_plan::EmbeddedPlan;
 
 /// A plan that nobody has but its caller, in one partition, if that costs little; else as it was. The statement says so.
 pub(crate) fn in_fixed_order(mut planned: Planned) -> Planned {

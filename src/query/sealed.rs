@@ -80,8 +80,34 @@ pub(crate) fn seal(
         columns: plan.schema().columns(),
         plan,
         masked: rights.policy.masks.keys().cloned().collect(),
+        filtered: !rights.policy.filters.is_empty(),
+        version,
         state: Arc::clone(state),
     }))
+}
+
+/// What is below the seal, before anything people wrote; none where nothing is sealed.
+pub(crate) fn plan_below(provider: &Arc<dyn TableProvider>) -> Option<&LogicalPlan> {
+    provider.downcast_ref::<SealedTable>().map(|sealed| &sealed.plan)
+}
+
+/// What may be reckoned with of a provider.
+pub(crate) enum Told<'a> {
+    /// All of it.
+    All,
+    /// Nothing: rows are kept back, and how many there are would tell of them.
+    Nothing,
+    /// The version below, but for these columns, of which other values are seen.
+    But(&'a Arc<dyn TableProvider>, &'a BTreeSet<String>),
+}
+
+/// What may be reckoned with of a provider by those it is made for.
+pub(crate) fn told(provider: &Arc<dyn TableProvider>) -> Told<'_> {
+    match provider.downcast_ref::<SealedTable>() {
+        None => Told::All,
+        Some(sealed) if sealed.filtered => Told::Nothing,
+        Some(sealed) => Told::But(&sealed.version, &sealed.masked),
+    }
 }
 
 fn unusable(table: &TableName, part: &PolicyPart) -> QueryError {
@@ -163,6 +189,10 @@ struct SealedTable {
     /// The columns of the plan, as those of the schema.
     columns: Vec<Column>,
     masked: BTreeSet<String>,
+    /// Whether rows are kept back.
+    filtered: bool,
+    /// What is sealed.
+    version: Arc<dyn TableProvider>,
     state: Arc<SessionState>,
 }
 

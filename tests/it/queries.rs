@@ -1,6 +1,8 @@
 //! The query engine over a real lake: versions, pins, limits, errors, stopping.
 
+mod estimates;
 pub(crate) mod house;
+mod identity;
 mod pushdown;
 mod sampling;
 

@@ -106,6 +106,7 @@ fn every_key_of_lakegate_toml_is_read() {
         parallel_tables = 4
         query_timeout = "1m"
         lease_wait = "0s"
+        max_result_bytes = "2GB"
         [serve]
         flight = "0.0.0.0:0"
         allow_anonymous_network = true
@@ -143,6 +144,7 @@ fn every_key_of_lakegate_toml_is_read() {
     assert_eq!(settings.limits.spill_folder, Some(settings.folder.join("spill")));
     assert_eq!((settings.limits.threads.get(), settings.limits.parallel_tables.get()), (3, 4));
     assert_eq!(settings.limits.lease_wait, Duration::ZERO);
+    assert_eq!(settings.limits.serving.max_result_bytes, Some(2_000_000_000));
     assert_eq!(settings.serve.flight.to_string(), "0.0.0.0:0");
     assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
     let [office, backbone] = settings.lines.as_slice() else { panic!("{:?}", settings.lines) };
