@@ -28,6 +28,8 @@ from pyarrow import flight
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Longest one answer may take, so that a peer that hangs is known for it.
+TIMEOUT_SECONDS = 120
 SQL = "type.googleapis.com/arrow.flight.protocol.sql."
 
 
@@ -56,7 +58,9 @@ class Flight:
 
     def batches(self, sql: str, headers: dict[str, str]) -> Iterator[pa.RecordBatch]:
         """Ask, and give what comes."""
-        options = flight.FlightCallOptions(headers=[(k.encode(), v.encode()) for k, v in headers.items()])
+        options = flight.FlightCallOptions(
+            timeout=TIMEOUT_SECONDS, headers=[(k.encode(), v.encode()) for k, v in headers.items()]
+        )
         info = self._client.get_flight_info(flight.FlightDescriptor.for_command(command(sql)), options)
         for endpoint in info.endpoints:
             reader = self._client.do_get(endpoint.ticket, options)
@@ -77,7 +81,7 @@ class Own:
 
         known = inspect.signature(lakegate.connect).parameters
         cache = {"cache": str(given.cache) if given.cache else False} if "cache" in known else {}
-        self._client = lakegate.connect(f"grpc://{address}", allow_plaintext=True, **cache)
+        self._client = lakegate.connect(f"grpc://{address}", timeout=TIMEOUT_SECONDS, allow_plaintext=True, **cache)
 
     def batches(self, sql: str, headers: dict[str, str]) -> Iterator[pa.RecordBatch]:
         """Ask, and give what comes."""

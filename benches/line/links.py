@@ -81,10 +81,15 @@ class Namespaces:
                 run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", device)
             run("ip", "-n", name, "link", "set", "lo", "up")
             run("ip", "-n", name, "link", "set", device, "up")
-            # What a kernel does by default differs; bbr measures the line for itself.
-            setting = "echo cubic > /proc/sys/net/ipv4/tcp_congestion_control"
-            run("ip", "netns", "exec", name, "sh", "-c", setting)
+            self._control(name)
         self.shape(Link(None))
+
+    def _control(self, name: str) -> None:
+        """Take cubic where the kernel has it, so that runs compare, else what is the default; says which it is."""
+        setting = "/proc/sys/net/ipv4/tcp_congestion_control"
+        script = f"(echo cubic > {setting}) 2>/dev/null; cat {setting}"
+        control = run("ip", "netns", "exec", name, "sh", "-c", script).strip()
+        self.says = f"{Namespaces.says}; TCP by {control}"
 
     def shape(self, link: Link) -> None:
         """Hold what the servers send to the link's rate; a rate no machine reaches only counts."""
