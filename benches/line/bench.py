@@ -132,7 +132,7 @@ def matrix(where: Namespaces | Loopback, lake: peers.Lake, given: Given, absent:
                             # The line's part alone says whether the line or the processor was the limit.
                             taken["line_limit"] = sizes.limit(link, stock, 0, 0, copied)
                             taken |= {"link": link.name, "bits": link.bits, "round_trip": link.round_trip, "run": run}
-                            taken |= {"sizes": dataclasses.asdict(size), "compresses": peer.compresses}
+                            taken |= {"sizes": dataclasses.asdict(size), "around": where.around}
                             records.append(taken)
                     report.progress(link.name, name, records)
     return records

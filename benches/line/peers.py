@@ -39,7 +39,7 @@ START_SECONDS = 120
 
 @dataclass(frozen=True)
 class Peer:
-    """A server, and how it is asked: the asker's kind and headers, what it calls tables, whether it compresses."""
+    """A server, and how it is asked: the asker's kind and headers, what it calls tables."""
 
     name: str
     kind: str
@@ -48,7 +48,6 @@ class Peer:
     tables: dict[str, str]
     dialect: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    compresses: bool = False
 
     def asks(self, name: str, text: str) -> str:
         """Return a statement in its own words."""
@@ -132,7 +131,7 @@ def lakegate(where: Namespaces | Loopback, lake: Lake, *, line: str = "") -> Ite
             time.sleep(0.05)
         address = (home / "ready").read_text(encoding="utf-8").strip().removeprefix("grpc://")
         tables = {table: f"bench.{table}" for table in (*TABLES, "growing", "pulled")}
-        yield Peer("lakegate, stock pyarrow", "flight", address, server.pid, tables, compresses=True)
+        yield Peer("lakegate, stock pyarrow", "flight", address, server.pid, tables)
 
 
 def takes(lake: Lake, setting: str) -> bool:
@@ -190,7 +189,7 @@ def files(where: Namespaces | Loopback, lake: Lake) -> Iterator[Peer]:
     command = [*where.server, sys.executable, "-m", "http.server", port, "--bind", host]
     with listening(where, [*command, "--directory", str(lake.files)], lake.files.parent, address) as pid:
         tables = {table: f"files:{table}" for table in TABLES}
-        yield Peer("whole files over HTTP", "files", address, pid, tables, dialect="duckdb", compresses=True)
+        yield Peer("whole files over HTTP", "files", address, pid, tables, dialect="duckdb")
 
 
 @contextlib.contextmanager

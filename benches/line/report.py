@@ -20,8 +20,6 @@ WORDED = ("lakegate, pyarrow with dictionaries", "lakegate, own client")
 UNCOMPRESSED = ("ROAPI", "Sail", "DuckDB behind Flight")
 #: Statements whose bytes have a bar: whole tables and projections.
 WHOLE = ("full", "proj", "frames", "wide")
-#: Bytes that headers of packets put around those of the result; the limit has them in its rate.
-AROUND = 1.054
 #: Smaller than this a pull is round trips, and says nothing of encodings.
 LEAST_BYTES = 100_000
 
@@ -152,7 +150,7 @@ def bytes_bar(made: dict[tuple[str, str, str], list[dict]], peers: Sequence[str]
     found = []
     for peer in peers:
         ratios = [
-            (middle(pulls, "wire_bytes") / AROUND / pulls[0]["sizes"][size], f"{statement} at {link}")
+            (middle(pulls, "wire_bytes") / pulls[0]["around"] / pulls[0]["sizes"][size], f"{statement} at {link}")
             for (link, statement, who), pulls in made.items()
             if who == peer and statement in WHOLE and pulls[0]["sizes"][size] > LEAST_BYTES
         ]
