@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -225,6 +226,8 @@ def main() -> None:
     arguments.add_argument("--runs", type=int, help="of each pull")
     arguments.add_argument("--docs", type=Path, help="page whose figures are replaced")
     told = arguments.parse_args()
+    # Told to end, it ends what it started and takes its namespaces away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     given = QUICK if told.quick else FULL
     given = dataclasses.replace(given, scale=told.scale or given.scale, runs=told.runs or given.runs)
     target, folder = told.target.resolve(), told.folder.resolve() / "line"

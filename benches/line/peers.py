@@ -213,9 +213,14 @@ def seed(lake: Lake) -> str:
     script = [f"CREATE TABLE dbo.pulled ({columns});\nGO\n"]
     for batch in rows.to_batches(max_chunksize=500):
         values = zip(*batch.to_pydict().values(), strict=True)
-        lines = ["(" + ", ".join(f"'{v}'" if not isinstance(v, int) else str(v) for v in row) + ")" for row in values]
+        lines = ["(" + ", ".join(map(literal, row)) + ")" for row in values]
         script.append(f"INSERT INTO dbo.pulled VALUES {', '.join(lines)};\nGO\n")
     return "".join(script)
+
+
+def literal(value: object) -> str:
+    """Return a value as SQL Server reads it."""
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
 
 
 #: Servers beside lakegate and the database, by name.
