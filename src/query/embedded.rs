@@ -146,8 +146,9 @@ impl Engine {
         }
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(now);
+        let (explains, estimates) = (understood.explains, understood.estimates);
         let (logical, parameters, dependencies) =
-            self.logical_plan(&mut state, &understood, &mut statement, access, &Given::new()).await?;
+            self.logical_plan(&mut state, understood, &mut statement, access, &Given::new()).await?;
         let analyzed = analyze(&state, &logical, &parameters)?;
         let schema = Arc::new(match &analyzed {
             Some(plan) => plan.schema().as_arrow().clone(),
@@ -155,11 +156,11 @@ impl Engine {
         });
         let is_whole = statement.options.since.is_empty();
         let is_long = statement.sql.len() >= LONG_TEXT_BYTES;
-        let dependencies = dependencies.filter(|_| is_whole && !understood.explains && !understood.estimates);
+        let dependencies = dependencies.filter(|_| is_whole && !explains && !estimates);
         let dependencies =
             dependencies.and_then(|read| read.of_plan((&statement.sql, &logical), access.principal(), (now, zone)));
-        let plan = EmbeddedPlan::of(logical, state).of_statement(parameters.clone(), understood.explains, is_long);
-        let (kind, schema) = match understood.estimates {
+        let plan = EmbeddedPlan::of(logical, state).of_statement(parameters.clone(), explains, is_long);
+        let (kind, schema) = match estimates {
             true => (StatementKind::Estimate, Estimate::table_schema()),
             false => (StatementKind::Query, schema),
         };

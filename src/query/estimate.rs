@@ -199,8 +199,7 @@ impl Estimator<'_> {
                 filters.push((*filter).clone());
             }
         }
-        let mut looks_at = filters.iter().flat_map(Expr::column_refs);
-        let is_masked = looks_at.any(|column| masked.contains(&column.name));
+        let is_masked = filters.iter().flat_map(Expr::column_refs).any(|column| masked.contains(&column.name));
         let filters = unnormalize_cols(filters);
         let Some(forecast) = forecast_of(version, self.state, &filters) else { return Known::nothing(plan) };
         let rows = forecast.rows.filter(|_| !is_masked).map(|count| Rows { count, is_exact: forecast.is_exact });

@@ -50,7 +50,7 @@ impl Run {
             pins: TablePins::new(),
             options: self.options.clone(),
         };
-        let (logical, _, _) = engine.logical_plan(&mut state, &understood, &mut statement, &self.access, given).await?;
+        let (logical, _, _) = engine.logical_plan(&mut state, understood, &mut statement, &self.access, given).await?;
         // The types are final only then: a CASE has its first branch's until it is analyzed.
         let analyzed = analyze(&state, &logical, &[])?;
         let schema = Arc::new(analyzed.as_ref().unwrap_or(&logical).schema().as_arrow().clone());
