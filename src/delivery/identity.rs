@@ -99,6 +99,7 @@ mod tests {
 
     use super::*;
     use crate::delivery::{TicketKey, result_schema};
+    use crate::model::Precision;
     use crate::query::{Statement, StatementKind, StatementOptions, TablePins, TableRead};
 
     fn sealer(byte: &str) -> Sealer {
@@ -172,6 +173,7 @@ mod tests {
         let mut all = vec![
             under(&planned(), WireProfile::default()),
             under(&planned(), WireProfile { dictionaries: true, ..WireProfile::default() }),
+            under(&planned(), WireProfile { precision: Precision::Rounded, ..WireProfile::default() }),
             statement(|statement| statement.sql.push_str(" limit 1")),
             statement(|statement| statement.parameters.clear()),
             statement(|statement| statement.parameters = vec![ScalarValue::Utf8(Some("y".to_owned()))]),
