@@ -116,6 +116,16 @@ async fn what_is_not_known_is_said_to_be_unknown() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_line_with_a_rate_it_is_told_how_long_a_result_takes() {
+    let house = lake("[[line]]\nnetworks = [\"127.0.0.0/8\"]\nrate = \"8Mbit/s\"\n").await;
+    let mut client = connection(&house).await;
+    let told = estimate(&described(&mut client, "select id from t.frames", "none").await.unwrap());
+    let (bytes, seconds) = (told["wire_bytes"].as_f64().unwrap(), told["seconds"].as_f64().unwrap());
+    // 95 % of the rate are given out.
+    assert!((seconds * 7_600_000.0 / (8.0 * bytes) - 1.0).abs() < 0.01, "{told}");
+}
+
 /// Queries over values that lie evenly.
 const QUERIES: &[&str] = &[
     "select * from t.frames",

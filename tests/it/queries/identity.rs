@@ -136,6 +136,15 @@ async fn who_has_a_result_gets_no_rows_of_it() {
     assert!(info.endpoint.len() == 1 && metadata(&info)["identity"] != own.as_str());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_come_back_for_the_rest_asks_for_the_same_result() {
+    let house = lake().await;
+    let channel = connection(&house).await;
+    let sql = "select id from t.v";
+    let info = described_to(&channel, query(sql), ("lakegate-resume", "0")).await;
+    assert_eq!(metadata(&info)["identity"].as_str().map(str::to_owned), identity(&channel, sql).await);
+}
+
 /// The basis of a result.
 async fn basis(channel: &Channel, sql: &str) -> Option<String> {
     let told = metadata(&described(channel, query(sql), "").await);
