@@ -1,6 +1,7 @@
 """A stand-in for a server: pyarrow's own Flight server, which answers any statement with rows made here.
 
-It says of a result what lakegate says, and what the real one cannot be made to do for a test: count its downloads, wait, end early.
+It says of a result what lakegate says, and does what the real one cannot be made to do for a test: it counts its
+downloads, waits, and ends early.
 """
 
 from __future__ import annotations
@@ -34,10 +35,15 @@ class Standin(flight.FlightServerBase):  # type: ignore[misc]
         self.fail_before: int | None = None
         self.hanging = threading.Event()
         self.cancelled = threading.Event()
+        self._ending = threading.Event()
 
     @property
     def url(self) -> str:
         return f"grpc://127.0.0.1:{self.port}"
+
+    def shutdown(self) -> None:
+        self._ending.set()
+        super().shutdown()
 
     def get_flight_info(
         self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
@@ -58,9 +64,9 @@ class Standin(flight.FlightServerBase):  # type: ignore[misc]
         for number, batch in enumerate(self.batches):
             if number == self.hang_before:
                 self.hanging.set()
-                pause = threading.Event()
                 while not context.is_cancelled():
-                    pause.wait(0.01)
+                    if self._ending.wait(0.01):
+                        return
                 self.cancelled.set()
                 return
             if number == self.fail_before:

@@ -1,4 +1,4 @@
-"""Rows for training: exact batches, shuffles, shards, files, tensors; against a stand-in (tests/standin.py) and alone."""
+"""Rows for training: exact batches, shuffles, shards, files, tensors; many against a stand-in (tests/standin.py)."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ class Download:
         self._cancel = cancel
         self._url = url
         self._reader: flight.FlightStreamReader | None = None
+        self._given_up = False
 
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Yield what arrives, never a batch without rows; to leave early, or any error, cancels on the server."""
@@ -49,6 +50,8 @@ class Download:
         try:
             with translated(self._url):
                 self._reader = self._open(caller)
+                if self._given_up:  # by another thread, before there was a stream
+                    self._reader.cancel()
                 while True:
                     chunk = _interruptible(caller.submit(_next, self._reader))
                     if chunk is None:
@@ -68,8 +71,10 @@ class Download:
 
     def cancel(self) -> None:
         """Stop the work on the server; whoever waits for the next batch gets `Cancelled`."""
-        if self._reader is not None:
-            self._reader.cancel()
+        self._given_up = True
+        reader = self._reader
+        if reader is not None:
+            reader.cancel()
 
     def _open(self, caller: ThreadPoolExecutor) -> flight.FlightStreamReader:
         opening = caller.submit(self._open_stream)
