@@ -13,6 +13,8 @@ import pyarrow as pa
 from pyarrow import flight
 
 from lakegate import _protocol
+from lakegate._announcement import announcement
+from lakegate._cache import Cache, default_folder, owner
 from lakegate._errors import InvalidQuery, NotFound, translated
 from lakegate._result import Result
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 #: Where `lakegate serve` listens unless told otherwise.
 DEFAULT_URL = "grpc://127.0.0.1:8815"
+#: Longest time in seconds that asking the server to stop may take.
+CANCEL_SECONDS = 5.0
+# Fewer bytes on the way; people see plain types all the same.
+_DICTIONARIES = b"lakegate-dictionaries"
 _SCHEMES = ("grpc://", "grpc+tcp://", "grpc+tls://", "grpc+unix://")
 
 
@@ -59,6 +65,8 @@ def connect(
     tls_key_file: str | Path | None = None,
     allow_plaintext: bool = False,
     headers: dict[str, str] | None = None,
+    cache: bool | str | Path = True,
+    cache_size: int | None = None,
 ) -> Client:
     """Connect to a server.
 
@@ -82,6 +90,12 @@ def connect(
         Send password or token to another machine without encryption.
     headers
         Further gRPC headers for each call, with lower-case names.
+    cache
+        Whether results are kept on the local disk, so that what has not changed is not sent again; or the folder
+        where. The server is asked each time whether it is the same, and whether one may have it.
+    cache_size
+        Bytes all results in the folder may take; the smaller of 10 GiB and a tenth of the free disk where it is not
+        given.
 
     Returns
     -------
@@ -108,6 +122,8 @@ def connect(
         tls_key_file=tls_key_file,
         allow_plaintext=allow_plaintext,
         headers=headers,
+        cache=cache,
+        cache_size=cache_size,
     )
 
 
@@ -127,6 +143,8 @@ class Client:
         tls_key_file: str | Path | None = None,
         allow_plaintext: bool = False,
         headers: dict[str, str] | None = None,
+        cache: bool | str | Path = True,
+        cache_size: int | None = None,
     ):
         if not url.startswith(_SCHEMES):
             raise ValueError(f"{url!r} is no address; write grpc://host:port or grpc+tls://host:port")
@@ -146,11 +164,19 @@ class Client:
         self.url = url
         self._timeout = timeout
         self._headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        certificate = _content(tls_certificate_file)
+        self._cache = Cache(
+            folder=default_folder() if cache is True else Path(cache) if cache else None,
+            owner=owner(url, user=user, token=token, certificate=certificate, headers=self._headers),
+            size=cache_size,
+        )
+        if not any(name == _DICTIONARIES for name, _ in self._headers):
+            self._headers.append((_DICTIONARIES, b"on"))
         with translated(url):
             self._flight = flight.FlightClient(
                 url,
                 tls_root_certs=_content(tls_ca_file),
-                cert_chain=_content(tls_certificate_file),
+                cert_chain=certificate,
                 private_key=_content(tls_key_file),
             )
             if token is not None:
@@ -158,7 +184,12 @@ class Client:
             elif user is not None:
                 self._headers.append(self._flight.authenticate_basic_token(user, password, self._options()))
 
-    def sql(self, query: str, *, params: Sequence[Any] | None = None) -> Result:
+    @property
+    def cache(self) -> Cache:
+        """The results of this server and person that are on the local disk."""
+        return self._cache
+
+    def sql(self, query: str, *, params: Sequence[Any] | None = None, fresh: bool = False) -> Result:
         """Ask a question in SQL.
 
         The statement is understood at once, so that mistakes in it are raised here; rows are fetched when the
@@ -172,6 +203,8 @@ class Client:
         params
             Values of the parameters in order: None, bool, int, float, str, bytes, `Decimal`, date, datetime
             and whatever else Arrow makes a value of.
+        fresh
+            Fetch the rows from the server even where the same are on the local disk.
 
         Raises
         ------
@@ -185,7 +218,7 @@ class Client:
         if isinstance(params, (str, bytes)) or hasattr(params, "keys"):
             raise TypeError("params is a list or tuple of values, one for each ? or $n in order")
         if params is None or len(params) == 0:
-            return self._result(_protocol.statement_query(query))
+            return self._result(_protocol.statement_query(query), fresh=fresh)
         values = _parameter_batch(params)
         with translated(self.url):
             prepare = flight.Action("CreatePreparedStatement", _protocol.create_prepared_statement(query))
@@ -194,7 +227,7 @@ class Client:
             try:
                 bound = self._bind(handle, values)
                 # The ticket holds the statement with its values, so the handle is no longer needed after this.
-                return self._result(_protocol.prepared_statement_query(bound))
+                return self._result(_protocol.prepared_statement_query(bound), fresh=fresh)
             finally:
                 close = flight.Action("ClosePreparedStatement", _protocol.close_prepared_statement(handle))
                 with contextlib.suppress(pa.ArrowException, flight.FlightError):  # only tidies up
@@ -266,7 +299,7 @@ class Client:
             metadata = answers.read()
         return handle if metadata is None else _protocol.bound_handle(metadata.to_pybytes(), handle)
 
-    def _result(self, command: bytes) -> Result:
+    def _result(self, command: bytes, *, fresh: bool = False) -> Result:
         with translated(self.url):
             descriptor = flight.FlightDescriptor.for_command(command)
             info = self._flight.get_flight_info(descriptor, self._options())
@@ -279,7 +312,18 @@ class Client:
                 schema=info.schema,
                 open_stream=lambda: self._flight.do_get(ticket, self._options()),
                 url=self.url,
+                cancel=lambda: self._cancel(info),
+                announced=announcement(info),
+                cache=self._cache,
+                fresh=fresh,
             )
+
+    def _cancel(self, info: flight.FlightInfo) -> None:
+        """Ask the server to stop what it does for a result; not for long, somebody waits at the keyboard."""
+        action = flight.Action("CancelFlightInfo", _protocol.cancel_flight_info(info.serialize()))
+        options = flight.FlightCallOptions(timeout=CANCEL_SECONDS, headers=self._headers)
+        with contextlib.suppress(pa.ArrowException, flight.FlightError, OSError):
+            list(self._flight.do_action(action, options))
 
 
 def _is_private(url: str) -> bool:
