@@ -4,12 +4,11 @@
 //! table was measured nine times as fast, other queries 5 to 55 % slower (apache/datafusion#20324, #23263). So it is
 //! decided for each scan, by what is known of the files it reads.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::common::ColumnStatistics;
 use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{ColumnStatistics, HashSet};
 use datafusion::error::Result;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{
