@@ -15,6 +15,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::TryStreamExt;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -29,6 +30,7 @@ use crate::query::cancel::{AbortOnDrop, Answer, Stop, stoppable, too_late};
 use crate::query::catalog::{Catalog, Resolved, Versions};
 use crate::query::change::plan::{Given, PlannedChange};
 use crate::query::change::run::{Run, Values};
+use crate::query::constants::{ConstantRows, Constants};
 use crate::query::embedded_plan::EmbeddedPlan;
 use crate::query::explain::without_places;
 use crate::query::listing::{Listings, StatementCatalog};
@@ -66,6 +68,7 @@ pub(crate) struct Engine {
     pub(crate) journal: Arc<Journal>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) listings: Listings,
+    constants: Constants,
     runtime: QueryRuntime,
 }
 
@@ -104,6 +107,7 @@ impl LakeEngine {
         Ok(Self(Arc::new(Engine {
             sessions: Sessions::new(environment, threads, Catalog::default_schema(&settings)),
             listings: Listings::new(Arc::clone(&catalog), Arc::clone(&clock)),
+            constants: Constants::default(),
             runtime: QueryRuntime::start(threads)?,
             catalog,
             settings,
@@ -137,6 +141,10 @@ impl Engine {
     async fn plan_in_time(&self, mut statement: Statement, access: &Access) -> Result<Planned, QueryError> {
         let profile = self.sessions.state(&statement.options)?;
         let now = *statement.options.now.get_or_insert_with(|| self.clock.now());
+        let key = Constants::key(&statement, access.principal(), LONG_TEXT_BYTES);
+        if let Some(planned) = key.as_deref().and_then(|key| self.constants.planned(key, &statement.options)) {
+            return Ok(planned);
+        }
         let zone = zone(&statement.options)?;
         let mut state = profile.as_ref().clone();
         identity::register(&mut state, access.principal())?;
@@ -164,8 +172,13 @@ impl Engine {
             true => (StatementKind::Estimate, Estimate::table_schema()),
             false => (StatementKind::Query, schema),
         };
+        let is_constant = plan.is_constant() && kind == StatementKind::Query;
         let (plan, memory) = (Arc::new(plan), Arc::default());
-        Ok(Planned { statement, schema, parameters, kind, plan, memory, dependencies })
+        let planned = Planned { statement, schema, parameters, kind, plan, memory, dependencies };
+        if let Some(key) = key.filter(|_| is_constant) {
+            self.constants.keep(key, &planned);
+        }
+        Ok(planned)
     }
 
     /// Resolves the tables, but those that are `given`, and plans the statement; fills in its pins. Tells also what it reads.
@@ -248,8 +261,16 @@ impl Engine {
         embedded: &EmbeddedPlan,
         planned: &Planned,
     ) -> Result<SendableRecordBatchStream, QueryError> {
+        if let Some(rows) = embedded.rows.get() {
+            return Ok(rows.clone().stream());
+        }
         let physical = embedded.physical().await?;
-        Ok(execute_stream(physical, self.context(embedded, &planned.memory))?)
+        let rows = execute_stream(physical, self.context(embedded, &planned.memory))?;
+        if !embedded.is_constant() {
+            return Ok(rows);
+        }
+        let (schema, batches) = (rows.schema(), rows.try_collect().await?);
+        Ok(embedded.rows.get_or_init(|| ConstantRows { schema, batches }).clone().stream())
     }
 
     /// What a plan runs in: its statement's share of the memory.

@@ -7,6 +7,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::query::constants::ConstantRows;
 use crate::query::estimate::{Estimate, estimate};
 use crate::query::{QueryError, small};
 
@@ -26,6 +27,8 @@ pub(crate) struct EmbeddedPlan {
     optimized: OnceLock<LogicalPlan>,
     /// How large it will be.
     estimate: OnceLock<Arc<Estimate>>,
+    /// Its rows, once they were computed, where it is a constant.
+    pub(crate) rows: OnceLock<ConstantRows>,
 }
 
 impl EmbeddedPlan {
@@ -39,6 +42,7 @@ impl EmbeddedPlan {
             is_small: false,
             optimized: OnceLock::new(),
             estimate: OnceLock::new(),
+            rows: OnceLock::new(),
         }
     }
 
@@ -47,6 +51,11 @@ impl EmbeddedPlan {
     pub(crate) fn of_statement(self, parameters: Vec<FieldRef>, explains: bool, is_long: bool) -> Self {
         let is_small = !is_long && small::is_small(&self.logical);
         Self { parameters, explains, is_small, ..self }
+    }
+
+    /// Whether its answer hangs on its text alone.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.is_small && !self.explains && self.parameters.is_empty()
     }
 
     /// How large the result will be. The plan that was optimized for it is the one that is run later.

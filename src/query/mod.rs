@@ -5,6 +5,7 @@ mod cancel;
 mod catalog;
 mod change;
 mod clauses;
+mod constants;
 mod date_trunc;
 mod dependencies;
 mod dialect;
