@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz test-rust test-python test-clients prerequisites test-venv demo-venv
+.PHONY: help demo test lint bench bench-line fuzz test-rust test-python test-clients prerequisites test-venv demo-venv
 
 # Where Python environments are made, which Python makes them, and where cargo builds.
 VENVS ?= .venv
@@ -22,6 +22,7 @@ help: ## list these commands
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
 	@echo "make fuzz    bytes of nobody's making against the server, guided by coverage, 5 minutes a kind of call; needs cargo-fuzz"
 	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour once built, and 20 GB of disk"
+	@echo "make bench-line  lakegate and its peers over slow lines; some hours, LINE=quick tries it in minutes; 5 GB of disk"
 
 prerequisites:
 	@.ci/prerequisites
@@ -52,7 +53,7 @@ test-python: test-venv
 	@cargo test --locked --workspace --quiet --no-run
 	LAKEGATE_BIN="$(abspath $(CARGO_TARGET_DIR))/debug/lakegate" \
 	MSSQL_FIXTURE="$(abspath $(CARGO_TARGET_DIR))/debug/mssql-fixture" PYTHONPATH=python-client/src \
-	  $(TEST_PYTHON) -m pytest -q -c python-client/pyproject.toml --rootdir . python-client/tests tests/clients
+	  $(TEST_PYTHON) -m pytest -q -c python-client/pyproject.toml --rootdir . python-client/tests tests/clients tests/benches
 
 # Which Flight SQL JDBC drivers are tested, one after the other. 19.0.0 is known too, but not every registry has it.
 JDBC_DRIVERS ?= 18.3.0
@@ -85,6 +86,19 @@ bench: prerequisites
 	@echo "== Measuring (about 1 hour for all; BENCH=load, apply, resync, flight, mssql or mssql.reading for one)"
 	@$(abspath $(VENVS))/bench/bin/python benches/run.py --target "$(abspath $(CARGO_TARGET_DIR))/dist" \
 	  --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" $(BENCH)
+
+# LINE=quick: one line, few rows, one run. Network namespaces need root; without them proxies stand in, and it says so.
+LINE ?=
+
+bench-line: prerequisites
+	@echo "== Building lakegate as it is shipped (fat link-time optimisation: 20 to 40 minutes on 2 cores the first time)"
+	@cargo build --locked --profile dist --bin lakegate
+	@cargo build --locked --profile dist -p mssql-fixture
+	@.ci/venv $(VENVS)/bench benches/requirements.txt
+	@echo "== Measuring (some hours for all; LINE=quick in minutes; LINE='--scale 10' for ten times the data)"
+	@PYTHONPATH=benches $(abspath $(VENVS))/bench/bin/python benches/line/bench.py \
+	  --target "$(abspath $(CARGO_TARGET_DIR))/dist" --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" \
+	  --docs docs/benchmarks.md $(if $(filter quick,$(LINE)),--quick,$(LINE))
 
 # What is fuzzed, one after the other, and for how long each; FUZZ=sql FUZZ_SECONDS=0 goes on with one until it breaks.
 FUZZ ?= command ticket action parameters ingest authorization sql

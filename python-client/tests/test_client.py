@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 import lakegate
@@ -44,6 +45,24 @@ def test_pandas_polars_rows_and_batches_agree(client: lakegate.Client) -> None:
     assert result.to_pandas(types="arrow")["text"].tolist()[:2] == ["Zoë's “x”", ""]
     assert result.to_pandas()["id"].tolist() == [1, 2, 3]
     assert isinstance(result.to_polars(), polars.DataFrame)
+
+
+def test_the_ways_for_large_results_give_the_same_rows(client: lakegate.Client, tmp_path: Path) -> None:
+    with client.sql("select id, text, money from t.everything order by id") as result:
+        expected = result.to_arrow()
+        assert expected.schema == result.schema
+        assert result.schema.field("text").type == pa.string()
+        assert result.to_parquet(tmp_path / "rows.parquet") == 3
+        assert pa.parquet.read_table(tmp_path / "rows.parquet").equals(expected)
+        for _ in range(2):
+            assert pa.Table.from_batches(result.iter_batches(2)).equals(expected)
+        shards = [
+            row for i in range(2) for batch in result.iter_batches(1, shuffle=4, shard=(i, 2)) for row in batch["id"]
+        ]
+        assert sorted(row.as_py() for row in shards) == [1, 2, 3]
+        assert str(result.to_pandas(categories=True)["text"].dtype) == "category"
+        with pytest.raises(lakegate.TooLarge):
+            result.to_pandas(max_memory=1)
 
 
 def test_pandas_gets_times_as_times(client: lakegate.Client) -> None:
@@ -160,6 +179,21 @@ def test_a_new_version_is_seen_at_once_and_the_old_one_stays(served: Served, cli
     assert total(f"version as of {version}") == before
     assert total(f"timestamp as of '{moment}'") == before
     assert list(ticket) == [(before,)], "a statement sent before the load reads what was there then"
+
+
+def test_of_a_result_that_grew_the_new_rows_are_added_to_those_on_the_disk(
+    served: Served, client: lakegate.Client
+) -> None:
+    question = "select n + 1 as next from t.growing where n > 0"
+    before = client.sql(question).to_arrow()["next"].to_pylist()
+    served.file("in/growing/added.csv", f"n\n{sum(before)}\n")
+    served.sync("t.growing")
+    seen: list[lakegate.Progress] = []
+    grown = client.sql(question).to_arrow(progress=seen.append)["next"].to_pylist()
+    # What was here comes first, as it lay here; with all rows from the server the order would be anybody's.
+    assert grown == [*before, sum(before) + 1]
+    assert sorted(client.sql(question, fresh=True).to_arrow()["next"].to_pylist()) == sorted(grown)
+    assert seen[-1].rows == len(grown)
 
 
 def test_a_notebook_shows_a_limited_preview(client: lakegate.Client) -> None:

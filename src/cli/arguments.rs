@@ -193,6 +193,9 @@ pub(super) struct Query {
     /// The value of the next ? or $n of the statement
     #[arg(long = "param", value_name = "VALUE", allow_hyphen_values = true)]
     pub(super) parameters: Vec<String>,
+    /// Tell how large the result would be, and fetch nothing of it
+    #[arg(long)]
+    pub(super) estimate: bool,
     #[command(flatten)]
     pub(super) login: Login,
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::cli::CliError;
 use crate::cli::arguments::{Check, Common, SchemaOf};
 use crate::cli::program::{self, Program};
-use crate::config::{self, Format, Settings, Severity};
+use crate::config::units::rate_text;
+use crate::config::{self, Format, LineSettings, Settings, Severity};
 use crate::flight::Entrance;
 use crate::query::PolicyProblem;
 
@@ -42,6 +43,9 @@ fn problems(common: &Common) -> Result<(), CliError> {
     if let Some(settings) = report.settings {
         // Certificate and key are looked at as the server would use them.
         Entrance::open(&settings).map_err(|error| CliError::Usage(error.to_string()))?;
+        for line in &settings.lines {
+            writeln!(out, "{}", told(line)).map_err(CliError::stdout)?;
+        }
         let unusable = policies(settings)?;
         for problem in &unusable {
             writeln!(out, "{problem}").map_err(CliError::stdout)?;
@@ -53,6 +57,15 @@ fn problems(common: &Common) -> Result<(), CliError> {
     }
     let odd = if warnings > 0 { format!(", {}", counted(warnings, "warning")) } else { String::new() };
     writeln!(out, "all right: {tables}{odd}").map_err(CliError::stdout)
+}
+
+/// A line, as in `line 10.0.0.0/8: 100Mbit/s, shared by person; admin counts 2 times`.
+fn told(line: &LineSettings) -> String {
+    let mut says = Vec::new();
+    says.extend(line.rate.map(|rate| format!("{}, shared by person", rate_text(rate))));
+    says.extend(line.fast.then(|| "fast, so nothing is compressed unless asked for".to_owned()));
+    says.extend(line.weights.iter().map(|(role, weight)| format!("{role} counts {weight} times")));
+    format!("line {}: {}", line.name(), says.join("; "))
 }
 
 /// What of row filters, masks and granted columns cannot be used with the tables as they are in the lake.

@@ -1,6 +1,7 @@
 //! The command line: arguments, composition of the program, process concerns.
 
 mod arguments;
+mod arrival;
 mod bars;
 mod certificate;
 mod check;

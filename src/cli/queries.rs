@@ -24,6 +24,7 @@ pub(super) fn queries(common: &Common, arguments: &Queries) -> Result<(), CliErr
             format: Some(arguments.shown.format),
             output: None,
             parameters: Vec::new(),
+            estimate: false,
             login: arguments.login.clone(),
         },
     )

@@ -1,15 +1,16 @@
 //! From the low form of `lakegate.toml` to the settings, without the tables.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use secrecy::ExposeSecret;
 
 use crate::config::access::{access_settings, tls_settings};
+use crate::config::line;
 use crate::config::low::{
-    ConnectionKind, LowConnection, LowLake, LowLakegate, LowLimits, LowLogs, LowServe, LowTickets,
+    ConnectionKind, LowConnection, LowLake, LowLakegate, LowLimits, LowLogs, LowServe, LowSpool, LowTickets,
 };
 use crate::config::machine;
 use crate::config::problem::Problem;
@@ -17,7 +18,7 @@ use crate::config::reader::{At, Field, Named, Place};
 use crate::config::secret::secret;
 use crate::config::serving;
 use crate::config::settings::{
-    Connection, LakeSettings, Limits, LogSettings, S3Connection, ServeSettings, Settings, TicketSettings,
+    Connection, LakeSettings, Limits, LogSettings, S3Connection, ServeSettings, Settings, SpoolSettings, TicketSettings,
 };
 use crate::config::sqlserver;
 use crate::config::values::{Span, Text};
@@ -45,7 +46,10 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
     let certificates =
         serve.as_ref().is_some_and(|serve| serve.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
     let access = low.access.value().and_then(|access| access_settings(access, certificates, around));
+    let lines = low.line.value().and_then(|lines| line::line_settings(lines, around));
     let tickets = low.tickets.value().and_then(|tickets| ticket_settings(tickets, around));
+    let spool = limits.as_ref().zip(low.spool.value());
+    let spool = spool.and_then(|(limits, spool)| spool_settings(spool, limits.spill_folder.clone(), around));
     let history = low.history.value().and_then(|history| serving::history_settings(history, around));
     let logs = low.logs.value().and_then(log_settings);
     let assembled = || {
@@ -56,8 +60,10 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
             limits: limits?,
             serve: serve?,
             access: access?,
+            lines: lines?,
             tickets: tickets?,
             history: history?,
+            spool: spool?,
             logs: logs?,
             connections: connections
                 .iter()
@@ -171,6 +177,11 @@ fn is_ticket_key(text: &str) -> bool {
     let hex = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let base64 = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD];
     hex || base64.iter().any(|engine| engine.decode(text).is_ok_and(|bytes| bytes.len() == 32))
+}
+
+fn spool_settings(low: &LowSpool, folder: Option<PathBuf>, around: &mut Surroundings<'_>) -> Option<SpoolSettings> {
+    let keep = positive(&low.keep, around);
+    Some(SpoolSettings { folder, size: low.size.copied()?.0, keep: keep? })
 }
 
 fn log_settings(low: &LowLogs) -> Option<LogSettings> {

@@ -2,6 +2,7 @@
 //! declared; `docs/configuration.md` tells them at length.
 
 use crate::config::access::{LowAccess, LowTls};
+use crate::config::line::LowLine;
 use crate::config::reader::{At, Named, OneOrMany, low_table};
 use crate::config::secret::SecretSource;
 use crate::config::settings::{Encrypt, Isolation, LogFormat, TextsKept};
@@ -26,8 +27,12 @@ low_table! {
         serve: LowServe = {};
         /// Who is let in, and who may see what.
         access: LowAccess = {};
+        /// Lines that people share.
+        line: Vec<At<LowLine>> = [];
         /// How the tickets of results are sealed.
         tickets: LowTickets = {};
+        /// What is kept of results for clients that are cut off.
+        spool: LowSpool = {};
         /// What is kept of statements and sessions.
         history: LowHistory = {};
         /// What is logged, and how.
@@ -35,7 +40,6 @@ low_table! {
         /// Systems by name; table definitions and the lake refer to them.
         connections: Named<LowConnection> = {};
     }
-    later { "line": "sharing a line" }
 }
 
 low_table! {
@@ -85,6 +89,8 @@ low_table! {
         result_bytes: Size;
         /// The time over which result_bytes counts.
         result_window: Span = "24h";
+        /// Largest result a statement may ask for, in bytes on the line, by its estimate; any where nothing is given.
+        max_result_bytes: Size;
         /// Sessions of clients.
         sessions: Count = 5000;
         /// Sessions of one person.
@@ -101,6 +107,16 @@ low_table! {
         request_size: Size = "64MiB";
         /// Largest headers of one call.
         header_size: Size = "64KiB";
+    }
+}
+
+low_table! {
+    /// `[spool]`
+    LowSpool {
+        /// Disk for the last messages of results; with less than 8MiB none are kept.
+        size: Size = "1GiB";
+        /// How long a result waits for a client that was cut off.
+        keep: Span = "5m";
     }
 }
 

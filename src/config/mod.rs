@@ -10,6 +10,7 @@ mod folder;
 mod foreign_keys;
 mod groups;
 mod lakegate_file;
+mod line;
 mod low;
 mod machine;
 pub mod problem;
@@ -39,9 +40,9 @@ pub use client::{ClientEnvironment, client_environment};
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{Format, json_schema};
 pub use settings::{
-    Connection, DailyHours, Encrypt, HistorySettings, Isolation, LakeSettings, Limits, LogFormat, LogSettings,
-    S3Connection, ServeSettings, ServingLimits, Settings, SqlServerConnection, SqlServerLogin, TextsKept,
-    TicketSettings, Trust,
+    Connection, DailyHours, Encrypt, HistorySettings, Isolation, LakeSettings, Limits, LineSettings, LogFormat,
+    LogSettings, S3Connection, ServeSettings, ServingLimits, Settings, SpoolSettings, SqlServerConnection,
+    SqlServerLogin, TextsKept, TicketSettings, Trust,
 };
 pub use sqlserver::source_table_name;
 pub use state::state_folder;
@@ -117,6 +118,8 @@ fn check_with(folder: &Path, config_file: Option<&Path>, environment: &dyn Fn(&s
         let files = access::read_files(&settings.access, &folder, &tables, &mut problems);
         settings.access.files = files.unwrap_or_default();
         lakegate_file::warn_if_exposed(&low.value, settings, &mut problems);
+        let lines = low.value.line.value().map(Vec::as_slice).unwrap_or_default();
+        line::warn_of_unknown_roles(lines, settings, &mut problems);
     }
     problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
     problems.dedup();

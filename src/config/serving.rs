@@ -42,6 +42,7 @@ pub(super) fn serving_limits(
         idle_reader: idle_reader?,
         result_bytes: optional(&low.result_bytes)?.map(|size| size.0),
         result_window: result_window?,
+        max_result_bytes: optional(&low.max_result_bytes)?.map(|size| size.0),
         sessions: low.sessions.copied()?.0,
         sessions_per_person: low.sessions_per_person.copied()?.0,
         session_idle: session_idle?,

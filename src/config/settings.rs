@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::NaiveTime;
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 use crate::config::{AccessSettings, Problem, TableDefinition, TlsSettings};
@@ -25,10 +26,14 @@ pub struct Settings {
     pub serve: ServeSettings,
     /// Who is let in, and who may see what.
     pub access: AccessSettings,
+    /// Lines that people share.
+    pub lines: Vec<LineSettings>,
     /// How tickets are sealed.
     pub tickets: TicketSettings,
     /// What is kept of statements and sessions.
     pub history: HistorySettings,
+    /// What is kept of results for clients that are cut off.
+    pub spool: SpoolSettings,
     /// How it logs.
     pub logs: LogSettings,
     /// Systems by name.
@@ -92,6 +97,8 @@ pub struct ServingLimits {
     pub result_bytes: Option<u64>,
     /// The time over which [`Self::result_bytes`] counts.
     pub result_window: Duration,
+    /// Largest result that a statement may ask for, in bytes on the line, by its estimate.
+    pub max_result_bytes: Option<u64>,
     /// Sessions of clients.
     pub sessions: NonZeroUsize,
     /// Sessions of one person.
@@ -147,6 +154,26 @@ pub struct ServeSettings {
     pub drain: Duration,
 }
 
+/// A line that people share.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineSettings {
+    /// The networks behind it. Of networks within each other, of whatever line, the smallest that holds an address counts.
+    pub networks: Vec<IpNet>,
+    /// What it carries, in bits per second; none where it is not to be shared out.
+    pub rate: Option<u64>,
+    /// Whether it is so fast that no compression pays.
+    pub fast: bool,
+    /// By role, how many times the share of others its members have.
+    pub weights: BTreeMap<String, f64>,
+}
+
+impl LineSettings {
+    /// What the line is called: its networks.
+    pub fn name(&self) -> String {
+        self.networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// How tickets are sealed.
 #[derive(Clone, Debug)]
 pub struct TicketSettings {
@@ -154,6 +181,17 @@ pub struct TicketSettings {
     pub key: Option<SecretString>,
     /// How long a ticket can be redeemed.
     pub lifetime: Duration,
+}
+
+/// What is kept of results for clients that are cut off and come back.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// Where; the system's temporary folder where there is none.
+    pub folder: Option<PathBuf>,
+    /// Bytes of disk; with less than 8 MiB nothing is kept.
+    pub size: u64,
+    /// How long a result waits for its client.
+    pub keep: Duration,
 }
 
 /// How the program logs.

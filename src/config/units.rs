@@ -93,6 +93,13 @@ pub fn rate(text: &str) -> Result<u64, InvalidUnit> {
     whole(text, RATE)
 }
 
+/// A rate in bits per second as [`rate`] reads it, in the largest unit that leaves a whole number.
+pub fn rate_text(bits: u64) -> String {
+    let units = [("Gbit/s", 1_000_000_000), ("Mbit/s", 1_000_000), ("kbit/s", 1_000)];
+    let (unit, factor) = units.into_iter().find(|(_, factor)| bits.is_multiple_of(*factor)).unwrap_or(("bit/s", 1));
+    format!("{}{unit}", bits / factor)
+}
+
 /// Reads a share written in percent, as in `"2.5%"`, into 0 to 1.
 ///
 /// # Errors
@@ -229,6 +236,8 @@ mod tests {
             prop_assert_eq!(size(&format!("{number}{unit}")).map(u128::from), Ok(u128::from(number) * factor));
             let (unit, factor) = RATE[rate_unit];
             prop_assert_eq!(rate(&format!("{number} {unit}")).map(u128::from), Ok(u128::from(number) * factor));
+            let bits = rate(&format!("{number} {unit}")).unwrap();
+            prop_assert_eq!(rate(&rate_text(bits)), Ok(bits));
         }
 
         #[test]

@@ -131,7 +131,8 @@ impl Low for FormatVersion {
     }
 }
 
-fn number(value: &DeValue<'_>) -> Option<f64> {
+/// A number, as it is written.
+pub(super) fn number(value: &DeValue<'_>) -> Option<f64> {
     match value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().parse().ok(),
         DeValue::Float(number) => number.as_str().parse().ok(),

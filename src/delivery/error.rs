@@ -58,6 +58,9 @@ pub enum DeliveryError {
     /// A batch could not be encoded.
     #[error("cannot encode the result: {0}")]
     Encode(#[source] ArrowError),
+    /// The thread that encoded a part of the result did not come to its end: it panicked, or the server stops.
+    #[error("the encoding of the result was not finished")]
+    Unfinished,
     /// The query itself failed while its rows were read.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -71,7 +74,7 @@ impl Classify for DeliveryError {
             Self::Expired => ErrorKind::PermissionDenied,
             Self::OtherVersion { .. } => ErrorKind::NotFound,
             Self::BadKey | Self::SecretFile { .. } | Self::Convert { .. } => ErrorKind::InvalidInput,
-            Self::Sealing { .. } | Self::Encode(_) => ErrorKind::Internal,
+            Self::Sealing { .. } | Self::Encode(_) | Self::Unfinished => ErrorKind::Internal,
             Self::Query(error) => error.kind(),
         }
     }

@@ -1,18 +1,33 @@
-//! Handing results out: sealed tickets, the schema clients see, and messages of bounded size.
+//! Handing results out: sealed tickets, the schema clients see, messages of bounded size, and whose message goes next.
 //!
 //! Knows Arrow's IPC format, but neither gRPC nor HTTP: the rooms above put the messages on a line.
 
+pub mod basis;
 pub mod encode;
 pub mod error;
+pub mod identity;
 pub mod key;
+pub mod learned;
+pub mod line;
+pub mod position;
+mod precision;
 pub mod seal;
 mod size;
+pub mod spool;
 pub mod ticket;
+pub mod wire_estimate;
 pub mod wire_schema;
 
-pub use encode::{EncodedResult, WireMessage, single_batch};
+pub use basis::Basis;
+pub use encode::{EncodedResult, Encoders, MESSAGE_BYTES, WireMessage, single_batch};
 pub use error::DeliveryError;
+pub use identity::Identity;
 pub use key::TicketKey;
+pub use learned::{LearnedSizes, Learning};
+pub use line::{Lane, Lines};
+pub use position::Position;
 pub use seal::{Purpose, Sealer};
+pub use spool::{Spool, Tail};
 pub use ticket::Ticket;
+pub use wire_estimate::{ColumnBytes, WireEstimate};
 pub use wire_schema::{conform, result_schema, wire_schema};

@@ -24,14 +24,18 @@ pub enum Purpose {
     PreparedStatement,
     /// Who was let in, for the calls after the first.
     Session,
+    /// What a result was made of, to be sent what was added to it.
+    Basis,
 }
 
-/// Seals and opens. Clones share keys.
+/// Seals, opens, and names results. Clones share keys.
 #[derive(Clone)]
 pub struct Sealer {
     tickets: Arc<XChaCha20Poly1305>,
     prepared: Arc<XChaCha20Poly1305>,
     sessions: Arc<XChaCha20Poly1305>,
+    bases: Arc<XChaCha20Poly1305>,
+    results: [u8; 32],
 }
 
 impl Sealer {
@@ -42,6 +46,8 @@ impl Sealer {
             tickets: cipher("lakegate 2026 tickets of results"),
             prepared: cipher("lakegate 2026 handles of prepared statements"),
             sessions: cipher("lakegate 2026 tokens of sessions"),
+            bases: cipher("lakegate 2026 bases of results"),
+            results: key.derive("lakegate 2026 identities of results"),
         }
     }
 
@@ -80,11 +86,17 @@ impl Sealer {
         self.cipher(purpose).decrypt(&XNonce::from(*nonce), payload).map_err(|_| not_ours())
     }
 
+    /// The name, in hex, of a result that depends on nothing but this content: a keyed hash, which tells nothing of it.
+    pub fn name_of_result(&self, content: &[u8]) -> String {
+        blake3::keyed_hash(&self.results, content).to_hex().to_string()
+    }
+
     fn cipher(&self, purpose: Purpose) -> &XChaCha20Poly1305 {
         match purpose {
             Purpose::Ticket => &self.tickets,
             Purpose::PreparedStatement => &self.prepared,
             Purpose::Session => &self.sessions,
+            Purpose::Basis => &self.bases,
         }
     }
 }
@@ -96,6 +108,7 @@ impl Purpose {
             Self::Ticket => "ticket",
             Self::PreparedStatement => "prepared statement",
             Self::Session => "session token",
+            Self::Basis => "basis of a result",
         }
     }
 }

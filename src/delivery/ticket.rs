@@ -22,7 +22,7 @@ use crate::model::WireProfile;
 use crate::query::{Statement, StatementOptions, TablePins};
 
 /// First byte of a ticket's content, raised when the content changes in a way older servers misread.
-const CONTENT_VERSION: u8 = 1;
+const CONTENT_VERSION: u8 = 2;
 
 /// A result that can be fetched.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,7 +121,8 @@ struct Content {
     expires_at: i64,
 }
 
-fn write_parameters(parameters: &[ScalarValue]) -> Result<Option<String>, ArrowError> {
+/// Values of parameters as a text that tells them and their types apart; none where there are none.
+pub(super) fn write_parameters(parameters: &[ScalarValue]) -> Result<Option<String>, ArrowError> {
     if parameters.is_empty() {
         return Ok(None);
     }

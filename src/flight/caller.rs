@@ -10,12 +10,17 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::access::{ADMIN_ROLE, Access};
+use crate::delivery::{Lane, Lines, Position};
+use crate::error::ErrorKind;
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
-use crate::flight::profile::Wishes;
+use crate::flight::described::Had;
+use crate::flight::download::RESUME;
+use crate::flight::profile::{Wishes, is_on_this_machine};
 use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
 use crate::flight::standing::Standing;
+use crate::flight::status::refuse;
 use crate::query::{Statement, TablePins};
 use crate::runtime::clock::Clock;
 
@@ -35,10 +40,14 @@ pub(crate) struct Caller {
     pub(crate) user_agent: String,
     /// Where the connection comes from.
     pub(crate) address: Option<SocketAddr>,
+    /// What the client says of results it has.
+    pub(crate) had: Arc<Had>,
     /// What of the call names its session.
     pub(crate) session_key: SessionKey,
     /// What the call's headers say of how its client is sent rows.
     wishes: Wishes,
+    /// From where on the call wants a result, where its client may come back for the rest of one.
+    resume: Option<Position>,
     /// The session, once the call has entered it.
     session: Option<Arc<Session>>,
 }
@@ -48,7 +57,7 @@ impl Caller {
     ///
     /// # Errors
     /// `UNAUTHENTICATED` where users are configured and the headers do not prove to come from one; `INVALID_ARGUMENT`
-    /// where one about encoding cannot be read.
+    /// where one about encoding, or about what the client has of a result, cannot be read.
     pub(crate) async fn read(
         authenticator: &Authenticator,
         headers: &MetadataMap,
@@ -59,8 +68,28 @@ impl Caller {
         let known = authenticator.identify(headers, &peer).await?;
         let session_key = SessionKey::read(headers, known.session, peer.address);
         let wishes = Wishes::of(&user_agent, headers.as_ref())?;
+        let wishes = wishes.when_near(is_on_this_machine(peer.address, headers.as_ref()));
+        let resume = headers.get(RESUME).map(|value| position(value.to_str().unwrap_or_default())).transpose()?;
+        let had = Arc::new(Had::read(headers));
         let (access, standing) = (known.standing.access().clone(), known.standing);
-        Ok(Self { access, standing, user_agent, address: peer.address, session_key, wishes, session: None })
+        let address = peer.address;
+        Ok(Self { access, standing, user_agent, address, had, session_key, wishes, resume, session: None })
+    }
+
+    /// The caller on a server with these lines.
+    pub(crate) fn on(mut self, lines: &Lines) -> Self {
+        self.wishes = self.wishes.when_near(lines.is_fast(self.address));
+        self
+    }
+
+    /// From where on the caller wants a result; none where they do not come back for the rest of one.
+    pub(crate) fn resume(&self) -> Option<Position> {
+        self.resume
+    }
+
+    /// A result's way to the caller.
+    pub(crate) fn lane(&self, lines: &Lines) -> Lane {
+        lines.enter(self.access.principal(), self.address)
     }
 
     /// The caller within their session, which begins with this call where it has not begun.
@@ -109,11 +138,21 @@ impl Caller {
     #[cfg(test)]
     pub(crate) fn for_test(access: Access, session_key: SessionKey) -> Self {
         let (wishes, standing) = (Wishes::of_nobody(), Standing::for_test(access.clone()));
-        Self { access, standing, user_agent: String::new(), address: None, session_key, wishes, session: None }
+        let (user_agent, address, had) = (String::new(), None, Arc::default());
+        Self { access, standing, user_agent, address, had, session_key, wishes, resume: None, session: None }
     }
 
     /// The caller's name.
     pub(crate) fn name(&self) -> &str {
         &self.access.principal().name
     }
+}
+
+fn position(text: &str) -> Result<Position, Status> {
+    Position::parse(text.trim()).ok_or_else(|| {
+        let told = format!(
+            "`{RESUME}` is `0`, or the number of the next message and the hash of those before, as in `12:00ff…`"
+        );
+        refuse(ErrorKind::InvalidInput, told)
+    })
 }

@@ -8,13 +8,15 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, Reco
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError as WireError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::{Action, FlightInfo};
+use arrow_flight::{Action, CancelFlightInfoRequest, FlightInfo};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use prost::Message;
 use secrecy::{ExposeSecret, SecretString};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -22,6 +24,8 @@ use tonic::{Code, Request};
 use uuid::Uuid;
 
 use crate::error::{Classify, ErrorKind};
+use crate::flight::download::RESUME;
+use crate::flight::pull::{Arrival, Pull, Watcher};
 
 /// How long a server may take to accept a connection: a person is waiting.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
@@ -73,6 +77,9 @@ pub type Batches = BoxStream<'static, Result<RecordBatch, ClientError>>;
 #[derive(Debug)]
 pub struct FlightClient {
     service: FlightSqlServiceClient<Channel>,
+    watcher: Watcher,
+    /// What is being read.
+    running: Option<FlightInfo>,
 }
 
 /// Why a server did not answer as asked.
@@ -193,10 +200,18 @@ impl FlightClient {
         };
         let mut service = FlightSqlServiceClient::new_from_inner(calls);
         token.into_iter().for_each(|token| service.set_token(token));
-        Ok(Self { service })
+        // Results are planned so that they can be gone on with.
+        service.set_header(RESUME, "0");
+        Ok(Self { service, watcher: Watcher(Arc::new(|_| ())), running: None })
     }
 
-    /// Asks a statement; the rows come while they are taken. Parameters are texts, one for each `?` or `$n`,
+    /// Tells `watcher` from now on what happens to results on their way.
+    pub fn watch(&mut self, watcher: impl Fn(Arrival) + Send + Sync + 'static) {
+        self.watcher = Watcher(Arc::new(watcher));
+    }
+
+    /// Asks a statement; the rows come while they are taken. When the connection is cut, the rest is asked for again, for some
+    /// minutes; an error of the kind `Conflict` then says that only the whole can be had. Parameters are texts, one for each `?` or `$n`,
     /// and become what the statement expects there.
     ///
     /// # Errors
@@ -220,7 +235,21 @@ impl FlightClient {
     /// # Errors
     /// When nothing runs under this id, or it is not the caller's to stop.
     pub async fn kill(&mut self, query_id: Uuid) -> Result<(), ClientError> {
-        let mut request = Request::new(Action::new("KillQuery", query_id.to_string()));
+        self.act(Action::new("KillQuery", query_id.to_string())).await
+    }
+
+    /// Stops what was asked last, so that the server does not keep it for somebody who comes back.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn cancel(&mut self) -> Result<(), ClientError> {
+        let Some(info) = self.running.take() else { return Ok(()) };
+        let body = CancelFlightInfoRequest::new(info).encode_to_vec();
+        self.act(Action::new("CancelFlightInfo", body)).await
+    }
+
+    async fn act(&mut self, action: Action) -> Result<(), ClientError> {
+        let mut request = Request::new(action);
         if let Some(token) = self.service.token() {
             let bearer = MetadataValue::try_from(format!("Bearer {token}"));
             request.metadata_mut().insert("authorization", bearer.map_err(|_| ClientError::Credentials)?);
@@ -229,18 +258,15 @@ impl FlightClient {
         answer.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|status| WireError::from(status).into())
     }
 
-    fn fetch(&self, info: FlightInfo) -> Result<(SchemaRef, Batches), ClientError> {
+    fn fetch(&mut self, info: FlightInfo) -> Result<(SchemaRef, Batches), ClientError> {
         let schema = Arc::new(info.clone().try_decode_schema()?);
-        let (service, token) = (self.service.inner().clone(), self.service.token().cloned());
-        let parts = stream::iter(info.endpoint).then(move |endpoint| {
-            let mut service = FlightSqlServiceClient::new_from_inner(service.clone());
-            if let Some(token) = &token {
-                service.set_token(token.clone());
-            }
-            async move {
-                let ticket = endpoint.ticket.ok_or_else(|| WireError::protocol("an endpoint has no ticket"))?;
-                Ok::<_, ClientError>(service.do_get(ticket).await?.map_err(ClientError::from))
-            }
+        self.running = Some(info.clone());
+        let (calls, token) = (self.service.inner().clone(), self.service.token().cloned());
+        let watcher = self.watcher.clone();
+        let parts = stream::iter(info.endpoint).map(move |endpoint| {
+            let ticket = endpoint.ticket.ok_or_else(|| WireError::protocol("an endpoint has no ticket"))?;
+            let messages = Pull::new(calls.clone(), token.clone(), ticket, watcher.clone()).messages();
+            Ok::<_, ClientError>(FlightRecordBatchStream::new_from_flight_data(messages).map_err(ClientError::from))
         });
         Ok((schema, parts.try_flatten().boxed()))
     }

@@ -31,6 +31,8 @@ struct Inner {
     /// How many of them are above the limit.
     surplus: AtomicUsize,
     refused: Mutex<HashSet<SocketAddr>>,
+    /// The other ends of those that are open.
+    others: Mutex<HashSet<SocketAddr>>,
     closed: Box<dyn Fn(SocketAddr) + Send + Sync>,
 }
 
@@ -44,8 +46,8 @@ impl Connections {
     /// None yet. `closed` is told of each that was closed.
     pub(crate) fn new(limits: &ServingLimits, closed: impl Fn(SocketAddr) + Send + Sync + 'static) -> Self {
         let (open, surplus) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (most, refused) = (limits.connections.get(), Mutex::default());
-        Self(Arc::new(Inner { most, open, surplus, refused, closed: Box::new(closed) }))
+        let (most, refused, others) = (limits.connections.get(), Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { most, open, surplus, refused, others, closed: Box::new(closed) }))
     }
 
     /// Counts the connections of a listener; those far above the limit are closed at once.
@@ -80,16 +82,26 @@ impl Connections {
         Err(refuse(ErrorKind::Unavailable, told))
     }
 
+    /// Whether the connection from an address is open.
+    pub(crate) fn is_open(&self, address: SocketAddr) -> bool {
+        self.others().contains(&address)
+    }
+
     fn accept<C: Connected<ConnectInfo = Peer>>(&self, stream: C) -> Option<Counted<C>> {
         let address = stream.connect_info().address;
         let before = self.0.open.fetch_add(1, Ordering::Relaxed);
         let surplus = before >= self.0.most;
         let place = Place { address, surplus, connections: self.clone() };
+        self.others().extend(address);
         if surplus {
             self.0.surplus.fetch_add(1, Ordering::Relaxed);
             self.refused().extend(address);
         }
         (before < self.0.most + TOLD).then_some(Counted { stream, _place: place })
+    }
+
+    fn others(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
+        self.0.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refused(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
@@ -121,6 +133,7 @@ impl Drop for Place {
             }
         }
         if let Some(address) = self.address {
+            self.connections.others().remove(&address);
             (inner.closed)(address);
         }
     }

@@ -1,5 +1,5 @@
-//! What is looked after as long as the server runs: places held for clients that do not read, results nobody takes,
-//! sessions nobody uses, and the history, which is written now and then so that no statement waits for it.
+//! What is looked after as long as the server runs: places held for clients that do not read, results nobody takes or comes
+//! back for, sessions nobody uses, and the history, which is written now and then so that no statement waits for it.
 
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ async fn look_after_runs(service: &Service) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        service.downloads.sweep(|address| service.connections.is_open(address));
         let somebody_waits = service.admission.waiting() > 0;
         for run in service.runs.all() {
             if somebody_waits {

@@ -40,14 +40,19 @@ impl Patience {
     /// `DEADLINE_EXCEEDED` when no time is left.
     pub(crate) fn observe<T>(&mut self, polled: &Poll<T>, context: &mut Context<'_>) -> Result<(), Status> {
         if polled.is_ready() {
-            if let Some((since, _)) = self.waiting.take() {
-                self.left = self.left.saturating_sub(since.elapsed());
-            }
+            self.pause();
             return Ok(());
         }
         let left = self.left;
         let (_, timer) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
         if timer.as_mut().poll(context).is_ready() { Err(self.exhausted()) } else { Ok(()) }
+    }
+
+    /// From now on nobody waits, until something is looked at again.
+    pub(crate) fn pause(&mut self) {
+        if let Some((since, _)) = self.waiting.take() {
+            self.left = self.left.saturating_sub(since.elapsed());
+        }
     }
 
     /// Waits for something before the first row, within the time that is left.
@@ -100,6 +105,19 @@ mod tests {
         assert!(wait_for(&mut patience, Duration::from_millis(10)).await.is_ok());
         let late = wait_for(&mut patience, Duration::from_secs(600)).await.unwrap_err();
         assert!(late.code() == tonic::Code::DeadlineExceeded && late.message().contains("2s"), "{late:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_nobody_waits_no_time_passes() {
+        let mut patience = Patience::new(Duration::from_secs(2));
+        let mut look = async || {
+            let looked = poll_fn(|context| Poll::Ready(patience.observe(&Poll::<()>::Pending, context))).await;
+            patience.pause();
+            looked
+        };
+        assert!(look().await.is_ok());
+        sleep(Duration::from_secs(600)).await;
+        assert!(look().await.is_ok());
     }
 
     #[tokio::test]

@@ -119,6 +119,7 @@ mod tests {
             kind: StatementKind::Query,
             plan: Arc::new(()),
             memory: Arc::default(),
+            dependencies: None,
         }
     }
 

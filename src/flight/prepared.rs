@@ -67,7 +67,9 @@ pub(crate) async fn create(
         prepared_statement_handle: service.sealer.seal(Purpose::PreparedStatement, &content)?.into(),
         // Without columns for what changes tables: by that older JDBC drivers tell updates from queries.
         dataset_schema: match planned.kind {
-            StatementKind::Query => encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))?,
+            StatementKind::Query | StatementKind::Estimate => {
+                encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))?
+            }
             StatementKind::Change => Bytes::new(),
         },
         parameter_schema: match planned.parameters.as_slice() {

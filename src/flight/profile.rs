@@ -2,26 +2,42 @@
 //! of its session says otherwise.
 //!
 //! A family is recognised by the header `user-agent`, never by a version in it: drivers are built without
-//! one. Everybody gets plain types (`delivery::wire_schema`), which every driver there is can read. Dictionaries
-//! are for those who ask. A codec is the default only where every build of the family decodes it.
+//! one. Everybody gets plain types (`delivery::wire_schema`), which every driver there is can read. Dictionaries and
+//! shorter numbers are for those who ask. A codec is the default only where every build of the family decodes it, and where
+//! the bytes it saves cost more than it does: not on this machine.
+
+use std::net::SocketAddr;
 
 use http::HeaderMap;
 use tonic::Status;
 
 use crate::error::ErrorKind;
 use crate::flight::status::refuse;
-use crate::model::{Codec, WireProfile};
+use crate::model::{Codec, Precision, WireProfile};
 
 /// Header that names a codec.
 pub(crate) const CODEC: &str = "lakegate-codec";
 /// Header that asks for dictionaries.
 pub(crate) const DICTIONARIES: &str = "lakegate-dictionaries";
 
+/// Header that asks for shorter floating-point numbers.
+pub(crate) const PRECISION: &str = "lakegate-precision";
+/// Headers of proxies: the client is not where its connection comes from.
+const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
+
 /// The words for codecs; `auto` is what the client's family decodes.
 const CODECS: &[(&str, Option<Codec>)] =
     &[("auto", None), ("zstd", Some(Codec::Zstd)), ("lz4", Some(Codec::Lz4)), ("none", Some(Codec::None))];
 /// The words about dictionaries.
 const ON_OR_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
+
+/// The words for how exact numbers are.
+const PRECISIONS: &[(&str, Precision)] = &[
+    ("full", Precision::Full),
+    ("float32", Precision::Float32),
+    ("float16", Precision::Float16),
+    ("rounded", Precision::Rounded),
+];
 
 /// What is known of the clients whose `user-agent` begins with some text.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,30 +48,33 @@ struct Family {
     codec: Codec,
     /// Why dictionaries are refused even where they are asked for; none where they can be read.
     no_dictionaries: Option<&'static str>,
+    /// Whether they read half floats.
+    halves: bool,
 }
 
 /// The families there are; the first whose prefix fits counts.
 const FAMILIES: &[Family] = &[
     // pyarrow, and all else on Arrow C++. ODBC drivers are built on it too.
-    Family { prefix: "grpc-c++/", codec: Codec::Zstd, no_dictionaries: None },
+    Family { prefix: "grpc-c++/", codec: Codec::Zstd, no_dictionaries: None, halves: true },
     // The ADBC driver, in whatever language it is loaded.
-    Family { prefix: "ADBC Flight SQL Driver", codec: Codec::Zstd, no_dictionaries: None },
+    Family { prefix: "ADBC Flight SQL Driver", codec: Codec::Zstd, no_dictionaries: None, halves: true },
     // arrow-go, which has decoded both codecs since before Flight SQL; Grafana's plugin is built on it.
-    Family { prefix: "grpc-go/", codec: Codec::Zstd, no_dictionaries: None },
+    Family { prefix: "grpc-go/", codec: Codec::Zstd, no_dictionaries: None, halves: true },
     // `lakegate query`.
-    Family { prefix: "lakegate/", codec: Codec::Zstd, no_dictionaries: None },
+    Family { prefix: "lakegate/", codec: Codec::Zstd, no_dictionaries: None, halves: true },
     // The JDBC driver: it has no decompressor, and takes a dictionary's indices for its values.
     Family {
         prefix: "grpc-java",
         codec: Codec::None,
         no_dictionaries: Some("Java's drivers take the positions in a dictionary for its values"),
+        halves: false,
     },
     // Rust clients decode what their builders switched on, which by default is nothing.
-    Family { prefix: "tonic/", codec: Codec::None, no_dictionaries: None },
+    Family { prefix: "tonic/", codec: Codec::None, no_dictionaries: None, halves: true },
 ];
 
 /// Anybody else.
-const UNKNOWN: Family = Family { prefix: "", codec: Codec::None, no_dictionaries: None };
+const UNKNOWN: Family = Family { prefix: "", codec: Codec::None, no_dictionaries: None, halves: false };
 
 /// What a client is, and what it wishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +84,10 @@ pub(crate) struct Wishes {
     codec: Option<Option<Codec>>,
     /// Whether dictionaries are wanted, where they were spoken of.
     dictionaries: Option<bool>,
+    /// How exact numbers are to be, where it was spoken of.
+    precision: Option<Precision>,
+    /// Whether the client is on this machine, or in a network so fast that no compression pays.
+    is_near: bool,
 }
 
 impl Wishes {
@@ -77,13 +100,20 @@ impl Wishes {
             family: FAMILIES.iter().find(|family| agent.starts_with(family.prefix)).unwrap_or(&UNKNOWN),
             codec: choice(headers, CODEC, CODECS)?,
             dictionaries: choice(headers, DICTIONARIES, ON_OR_OFF)?,
+            precision: choice(headers, PRECISION, PRECISIONS)?,
+            is_near: false,
         })
     }
 
     /// Those of nobody anybody knows.
     #[cfg(test)]
     pub(crate) fn of_nobody() -> Self {
-        Self { family: &UNKNOWN, codec: None, dictionaries: None }
+        Self { family: &UNKNOWN, codec: None, dictionaries: None, precision: None, is_near: false }
+    }
+
+    /// The same, of a client that is so near that no compression pays, or not so for this reason.
+    pub(crate) fn when_near(self, is_near: bool) -> Self {
+        Self { is_near: self.is_near || is_near, ..self }
     }
 
     /// The same, with the words that the client's session chose for what no header speaks of.
@@ -91,6 +121,7 @@ impl Wishes {
         Self {
             codec: self.codec.or_else(|| find(CODECS, word(CODEC)?)),
             dictionaries: self.dictionaries.or_else(|| find(ON_OR_OFF, word(DICTIONARIES)?)),
+            precision: self.precision.or_else(|| find(PRECISIONS, word(PRECISION)?)),
             ..self
         }
     }
@@ -98,34 +129,56 @@ impl Wishes {
     /// How results are encoded for the client.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for dictionaries where the client is known to read them wrongly.
+    /// `INVALID_ARGUMENT` for dictionaries where the client is known to read them wrongly, and for half floats where it is not
+    /// known to read them.
     pub(crate) fn profile(self) -> Result<WireProfile, Status> {
         let dictionaries = self.dictionaries.unwrap_or(false);
         if let (true, Some(reason)) = (dictionaries, self.family.no_dictionaries) {
             let message = format!("`{DICTIONARIES}: on` is refused for this client: {reason}");
             return Err(refuse(ErrorKind::InvalidInput, message));
         }
-        Ok(WireProfile { codec: self.codec(), dictionaries })
+        let precision = self.precision.unwrap_or_default();
+        if precision == Precision::Float16 && !self.family.halves {
+            let message = format!(
+                "`{PRECISION}: float16` is refused for this client: Java's drivers do not read half floats, and of others only \
+                 some; `rounded` takes little more"
+            );
+            return Err(refuse(ErrorKind::InvalidInput, message));
+        }
+        Ok(WireProfile { codec: self.codec(), dictionaries, precision })
     }
 
     /// How what is no statement's result is compressed for the client.
     pub(crate) fn codec(self) -> Codec {
-        self.codec.flatten().unwrap_or(self.family.codec)
+        let usual = if self.is_near { Codec::None } else { self.family.codec };
+        self.codec.flatten().unwrap_or(usual)
     }
+}
+
+/// Whether a client whose connection comes from `address` is on this machine: no proxy says that it is on another one.
+pub(crate) fn is_on_this_machine(address: Option<SocketAddr>, headers: &HeaderMap) -> bool {
+    let is_local = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
+    is_local && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
 /// The profile of a result whose ticket was made under `fixed`, asked for with `wishes`. The codec may differ from
 /// call to call; what the schema says may not.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` where dictionaries are wanted now and were not when the schema was announced, or the other way round.
+/// `INVALID_ARGUMENT` where dictionaries, or shorter numbers, are wanted now and were not when the schema was announced, or the
+/// other way round.
 pub(crate) fn at_redemption(fixed: WireProfile, wishes: Wishes) -> Result<WireProfile, Status> {
-    if wishes.dictionaries.is_some_and(|now| now != fixed.dictionaries) {
-        let then = if fixed.dictionaries { "on" } else { "off" };
+    let other = |name: &str, then: &str| {
         let message = format!(
-            "the result was announced with `{DICTIONARIES}: {then}`; send the same header with every call, or run the query again"
+            "the result was announced with `{name}: {then}`; send the same header with every call, or run the query again"
         );
-        return Err(refuse(ErrorKind::InvalidInput, message));
+        Err(refuse(ErrorKind::InvalidInput, message))
+    };
+    if wishes.dictionaries.is_some_and(|now| now != fixed.dictionaries) {
+        return other(DICTIONARIES, word_for(ON_OR_OFF, fixed.dictionaries));
+    }
+    if wishes.precision.is_some_and(|now| now != fixed.precision) {
+        return other(PRECISION, word_for(PRECISIONS, fixed.precision));
     }
     Ok(WireProfile { codec: wishes.codec(), ..fixed })
 }
@@ -133,6 +186,11 @@ pub(crate) fn at_redemption(fixed: WireProfile, wishes: Wishes) -> Result<WirePr
 /// What a word stands for.
 fn find<T: Copy>(choices: &[(&'static str, T)], word: &str) -> Option<T> {
     choices.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)).map(|(_, value)| *value)
+}
+
+/// The word for what one of them stands for.
+fn word_for<T: PartialEq>(choices: &[(&'static str, T)], value: T) -> &'static str {
+    choices.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| *word)
 }
 
 /// The choice a header makes; none where it is not sent.
@@ -194,7 +252,7 @@ mod tests {
             ("grpc-dotnet/2.71.0", Codec::None),
             ("", Codec::None),
         ] {
-            let expected = WireProfile { codec, dictionaries: false };
+            let expected = WireProfile { codec, ..WireProfile::default() };
             assert_eq!(profile(agent, &[]).unwrap(), expected, "{agent}");
             assert_eq!(profile(agent, &[(CODEC, "auto")]).unwrap(), expected, "{agent}");
         }
@@ -220,12 +278,17 @@ mod tests {
         let session = |name: &str| match name {
             CODEC => Some("lz4"),
             DICTIONARIES => Some("on"),
+            PRECISION => Some("rounded"),
             _ => None,
         };
         let silent = wishes(PYARROW, &[]).unwrap().within(session);
-        assert_eq!(silent.profile().unwrap(), WireProfile { codec: Codec::Lz4, dictionaries: true });
-        let speaking = wishes(PYARROW, &[(CODEC, "auto"), (DICTIONARIES, "off")]).unwrap().within(session);
-        assert_eq!(speaking.profile().unwrap(), WireProfile { codec: Codec::Zstd, dictionaries: false });
+        assert_eq!(
+            silent.profile().unwrap(),
+            WireProfile { codec: Codec::Lz4, dictionaries: true, precision: Precision::Rounded }
+        );
+        let speaking =
+            wishes(PYARROW, &[(CODEC, "auto"), (DICTIONARIES, "off"), (PRECISION, "full")]).unwrap().within(session);
+        assert_eq!(speaking.profile().unwrap(), WireProfile { codec: Codec::Zstd, ..WireProfile::default() });
         let java = wishes(JAVA, &[]).unwrap().within(session);
         assert!(java.profile().is_err() && java.codec() == Codec::Lz4);
     }
@@ -236,6 +299,10 @@ mod tests {
             (vec![(CODEC, "gzip")], "header `lakegate-codec` is `gzip`; choose one of auto, zstd, lz4, none"),
             (vec![(CODEC, "zstd"), (CODEC, "none")], "is sent twice, as `zstd` and as `none`"),
             (vec![(CODEC, "")], "choose one of auto"),
+            (
+                vec![(PRECISION, "double")],
+                "header `lakegate-precision` is `double`; choose one of full, float32, float16, rounded",
+            ),
             (vec![(DICTIONARIES, "true")], "header `lakegate-dictionaries` is `true`; choose one of on, off"),
         ] {
             let status = profile(PYARROW, &sent).unwrap_err();
@@ -253,12 +320,47 @@ mod tests {
 
     #[test]
     fn a_ticket_fixes_the_schema_and_not_the_codec() {
-        let announced = WireProfile { codec: Codec::Zstd, dictionaries: true };
+        let announced = WireProfile { codec: Codec::Zstd, dictionaries: true, precision: Precision::Float32 };
         let silent = wishes(PYARROW, &[(CODEC, "none")]).unwrap();
         let redeemed = at_redemption(announced, silent).unwrap();
-        assert_eq!(redeemed, WireProfile { codec: Codec::None, dictionaries: true });
+        assert_eq!(redeemed, WireProfile { codec: Codec::None, ..announced });
         let other = wishes(PYARROW, &[(DICTIONARIES, "off")]).unwrap();
         let status = at_redemption(announced, other).unwrap_err();
         assert!(status.message().contains("announced with `lakegate-dictionaries: on`"), "{}", status.message());
+        let other = wishes(PYARROW, &[(PRECISION, "full")]).unwrap();
+        let status = at_redemption(announced, other).unwrap_err();
+        assert!(status.message().contains("announced with `lakegate-precision: float32`"), "{}", status.message());
+    }
+
+    #[test]
+    fn half_floats_are_for_those_who_are_known_to_read_them() {
+        for agent in [JAVA, "grpc-dotnet/2.71.0", ""] {
+            let status = profile(agent, &[(PRECISION, "float16")]).unwrap_err();
+            assert!(status.code() == Code::InvalidArgument && status.message().contains("half floats"), "{status:?}");
+            assert_eq!(profile(agent, &[(PRECISION, "rounded")]).unwrap().precision, Precision::Rounded);
+        }
+        assert_eq!(profile(PYARROW, &[(PRECISION, "float16")]).unwrap().precision, Precision::Float16);
+    }
+
+    #[test]
+    fn nothing_is_compressed_for_who_is_near_unless_they_ask() {
+        let near = |sent| wishes(PYARROW, sent).unwrap().when_near(true).when_near(false).codec();
+        assert_eq!(
+            (near(&[]), near(&[(CODEC, "auto")]), near(&[(CODEC, "lz4")])),
+            (Codec::None, Codec::None, Codec::Lz4)
+        );
+    }
+
+    #[test]
+    fn who_comes_through_a_proxy_is_not_on_this_machine() {
+        let none = HeaderMap::new();
+        let is_here = |address: &str, headers| is_on_this_machine(Some(address.parse().unwrap()), headers);
+        for address in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(is_here(address, &none), "{address}");
+        }
+        assert!(!is_here("10.0.0.1:1", &none) && !is_on_this_machine(None, &none));
+        let mut forwarded = HeaderMap::new();
+        forwarded.insert("x-forwarded-for", "10.0.0.1".parse().unwrap());
+        assert!(!is_here("127.0.0.1:1", &forwarded));
     }
 }

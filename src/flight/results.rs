@@ -1,10 +1,7 @@
 //! What answers are made of: the description of a result, and the stream that carries it.
 
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -13,63 +10,69 @@ use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, Ipc
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use datafusion::execution::SendableRecordBatchStream;
-use futures::future::BoxFuture;
-use futures::{FutureExt, Stream, StreamExt};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use futures::{Stream, StreamExt};
 use tonic::Status;
 
-use crate::delivery::{EncodedResult, WireMessage};
-use crate::flight::admission::{Admission, Slot};
-use crate::flight::allowance::Allowance;
+use crate::delivery::{EncodedResult, Lane, Position, WireMessage};
+use crate::flight::caller::Caller;
+use crate::flight::download::Download;
 use crate::flight::gate::Pass;
 use crate::flight::patience::Patience;
+use crate::flight::rows::{Outgoing, RunRows};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
-use crate::flight::status::{malformed, panicked};
-use crate::model::Codec;
+use crate::flight::status::malformed;
+use crate::model::{Codec, WireProfile};
 
-/// A result on its way. Dropping it stops the query; so does the server's end, and a cancellation.
+/// A result on its way. Dropping it stops the query, unless its client may come back; so does the server's end, and a cancellation.
 pub(crate) enum ResultStream {
     /// The answer to a question about tables, which is there already.
     Answer {
         /// Its messages.
         encoded: Box<EncodedResult>,
+        /// The one that waits for the line.
+        next: Box<Outgoing>,
         /// The right to be sent.
         _pass: Pass,
     },
     /// The rows of a statement.
     Rows(Box<RunStream>),
+    /// The same, for a client that may come back for the rest.
+    Download(Box<Download>),
 }
 
 impl ResultStream {
     /// Sends what is there already.
     pub(crate) fn of_answer(
+        service: &Service,
         (schema, codec): (SchemaRef, Codec),
         batches: SendableRecordBatchStream,
         pass: Pass,
+        lane: Lane,
     ) -> Result<Self, Status> {
-        Ok(Self::Answer { encoded: Box::new(EncodedResult::new(schema, batches, codec)?), _pass: pass })
+        let profile = WireProfile { codec, ..WireProfile::default() };
+        let encoded = EncodedResult::new(schema, batches, profile, lane.message_bytes(), &service.encoders)?;
+        Ok(Self::Answer { encoded: Box::new(encoded), next: Box::new(Outgoing::new(lane)), _pass: pass })
     }
 
-    /// Sends the rows of a run under `schema`, compressed by `codec`, as long as `patience` lasts.
+    /// Sends the rows of a run under `schema`, as `profile` says, as long as its patience lasts. A client that may come back is
+    /// sent them from a position on.
     pub(crate) fn of_run(
-        service: &Service,
+        (service, caller): (&Service, &Caller),
         (schema, batches): (SchemaRef, SendableRecordBatchStream),
-        codec: Codec,
-        run: Run,
-        patience: Patience,
+        profile: WireProfile,
+        (run, patience): (Run, Patience),
+        from: Option<Position>,
     ) -> Result<Self, Status> {
-        run.handle.held().rows = Some(EncodedResult::new(schema, batches, codec)?);
-        let person = &run.handle.person;
-        Ok(Self::Rows(Box::new(RunStream {
-            stopped: Box::pin(run.pass().stopped()),
-            allowance: service.allowances.of(&person.name, person.is_admin),
-            admission: service.admission.clone(),
-            again: None,
-            patience,
-            run,
-            ended: false,
-        })))
+        let mut lane = caller.lane(&service.lines);
+        let encoded = EncodedResult::new(schema, batches, profile, lane.message_bytes(), &service.encoders)?;
+        run.handle.held().rows = Some(encoded);
+        lane.tell(&service.journal, run.handle.id, &run.handle.person.name);
+        let (rows, next) = (RunRows::new(service, run, patience), Outgoing::new(lane));
+        Ok(match from {
+            None => Self::Rows(Box::new(RunStream { rows, next, ended: false })),
+            Some(from) => Self::Download(Box::new(service.downloads.begin(caller, rows, next, from))),
+        })
     }
 }
 
@@ -78,21 +81,26 @@ impl Stream for ResultStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut *self {
-            Self::Answer { encoded, .. } => encoded.poll_next_unpin(context).map_err(Status::from),
+            Self::Answer { encoded, next, .. } => {
+                if next.is_empty() {
+                    match ready!(encoded.poll_next_unpin(context)) {
+                        Some(Ok(message)) => next.put(message),
+                        other => return Poll::Ready(other.map(|failed| failed.map_err(Status::from))),
+                    }
+                }
+                next.poll_sent(context).map(|message| Some(Ok(message)))
+            }
             Self::Rows(rows) => rows.poll_message(context),
+            Self::Download(download) => download.poll_message(context),
         }
     }
 }
 
-/// The rows of a run on their way.
+/// The rows of a run on their way to a client that, once gone, does not come back.
 pub(crate) struct RunStream {
-    run: Run,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-    patience: Patience,
-    admission: Admission,
-    /// Waits for a place, after it was given away while the client took nothing.
-    again: Option<(Instant, BoxFuture<'static, Result<Slot, Status>>)>,
-    allowance: Option<Arc<Allowance>>,
+    rows: RunRows,
+    /// The message that waits for the line.
+    next: Outgoing,
     ended: bool,
 }
 
@@ -101,88 +109,30 @@ impl RunStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.stopped.poll_unpin(context).is_ready() {
-            let status = self.run.stopped();
+        if let Err(status) = self.rows.check(context) {
             return self.fail(status);
         }
-        // Looked at before each message, so that none goes out that was made by rights taken away since.
-        if let Err(status) = self.run.check_standing() {
-            return self.fail(status);
-        }
-        match self.poll_place(context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(status)) => return self.fail(status),
-            Poll::Ready(Ok(())) => {}
-        }
-        let polled = self.poll_rows(context);
-        if let Err(late) = self.patience.observe(&polled, context) {
-            return self.fail(late);
-        }
-        self.run.told.ran(self.patience.spent());
-        match polled {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(message))) => match self.count(&message) {
-                Ok(()) => Poll::Ready(Some(Ok(message))),
-                Err(status) => self.fail(status),
-            },
-            Poll::Ready(Some(Err(status))) => self.fail(status),
-            Poll::Ready(None) => {
-                self.ended = true;
-                self.run.end(Ok(()));
-                Poll::Ready(None)
+        if self.next.is_empty() {
+            match ready!(self.rows.poll_message(context)) {
+                Some(Ok(message)) => {
+                    if let Err(status) = self.rows.put(message, &mut self.next) {
+                        return self.fail(status);
+                    }
+                }
+                Some(Err(status)) => return self.fail(status),
+                None => {
+                    self.ended = true;
+                    self.rows.run.end(Ok(()));
+                    return Poll::Ready(None);
+                }
             }
         }
-    }
-
-    /// A place to compute at: still there, or given away and got again.
-    fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        if self.again.is_none() {
-            let mut held = self.run.handle.held();
-            held.waits_since = None;
-            if held.slot.is_some() {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        let (admission, person) = (&self.admission, &self.run.handle.person);
-        let (since, again) = self.again.get_or_insert_with(|| {
-            let (admission, person) = (admission.clone(), person.clone());
-            (Instant::now(), async move { admission.enter_again(&person).await }.boxed())
-        });
-        let Poll::Ready(slot) = again.poll_unpin(context) else { return Poll::Pending };
-        self.run.told.waited_again(since.elapsed());
-        self.again = None;
-        self.run.handle.held().slot = Some(slot?);
-        Poll::Ready(Ok(()))
-    }
-
-    /// The next message. A panic while it is made is this run's end, not its connection's.
-    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
-        let mut held = self.run.handle.held();
-        let Some(rows) = &mut held.rows else { return Poll::Ready(Some(Err(self.run.stopped()))) };
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| rows.poll_next_unpin(context)));
-        let polled = match polled {
-            Ok(polled) => polled.map_err(Status::from),
-            Err(_) => Poll::Ready(Some(Err(panicked("the encoding of a result")))),
-        };
-        if polled.is_ready() {
-            held.waits_since = Some(Instant::now());
-        }
-        polled
-    }
-
-    fn count(&self, message: &WireMessage) -> Result<(), Status> {
-        let bytes = (message.header.len() + message.body_len()) as u64;
-        if let Some(allowance) = &self.allowance {
-            allowance.take(bytes)?;
-        }
-        let sent = self.run.handle.held().rows.as_ref().map(EncodedResult::sent);
-        self.run.sends(sent.unwrap_or_default(), bytes);
-        Ok(())
+        self.rows.poll_sent(&mut self.next, context).map(|message| Some(Ok(message)))
     }
 
     fn fail(&mut self, status: Status) -> Poll<Option<Result<WireMessage, Status>>> {
         self.ended = true;
-        self.run.end(Err(&status));
+        self.rows.run.end(Err(&status));
         Poll::Ready(Some(Err(status)))
     }
 }
@@ -192,7 +142,7 @@ pub(crate) fn flight_data(message: &WireMessage) -> FlightData {
     FlightData {
         flight_descriptor: None,
         data_header: message.header.clone(),
-        app_metadata: Bytes::new(),
+        app_metadata: message.app_metadata.clone(),
         data_body: message.contiguous_body(),
     }
 }

@@ -15,7 +15,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::config::TextsKept;
-use crate::delivery::EncodedResult;
+use crate::delivery::{EncodedResult, Learning};
 use crate::error::ErrorKind;
 use crate::flight::admission::{Person, Slot};
 use crate::flight::caller::Caller;
@@ -46,6 +46,8 @@ pub(crate) struct Handle {
     pub(crate) session: Uuid,
     /// Who asked.
     pub(crate) person: Person,
+    /// Whether it goes on when its connection is cut: its client said that it comes back.
+    pub(crate) outlives_connection: bool,
     stop: CancellationToken,
     reason: OnceLock<StopReason>,
     held: Mutex<Held>,
@@ -71,6 +73,8 @@ pub(crate) struct Held {
     pub(crate) slot: Option<Slot>,
     /// Since when it waits for its client; none while the engine works.
     pub(crate) waits_since: Option<Instant>,
+    /// Whether its next message waits for the line: so long it does not wait for its client.
+    pub(crate) waits_for_line: bool,
 }
 
 impl std::fmt::Debug for Held {
@@ -85,6 +89,11 @@ impl Handle {
         let _ = self.reason.set(reason);
         self.stop.cancel();
         self.free();
+    }
+
+    /// Whether it has to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// What it holds.
@@ -103,7 +112,8 @@ impl Handle {
 
     /// How long it has waited for its client by now.
     pub(crate) fn waits_for_client(&self) -> Duration {
-        self.held.try_lock().ok().and_then(|held| held.waits_since).map_or(Duration::ZERO, |since| since.elapsed())
+        let held = self.held.try_lock().ok().filter(|held| !held.waits_for_line);
+        held.and_then(|held| held.waits_since).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn free(&self) {
@@ -131,6 +141,8 @@ pub(crate) struct Run {
     texts: TextsKept,
     memory: Option<Arc<MemoryGauge>>,
     standing: Standing,
+    /// How large its columns are on the line, while its rows are sent.
+    learning: Option<Learning>,
     _session: Option<InUse>,
     ended: bool,
 }
@@ -144,6 +156,7 @@ impl Run {
             ticket,
             session: origin.session_id,
             person: caller.person(),
+            outlives_connection: caller.resume().is_some(),
             stop: pass.stopper(),
             reason: OnceLock::new(),
             held: Mutex::default(),
@@ -157,6 +170,7 @@ impl Run {
             texts: service.history.texts,
             memory: None,
             standing: caller.standing.clone(),
+            learning: None,
             _session: caller.runs_statement(&service.clock),
             ended: false,
         }
@@ -181,6 +195,25 @@ impl Run {
     pub(crate) fn planned(&mut self, time: Duration, planned: &Planned) {
         self.told.planned(time, &planned.statement.pins);
         self.memory = Some(Arc::clone(&planned.memory));
+    }
+
+    /// The sizes of its columns are learnt while its rows are sent.
+    pub(crate) fn learns(&mut self, learning: Option<Learning>) {
+        self.learning = learning;
+    }
+
+    /// Takes notice of a message, by its header.
+    pub(crate) fn learn(&mut self, header: &[u8]) {
+        if let Some(learning) = &mut self.learning {
+            learning.observe(header);
+        }
+    }
+
+    /// All rows were sent.
+    pub(crate) fn keep_what_was_learnt(&mut self) {
+        if let Some(learning) = self.learning.take() {
+            learning.keep();
+        }
     }
 
     /// Comes when the run has to stop.
@@ -213,10 +246,12 @@ impl Run {
         self.standing.check()
     }
 
-    /// Counts a message on its way.
-    pub(crate) fn sends(&self, (rows, raw_bytes): (u64, u64), bytes: u64) {
-        self.told.rows.store(rows, Ordering::Relaxed);
-        self.told.raw_bytes.store(raw_bytes, Ordering::Relaxed);
+    /// Counts a message on its way, and what was made by now: rows, and their bytes before; none where nothing is made.
+    pub(crate) fn sends(&self, made: Option<(u64, u64)>, bytes: u64) {
+        if let Some((rows, raw_bytes)) = made {
+            self.told.rows.store(rows, Ordering::Relaxed);
+            self.told.raw_bytes.store(raw_bytes, Ordering::Relaxed);
+        }
         self.told.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
         if let Some(memory) = &self.memory {
             self.told.peak_memory.store(memory.peak() as u64, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::config::{ServeSettings, Settings, state_folder};
-use crate::delivery::{Sealer, TicketKey};
+use crate::delivery::{Encoders, LearnedSizes, Lines, Sealer, TicketKey};
 use crate::flight::FlightError;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -17,12 +17,13 @@ use crate::flight::authenticator::Authenticator;
 use crate::flight::bindings::Bindings;
 use crate::flight::connection;
 use crate::flight::connection_count::Connections;
+use crate::flight::do_get::WireService;
+use crate::flight::download::Downloads;
 use crate::flight::entrance::Entrance;
 use crate::flight::gate::Gate;
 use crate::flight::housekeeping;
-use crate::flight::line::Line;
 use crate::flight::plans::Plans;
-use crate::flight::run::{StopReason, stop_all};
+use crate::flight::run::{Handle, StopReason, stop_all};
 use crate::flight::service::{FlightCalls, Service};
 use crate::flight::session::Sessions;
 use crate::journal::Journal;
@@ -116,9 +117,9 @@ pub async fn serve_with(
         .http2_max_header_list_size(limits.header_size)
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(Line::new(calls, limits.request_size))
+        .add_service(WireService::new(calls, limits.request_size))
         .serve_with_incoming_shutdown(service.connections.count(connections), quiet.clone().cancelled_owned());
-    let stopping = drain(&gate, &shutdown, parts.settings.serve.drain, &quiet);
+    let stopping = drain((&gate, &service.downloads), &shutdown, parts.settings.serve.drain, &quiet);
     let served = tokio::select! {
         served = serving => served.map_err(FlightError::from),
         () = stopping => Ok(()),
@@ -130,9 +131,15 @@ pub async fn serve_with(
 
 /// Waits for the request to stop, then for what is running, then closes connections. Comes to its end
 /// only when some of them do not close in time.
-async fn drain(gate: &Gate, shutdown: &Shutdown, patience: Duration, quiet: &CancellationToken) {
+async fn drain(
+    (gate, downloads): (&Gate, &Downloads),
+    shutdown: &Shutdown,
+    patience: Duration,
+    quiet: &CancellationToken,
+) {
     shutdown.requested().await;
     gate.close();
+    downloads.close();
     tracing::info!(?patience, "stopping: no new statements, waiting for running ones");
     if tokio::time::timeout(patience, gate.emptied()).await.is_err() {
         tracing::warn!("statements still running are cut");
@@ -148,7 +155,9 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
     let key = TicketKey::resolve(tickets, state_folder().as_deref())?;
     let sealer = Sealer::new(&key);
     let authenticator = Authenticator::new(parts, entrance, sealer.clone())?;
-    let limits = &parts.settings.limits.serving;
+    let whole = &parts.settings.limits;
+    let encoders = Encoders::new(whole.threads.get(), whole.memory);
+    let limits = &whole.serving;
     let sessions = Sessions::new(Arc::clone(&parts.journal), Arc::clone(&parts.clock), limits.clone());
     let service = Arc::new_cyclic(|service: &Weak<Service>| Service {
         engine: Arc::clone(&parts.engine),
@@ -164,9 +173,14 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
         sessions,
         admission: Admission::new(limits),
         allowances: Allowances::new(limits, Arc::clone(&parts.clock)),
+        lines: Lines::open(&parts.settings.lines),
         idle_reader: limits.idle_reader,
+        sizes: LearnedSizes::default(),
+        max_result_bytes: limits.max_result_bytes,
         plans: Plans::default(),
         connections: Connections::new(limits, when_closed(service.clone())),
+        encoders,
+        downloads: Downloads::new(&parts.settings.spool),
     });
     Ok(service)
 }
@@ -177,7 +191,8 @@ fn when_closed(service: Weak<Service>) -> impl Fn(SocketAddr) + Send + Sync + 's
         let Some(service) = service.upgrade() else { return };
         for session in service.sessions.disconnected(address) {
             // Values stay bound: whoever comes back on another connection goes on with its statements.
-            stop_all(&service.runs, StopReason::SessionClosed, |run| run.session == session);
+            let ends = |run: &Handle| run.session == session && !run.outlives_connection;
+            stop_all(&service.runs, StopReason::SessionClosed, ends);
         }
     }
 }

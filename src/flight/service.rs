@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::config::HistorySettings;
-use crate::delivery::{Sealer, result_schema, single_batch, wire_schema};
+use crate::delivery::{Encoders, LearnedSizes, Lines, Sealer, result_schema, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -28,6 +28,7 @@ use crate::flight::bindings::Bindings;
 use crate::flight::caller::{Caller, peer};
 use crate::flight::command::{Asked, Redeemed};
 use crate::flight::connection_count::Connections;
+use crate::flight::download::{Downloads, start_over};
 use crate::flight::gate::{Gate, Pass};
 use crate::flight::metadata::MetadataCommand;
 use crate::flight::plans::Plans;
@@ -72,12 +73,22 @@ pub(crate) struct Service {
     pub(crate) admission: Admission,
     /// What people were sent.
     pub(crate) allowances: Allowances,
+    /// The lines that people share.
+    pub(crate) lines: Lines,
     /// How long a client may take nothing of a result.
     pub(crate) idle_reader: Duration,
+    /// How large columns are on the line.
+    pub(crate) sizes: LearnedSizes,
+    /// Largest result a statement may ask for, in bytes on the line.
+    pub(crate) max_result_bytes: Option<u64>,
     /// Plans that wait for their ticket to be redeemed.
     pub(crate) plans: Plans,
     /// Connections of clients.
     pub(crate) connections: Connections,
+    /// Pack results for the line.
+    pub(crate) encoders: Encoders,
+    /// Results that outlive the connection they are read over.
+    pub(crate) downloads: Downloads,
 }
 
 impl Service {
@@ -119,7 +130,11 @@ impl Service {
 
     /// The rows a ticket stands for.
     pub(crate) async fn rows(&self, caller: &Caller, ticket: &Ticket, pass: Pass) -> Result<ResultStream, Status> {
-        match Redeemed::try_from(ticket)? {
+        let redeemed = Redeemed::try_from(ticket)?;
+        if matches!(redeemed, Redeemed::Asked(_)) && caller.resume().is_some_and(|from| from.next > 0) {
+            return Err(start_over("only tickets that GetFlightInfo gave can be gone on with"));
+        }
+        match redeemed {
             Redeemed::Sealed(sealed) => statement::redeem(self, caller, &sealed, pass).await,
             Redeemed::Asked(Asked::Statement(sql)) => {
                 statement::run_now(self, caller, caller.statement(&sql, Vec::new()), pass).await
@@ -133,7 +148,8 @@ impl Service {
 
     async fn metadata(&self, caller: &Caller, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
         let rows: SendableRecordBatchStream = single_batch(command.answer(self, caller).await?);
-        ResultStream::of_answer((command.schema(), caller.wishes().codec()), rows, pass)
+        let answer = (command.schema(), caller.wishes().codec());
+        ResultStream::of_answer(self, answer, rows, pass, caller.lane(&self.lines))
     }
 
     /// The tables as things that can be flown: each with the command that reads it.
@@ -234,7 +250,7 @@ impl FlightService for FlightCalls {
         self.service.schema(&caller, request.get_ref()).await.map(Response::new)
     }
 
-    /// What `line.rs` answers on a connection, in the shape the generated service wants it.
+    /// What `do_get.rs` answers on a connection, in the shape the generated service wants it.
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
         let caller = self.caller(request.metadata(), request.extensions()).await?;
         let rows = self.service.rows(&caller, request.get_ref(), self.gate.enter()?).await?;
@@ -282,7 +298,8 @@ impl FlightCalls {
     /// Who makes a call that begins no session.
     async fn stranger(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
         self.service.connections.check(peer(extensions).address)?;
-        Caller::read(&self.service.authenticator, headers, extensions).await
+        let caller = Caller::read(&self.service.authenticator, headers, extensions).await?;
+        Ok(caller.on(&self.service.lines))
     }
 }
 

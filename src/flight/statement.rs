@@ -12,9 +12,11 @@ use prost::Message;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Ticket, result_schema};
+use crate::delivery::{Position, Ticket, result_schema, single_batch};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
+use crate::flight::described::{self, Described};
+use crate::flight::download::{Download, start_over};
 use crate::flight::gate::Pass;
 use crate::flight::patience::{LONGEST_DOWNLOAD, Patience};
 use crate::flight::profile;
@@ -71,13 +73,20 @@ pub(crate) async fn flight_info(
     if planned.kind == StatementKind::Change {
         return update::flight_info(service, caller, planned, descriptor, pass).await;
     }
-    let schema = result_schema(&planned.schema, profile);
+    let (described, planned) = Described::of(service, caller, planned, profile).await?;
+    if described.is_had_by(caller) {
+        return described.not_modified();
+    }
+    // Whoever may come back for the rest is served from the same rows in the same order, if that costs little. How they are
+    // cut to batches is no part of what the result is.
+    let planned = if caller.resume().is_some() { service.engine.in_fixed_order(planned) } else { planned };
     let now = service.clock.now();
     let ticket = Ticket::new(planned.statement.clone(), caller.name(), profile, now, service.ticket_lifetime);
     service.plans.keep(ticket.id, planned, caller.access.clone());
     let handle = TicketStatementQuery { statement_handle: ticket.seal(&service.sealer)?.into() };
     let bytes = handle.as_any().encode_to_vec();
-    results::flight_info(&schema, bytes, Some(ticket.expires_at), descriptor)
+    let info = results::flight_info(&described.schema, bytes, Some(ticket.expires_at), descriptor)?;
+    described.tell(service, info)
 }
 
 /// The rows a sealed ticket stands for.
@@ -92,8 +101,35 @@ pub(crate) async fn redeem(
         return Err(refuse(ErrorKind::PermissionDenied, "the ticket was issued to somebody else; run the query again"));
     }
     let profile = profile::at_redemption(ticket.profile, caller.wishes())?;
+    let pass = match caller.resume().filter(|from| from.next > 0) {
+        None => pass,
+        Some(from) => match resume(service, caller, &ticket, from, pass)? {
+            Ok(download) => return Ok(ResultStream::Download(Box::new(download))),
+            Err(pass) => pass,
+        },
+    };
     let planned = service.plans.take(ticket.id, &caller.access);
-    carry_out(service, caller, (ticket.statement, planned, profile), (ticket.id, pass)).await
+    let (statement, asked) = (ticket.statement, (ticket.id, caller.resume(), pass));
+    carry_out(service, caller, (statement, planned, profile), asked).await
+}
+
+/// Goes on with a download where something of it is kept. Gives the pass back where the statement is to be run again, as it can
+/// be where it gives its rows in the same order; the schema, which comes first, is the same in any case.
+fn resume(
+    service: &Service,
+    caller: &Caller,
+    ticket: &Ticket,
+    from: Position,
+    pass: Pass,
+) -> Result<Result<Download, Pass>, Status> {
+    let asked = (ticket.id, ticket.statement.sql.as_str(), from);
+    let resumed = service.downloads.resume((service, caller), asked, pass)?;
+    if resumed.is_err() && from.next > 1 && ticket.statement.options.partitions != Some(1) {
+        return Err(start_over(
+            "nothing of it is kept any more, and the statement need not give its rows in the same order again",
+        ));
+    }
+    Ok(resumed)
 }
 
 /// The rows of a text that was sent as a ticket.
@@ -104,7 +140,7 @@ pub(crate) async fn run_now(
     pass: Pass,
 ) -> Result<ResultStream, Status> {
     let profile = caller.wishes().profile()?;
-    carry_out(service, caller, (statement, None, profile), (Uuid::new_v4(), pass)).await
+    carry_out(service, caller, (statement, None, profile), (Uuid::new_v4(), None, pass)).await
 }
 
 /// Runs a statement when its turn comes, by the plan that was made for its ticket where there still is one.
@@ -112,11 +148,11 @@ async fn carry_out(
     service: &Service,
     caller: &Caller,
     (statement, planned, profile): (Statement, Option<Planned>, WireProfile),
-    (ticket, pass): (Uuid, Pass),
+    (ticket, from, pass): (Uuid, Option<Position>, Pass),
 ) -> Result<ResultStream, Status> {
     let mut run = Run::begin(service, caller, &statement.sql, ticket, pass);
     match rows(service, caller, (statement, planned, profile), &mut run).await {
-        Ok((result, patience)) => ResultStream::of_run(service, result, profile.codec, run, patience),
+        Ok((result, patience)) => ResultStream::of_run((service, caller), result, profile, (run, patience), from),
         Err(status) => {
             run.end(Err(&status));
             Err(status)
@@ -145,7 +181,16 @@ async fn rows(
     }
     run.planned(begun.elapsed(), &planned);
     let schema = result_schema(&planned.schema, profile);
+    let (estimate, on_the_line) = tokio::select! {
+        biased;
+        known = described::look(service, caller, &planned, profile) => known?,
+        () = run.pass().stopped() => return Err(run.stopped()),
+    };
     let mut patience = Patience::new(caller.options().timeout(service.query_timeout));
+    if planned.kind == StatementKind::Estimate {
+        return Ok(((schema, single_batch(on_the_line.to_batch()?)), patience));
+    }
+    run.learns(service.sizes.learning(&estimate, &schema, profile));
     let starting = AssertUnwindSafe(service.engine.execute(&planned, LONGEST_DOWNLOAD)).catch_unwind();
     let batches = tokio::select! {
         biased;

@@ -92,6 +92,11 @@ pub(crate) fn panicked(what: &str) -> Status {
     status_of(&QueryError::new(ErrorKind::Internal, format!("{what} panicked")))
 }
 
+/// Whether a server of ours said this, rather than what is between it and a client.
+pub(crate) fn is_told(status: &Status) -> bool {
+    status.metadata().contains_key(KIND_HEADER)
+}
+
 /// The kind a status of ours tells.
 pub(crate) fn kind_of(status: &Status) -> ErrorKind {
     let told = status.metadata().get(KIND_HEADER).and_then(|kind| kind.to_str().ok());

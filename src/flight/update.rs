@@ -27,7 +27,6 @@ use crate::flight::run::Run;
 use crate::flight::service::Service;
 use crate::flight::status::refuse;
 use crate::flight::{incoming, prepared, results, statement};
-use crate::model::WireProfile;
 use crate::query::{ChangeValues, Changed, Planned, Statement, StatementKind};
 
 /// Runs a text; answers with how many rows it changed.
@@ -74,13 +73,17 @@ pub(crate) async fn flight_info(
     descriptor: FlightDescriptor,
     pass: Pass,
 ) -> Result<FlightInfo, Status> {
+    // The count is sent to whoever asks for dictionaries, too.
+    let profile = caller.wishes().profile()?;
     let schema = wire_schema(&planned.schema);
     let statement = planned.statement.clone();
     let changed = carry_out(service, caller, (statement, Some(planned), None), pass).await?;
     let rows = count(changed)?;
-    let answer = caller.statement(&format!("select {rows} as \"count\""), Vec::new());
+    let mut answer = caller.statement(&format!("select {rows} as \"count\""), Vec::new());
+    // Whoever is cut off before the count has come need not wonder whether to change the table again.
+    answer.options.partitions = Some(1);
     let now = service.clock.now();
-    let ticket = Ticket::new(answer, caller.name(), WireProfile::default(), now, service.ticket_lifetime);
+    let ticket = Ticket::new(answer, caller.name(), profile, now, service.ticket_lifetime);
     let handle = TicketStatementQuery { statement_handle: ticket.seal(&service.sealer)?.into() };
     let info = results::flight_info(&schema, handle.as_any().encode_to_vec(), Some(ticket.expires_at), descriptor)?;
     Ok(info.with_total_records(rows))
@@ -137,7 +140,7 @@ async fn change(
 fn check_kind(planned: &Planned) -> Result<(), Status> {
     match planned.kind {
         StatementKind::Change => Ok(()),
-        StatementKind::Query => {
+        StatementKind::Query | StatementKind::Estimate => {
             Err(refuse(ErrorKind::InvalidInput, "this is a query, which changes nothing; run it with execute_query"))
         }
     }

@@ -1,5 +1,5 @@
 //! What happened: every load, verification, statement and session with its figures, kept in small append-only objects
-//! beside the tables. What statements and sessions are going on right now stands in lists in memory.
+//! beside the tables. What statements, results and sessions are going on right now stands in lists in memory.
 //!
 //! `<lake>/_lakegate/journal/loads/`, `…/verifications/`, `…/queries/` and `…/sessions/` hold *segments*: zstd-compressed lines of JSON, the first
 //! line a header, each further line one record. A process writes a segment of its own per batch, so no two writers ever
@@ -13,11 +13,13 @@ mod record;
 mod segment;
 mod session;
 mod statement;
+mod stream;
 
 pub use error::JournalError;
 pub use record::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus, Written};
 pub use session::{OpenSession, SessionEnd, SessionRecord};
 pub use statement::{QueryFigures, QueryOrigin, QueryRecord, QueryStatus, RunningQuery};
+pub use stream::{Flow, LineFlow, RunningStream, StreamRecord};
 
 use std::sync::Arc;
 
@@ -40,6 +42,7 @@ pub struct Journal {
     queries: Book<QueryRecord>,
     sessions: Book<SessionRecord>,
     running: Live<RunningQuery>,
+    streams: Live<RunningStream>,
     open_sessions: Live<OpenSession>,
     clock: Arc<dyn Clock>,
 }
@@ -56,6 +59,7 @@ impl Journal {
             queries: Book::open(settings, "queries")?,
             sessions: Book::open(settings, "sessions")?,
             running: Live::default(),
+            streams: Live::default(),
             open_sessions: Live::default(),
             clock,
         })
@@ -74,6 +78,11 @@ impl Journal {
     /// The statements that run in this process.
     pub fn running(&self) -> &Live<RunningQuery> {
         &self.running
+    }
+
+    /// The results that are on their way from this process.
+    pub fn streams(&self) -> &Live<RunningStream> {
+        &self.streams
     }
 
     /// The sessions of clients of this process.

@@ -51,6 +51,7 @@ pub use lease::{Holder, Lease};
 pub use made::Made;
 pub use manifest::Manifests;
 pub use scan::{FILE_COLUMN, ROW_COLUMN};
+pub(crate) use scan::{Forecast, forecast_of};
 pub use snapshot::Snapshot;
 pub use table::{At, LakeTable};
 pub use writer::{RewriteEstimate, Staged, TableCreation, TableWriter, WritePlan};

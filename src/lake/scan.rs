@@ -4,6 +4,9 @@
 //! (`bounds.rs`); it is used only for tables with features a plain scan cannot read.
 
 mod files;
+mod forecast;
+mod gained;
+mod late;
 mod leaf;
 mod numbered;
 mod staged;
@@ -33,12 +36,13 @@ use deltalake::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
 
 use crate::lake::LakeError;
 use crate::lake::bounds::SafeBounds;
-use crate::lake::scan::files::FileStatistics;
+use crate::lake::scan::files::{FileStatistics, bounds_of};
 use crate::lake::scan::leaf::{group, groups, scan_of};
 use crate::lake::snapshot::{DataFile, Pinned, features};
 use crate::lake::sort::task_context;
 use crate::lake::store::TablePlace;
 
+pub(crate) use forecast::{Forecast, forecast_of};
 pub use numbered::{FILE_COLUMN, ROW_COLUMN};
 
 /// Features whose tables the library's own scan has to read.
@@ -195,7 +199,13 @@ impl<'a> Leaf<'a> {
         };
         let mut source = ParquetSource::new(self.columns.clone()).with_table_parquet_options(parquet);
         if let Some(predicate) = predicate {
-            source = source.with_predicate(predicate);
+            let known = |column: &str| bounds_of(self.pinned, column, kept);
+            source = if late::pays(&predicate, self.columns.table_schema(), &indices, known) {
+                // The filter above is handed down to a source that takes it, and would be there twice.
+                source.with_pushdown_filters(true)
+            } else {
+                source.with_predicate(predicate)
+            };
         }
         register(place, self.state);
         let config = scan_of(place, self.state.runtime_env(), source, groups)

@@ -91,6 +91,11 @@ impl Snapshot {
         self.pinned.eager.version()
     }
 
+    /// The table's own name for itself (the `id` of Delta's metadata): another table in the same place has another.
+    pub fn id(&self) -> &str {
+        self.pinned.eager.metadata().id()
+    }
+
     /// When the version was committed, by the log's own words (`commitInfo.timestamp`).
     pub fn committed_at(&self) -> Option<DateTime<Utc>> {
         self.pinned.committed_at

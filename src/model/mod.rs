@@ -20,4 +20,4 @@ pub use load::LoadMode;
 pub use location::Location;
 pub use name::TableName;
 pub use reject::Reject;
-pub use wire::{Codec, WireProfile};
+pub use wire::{Codec, Precision, WireProfile};

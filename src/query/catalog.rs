@@ -17,7 +17,11 @@ use crate::config::{RESULTS_SCHEMA, Settings, TableDefinition, TableSource};
 use crate::error::{Classify, ErrorKind};
 use crate::lake::{At, Lake, Made, Snapshot};
 use crate::model::TableName;
+use crate::query::dependencies::Dependencies;
+use crate::query::opened::{self, Opened};
 use crate::query::rewrite::Asked;
+use crate::query::sample::Sample;
+use crate::query::sealed::seen_key;
 use crate::query::system::{SYSTEM_SCHEMA, System};
 use crate::query::{QueryError, TablePins};
 
@@ -32,6 +36,8 @@ pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
 pub(crate) struct Version {
     /// The Delta version.
     pub(crate) number: u64,
+    /// The table's own name for itself.
+    pub(crate) id: String,
     /// Reads its rows; its schema is the table's.
     pub(crate) provider: Arc<dyn TableProvider>,
     /// What it says of itself, where people made the table.
@@ -40,10 +46,18 @@ pub(crate) struct Version {
     pub(crate) is_dropped: bool,
 }
 
+impl Version {
+    /// The table's own name for itself, and the version.
+    fn identity(&self) -> (String, u64) {
+        (self.id.clone(), self.number)
+    }
+}
+
 impl From<Arc<Snapshot>> for Version {
     fn from(snapshot: Arc<Snapshot>) -> Self {
         Self {
             number: snapshot.version(),
+            id: snapshot.id().to_owned(),
             provider: snapshot.provider(),
             made: snapshot.made(),
             is_dropped: snapshot.is_dropped(),
@@ -60,6 +74,14 @@ pub(crate) trait Versions: Send + Sync {
     /// An older version. `NotFound` when it is not there, or the time is before the first.
     async fn at(&self, table: &TableName, at: At) -> Result<Version, QueryError>;
 
+    /// The rows of a version that an older one had not; none where it did not only gain files since.
+    async fn gained(
+        &self,
+        table: &TableName,
+        version: u64,
+        since: u64,
+    ) -> Result<Option<Arc<dyn TableProvider>>, QueryError>;
+
     /// The tables of a schema that may be there, in order.
     async fn tables_in(&self, schema: &str) -> Result<Vec<TableName>, QueryError>;
 
@@ -75,6 +97,17 @@ impl Versions for Lake {
 
     async fn at(&self, table: &TableName, at: At) -> Result<Version, QueryError> {
         Ok(self.table(table).snapshot_at(at).await?.into())
+    }
+
+    async fn gained(
+        &self,
+        table: &TableName,
+        version: u64,
+        since: u64,
+    ) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
+        let table = self.table(table);
+        let now = table.snapshot_at(At::Version(version)).await?;
+        Ok(now.gained_since(table.snapshot_at(At::Version(since)).await?.as_ref()))
     }
 
     async fn tables_in(&self, schema: &str) -> Result<Vec<TableName>, QueryError> {
@@ -104,8 +137,40 @@ pub(crate) struct Resolved {
     pub(crate) lists: bool,
     /// What of the tables may be seen by whom, as a digest.
     pub(crate) rights: String,
+    /// What the rows depend on; none where something is read that has no versions.
+    pub(crate) dependencies: Option<Dependencies>,
     /// The tables of which not everything may be seen: their scans are still to be sealed.
     pub(crate) restricted: Vec<((String, String), TableName, TableRights)>,
+    /// The samples that are still to be drawn, from what may be seen.
+    samples: Vec<Sampling>,
+}
+
+/// A sample of a table of a statement.
+#[derive(Clone)]
+struct Sampling {
+    /// The name as it stands in the statement.
+    name: (String, String),
+    /// The same of the table it is drawn from.
+    whole: (String, String),
+    table: TableName,
+    /// The columns that name a row, where they are seen as they are.
+    key: Vec<String>,
+    sample: Sample,
+}
+
+impl Resolved {
+    /// Draws the samples. The tables are sealed by then: who draws sees no more than who reads.
+    ///
+    /// # Errors
+    /// When one cannot be planned.
+    pub(crate) fn draw_samples(&mut self) -> Result<(), QueryError> {
+        for Sampling { name, whole, table, key, sample } in std::mem::take(&mut self.samples) {
+            if let Some(whole) = self.tables.get(&whole).cloned() {
+                self.tables.insert(name, sample.of(&table, whole, &key)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Resolved {
@@ -152,7 +217,8 @@ impl Catalog {
         access.table(name, None)
     }
 
-    /// Resolves each name once, but for those of functions. `pins` are honoured where the statement itself names no version.
+    /// Resolves each name once, but for those of functions. `pins` are honoured where the statement itself names no version,
+    /// and of tables in `since` only rows are read that were not there in that version.
     ///
     /// # Errors
     /// `NotFound` for tables and versions that are not there, with the nearest name there is. A table of which nothing
@@ -161,32 +227,45 @@ impl Catalog {
         &self,
         references: Vec<TableReference>,
         is_function: impl Fn(&str) -> bool,
-        pins: &TablePins,
+        (pins, since): (&TablePins, &TablePins),
         access: &Access,
         planned_for: Option<&str>,
     ) -> Result<Resolved, QueryError> {
-        let mut wanted = Vec::new();
+        let (mut wanted, mut samples) = (Vec::new(), Vec::new());
         for reference in references {
             // Functions in FROM are listed among the tables.
             if matches!(reference, TableReference::Bare { .. }) && is_function(reference.table()) {
                 continue;
             }
+            let name = self.key(&reference);
+            let (reference, sample) = Sample::take(reference);
             let key = self.key(&reference);
+            samples.extend(sample.map(|sample| (name, key.clone(), sample)));
             let meant = self.meaning(&reference, access).await;
             // What has become of a table is not told to those who once could see it.
             let meant = if planned_for.is_some() { meant.map_err(|_| rights_changed())? } else { meant? };
-            wanted.push((key, meant));
+            // A table and its samples are of one version.
+            if !wanted.iter().any(|(known, _)| *known == key) {
+                wanted.push((key, meant));
+            }
         }
         let groups = self.groups(&wanted, pins).await?;
         let opened = wanted.into_iter().map(|(key, meant)| self.open(key, meant, pins, &groups, access));
-        let opened = try_join_all(opened).await?;
+        let mut opened = try_join_all(opened).await?;
         let seen = opened.iter().filter_map(|opened| opened.rights.clone()).collect();
-        let mut resolved = Resolved { rights: digest(&seen, access), ..Resolved::default() };
+        let mut resolved = Resolved { rights: opened::digest(&seen, access), ..Resolved::default() };
         if planned_for.is_some_and(|planned_for| planned_for != resolved.rights) {
             return Err(rights_changed());
         }
-        for Opened { key, rights, provider, pin } in opened {
+        self.leave_out(&mut opened, since).await?;
+        resolved.dependencies = opened::dependencies(&opened, &seen, access);
+        for Opened { key, rights, provider, pin, row_key, version: _ } in opened {
             if let (Some((name, rights)), Some(version)) = (rights, &provider) {
+                let drawn = samples.extract_if(.., |(_, whole, _)| *whole == key);
+                resolved.samples.extend(drawn.map(|(drawn, whole, sample)| {
+                    let (table, key) = (name.clone(), seen_key(&row_key, &rights));
+                    Sampling { name: drawn, whole, table, key, sample }
+                }));
                 if !version.schema().fields().iter().any(|field| rights.reads(field.name())) {
                     return Err(self.unknown(name.schema(), name.table(), access).await);
                 }
@@ -202,7 +281,26 @@ impl Catalog {
             }
             resolved.pins.extend(pin);
         }
-        Ok(resolved)
+        match samples.first() {
+            Some((_, (schema, table), _)) => {
+                Err(QueryError::unsupported(format!("`{schema}.{table}` has no samples; leave TABLESAMPLE out")))
+            }
+            None => Ok(resolved),
+        }
+    }
+
+    /// Leaves out the rows that were there in versions before.
+    async fn leave_out(&self, opened: &mut [Opened], since: &TablePins) -> Result<(), QueryError> {
+        for (name, before) in since {
+            let read = opened.iter_mut().find_map(|opened| match &opened.pin {
+                Some((pinned, version)) if pinned == name => Some((*version, &mut opened.provider)),
+                _ => None,
+            });
+            let Some((version, provider)) = read else { return Err(not_only_gained(name)) };
+            let gained = self.versions.gained(name, version, *before).await?;
+            *provider = Some(gained.ok_or_else(|| not_only_gained(name))?);
+        }
+        Ok(())
     }
 
     /// Names of tables that people may have made.
@@ -322,19 +420,24 @@ impl Catalog {
     ) -> Result<Opened, QueryError> {
         let name = match meant {
             Meant::Made(name, asked) => return self.open_made(key, name, asked, pins, access).await,
-            Meant::Information => return Ok(Opened { key, rights: None, provider: None, pin: None }),
+            Meant::Information => {
+                return Ok(Opened { key, rights: None, provider: None, pin: None, row_key: vec![], version: None });
+            }
             Meant::System(table) => {
                 let provider = Some(self.system.provider(&table, access)?);
-                return Ok(Opened { key, rights: None, provider, pin: None });
+                return Ok(Opened { key, rights: None, provider, pin: None, row_key: vec![], version: None });
             }
             Meant::Defined(name, Some(asked)) => {
                 let version = self.asked_version(&name, asked).await?;
                 let rights = Some((name.clone(), Self::rights(&name, access)));
-                return Ok(Opened { key, rights, provider: Some(version.provider), pin: None });
+                let row_key = self.row_key(&name);
+                let read = Some(version.identity());
+                return Ok(Opened { key, rights, provider: Some(version.provider), pin: None, row_key, version: read });
             }
             Meant::Defined(name, None) => name,
         };
         let rights = Some((name.clone(), Self::rights(&name, access)));
+        let row_key = self.row_key(&name);
         let definition = self.settings.tables.get(&name);
         let group = definition.and_then(|table| table.load.group.as_ref());
         let published = group.and_then(|group| groups.get(group)).and_then(|tables| tables.get(&name));
@@ -342,7 +445,7 @@ impl Catalog {
         let empty = || Some(self.without_rows(&name));
         let version = match pins.get(&name).or(published) {
             Some(&BEFORE_FIRST) => {
-                return Ok(Opened { key, rights, provider: empty(), pin: Some((name, BEFORE_FIRST)) });
+                return Ok(Opened::without_rows(key, rights, empty(), name, row_key));
             }
             Some(pin) => self.pinned_version(&name, *pin).await?,
             // Its newest version need not be of the moment of the others.
@@ -350,12 +453,14 @@ impl Catalog {
             None => match self.versions.newest(&name).await? {
                 Some(version) => version,
                 None if definition.is_some_and(rows_come_by_sql) => {
-                    return Ok(Opened { key, rights, provider: empty(), pin: Some((name, BEFORE_FIRST)) });
+                    return Ok(Opened::without_rows(key, rights, empty(), name, row_key));
                 }
                 None => return Err(not_loaded(&name)),
             },
         };
-        Ok(Opened { key, rights, provider: Some(version.provider), pin: Some((name, version.number)) })
+        let pin = Some((name, version.number));
+        let read = Some(version.identity());
+        Ok(Opened { key, rights, provider: Some(version.provider), pin, row_key, version: read })
     }
 
     /// A table that people made, or the error of one that is not there: whoever may not see it gets the same.
@@ -390,7 +495,13 @@ impl Catalog {
         }
         let rights = Some((name.clone(), rights(&version)));
         let pin = asked.is_none().then_some((name.clone(), version.number));
-        Ok(Opened { key, rights, provider: Some(version.provider), pin })
+        let read = Some(version.identity());
+        Ok(Opened { key, rights, provider: Some(version.provider), pin, row_key: version.made.key, version: read })
+    }
+
+    /// The columns that name a row of a table that is defined.
+    fn row_key(&self, name: &TableName) -> Vec<String> {
+        self.settings.tables.get(name).map(|table| table.key.clone()).unwrap_or_default()
     }
 
     /// A table that nothing was written to yet, as its definition declares it.
@@ -432,14 +543,9 @@ fn rows_come_by_sql(definition: &TableDefinition) -> bool {
     definition.writable && matches!(&definition.source, TableSource::Files(blocks) if blocks.is_empty())
 }
 
-/// What of tables may be seen, and by whom: the rows of a statement that names them hang on nothing else that is granted.
-fn digest(seen: &BTreeMap<TableName, TableRights>, access: &Access) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(format!("{:?}\n", access.principal()).as_bytes());
-    for (name, TableRights { columns, policy, write: _ }) in seen {
-        hasher.update(format!("{name} {columns:?} {policy:?}\n").as_bytes());
-    }
-    hasher.finalize().to_hex().to_string()
+fn not_only_gained(name: &TableName) -> QueryError {
+    let text = format!("{name} has not only gained rows since the result was made; run the query again for all of it");
+    QueryError::new(ErrorKind::Conflict, text)
 }
 
 fn rights_changed() -> QueryError {
@@ -447,18 +553,6 @@ fn rights_changed() -> QueryError {
         ErrorKind::PermissionDenied,
         "what may be seen has changed since this was planned; run the query again",
     )
-}
-
-/// A name that was looked up.
-struct Opened {
-    /// The name as it stands in the statement.
-    key: (String, String),
-    /// The table of the lake that is meant, and what may be seen of it.
-    rights: Option<(TableName, TableRights)>,
-    /// What reads it; none for `information_schema`.
-    provider: Option<Arc<dyn TableProvider>>,
-    /// The version it is pinned to.
-    pin: Option<(TableName, u64)>,
 }
 
 fn not_published(name: &TableName, group: Option<&String>) -> QueryError {

@@ -243,11 +243,11 @@ fn check_table(factor: &TableFactor) -> Verdict {
             alias,
             args,
             with_hints,
-            version: _, // done, or refused, in `versions`
+            version: _, // done, or refused, in `rewrite`, as is `sample`
             with_ordinality,
             partitions,
             json_path,
-            sample,
+            sample: _,
             index_hints,
         } => {
             check_alias(alias.as_ref())?;
@@ -258,12 +258,11 @@ fn check_table(factor: &TableFactor) -> Verdict {
             refuse(*with_ordinality, "WITH ORDINALITY", "use row_number()")?;
             refuse(!partitions.is_empty(), "PARTITION (…) after a table", "use WHERE")?;
             refuse(json_path.is_some(), "a JSON path after a table", "use unnest(…)")?;
-            refuse(sample.is_some(), "TABLESAMPLE", "use WHERE random() < 0.1")?;
             refuse(!index_hints.is_empty(), "an index hint", "leave it out")
         }
         TableFactor::Derived { lateral: _, subquery: _, alias, sample } => {
             check_alias(alias.as_ref())?;
-            refuse(sample.is_some(), "TABLESAMPLE", "use WHERE random() < 0.1")
+            refuse(sample.is_some(), "TABLESAMPLE of a query", "write it after the table within")
         }
         TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
             check_alias(alias.as_ref())?;

@@ -15,6 +15,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::TryStreamExt;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -29,6 +30,8 @@ use crate::query::cancel::{AbortOnDrop, Answer, Stop, stoppable, too_late};
 use crate::query::catalog::{Catalog, Resolved, Versions};
 use crate::query::change::plan::{Given, PlannedChange};
 use crate::query::change::run::{Run, Values};
+use crate::query::constants::{ConstantRows, Constants};
+use crate::query::embedded_plan::EmbeddedPlan;
 use crate::query::explain::without_places;
 use crate::query::listing::{Listings, StatementCatalog};
 use crate::query::policy::PolicyPlanner;
@@ -36,9 +39,9 @@ use crate::query::session::{KnownFunctions, Sessions, zone};
 use crate::query::statement::{Understood, understand};
 use crate::query::system::System;
 use crate::query::{
-    ChangeValues, Changed, IncomingRows, Ingestion, MemoryGauge, Planned, PolicyPart, PolicyProblem, QueryEngine,
-    QueryError, Statement, StatementKind, StatementOptions, TableSummary, identity, literals, memory, parameters,
-    sealed, small, values,
+    ChangeValues, Changed, Dependencies, Estimate, IncomingRows, Ingestion, MemoryGauge, Planned, PolicyPart,
+    PolicyProblem, QueryEngine, QueryError, Statement, StatementKind, StatementOptions, TableSummary, identity,
+    literals, memory, order, parameters, sealed, values,
 };
 use crate::runtime::clock::Clock;
 
@@ -46,6 +49,9 @@ use crate::runtime::clock::Clock;
 /// any stack holds them, and cost so little time that the hand-over would show. An operator and its operand take two
 /// bytes at least, and a thread's usual 2 MiB hold some 200 of them in a debug build, which needs most.
 const LONG_TEXT_BYTES: usize = 256;
+
+/// How long a plan is looked at to tell how large its result will be.
+const ESTIMATE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Stack of the query's threads in bytes: the deepest expressions that are accepted, several times over.
 const STACK_BYTES: usize = 16 << 20;
@@ -62,21 +68,8 @@ pub(crate) struct Engine {
     pub(crate) journal: Arc<Journal>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) listings: Listings,
+    constants: Constants,
     runtime: QueryRuntime,
-}
-
-/// What [`Planned::plan`] holds.
-pub(crate) struct EmbeddedPlan {
-    /// With values for the parameters when there were any.
-    pub(crate) logical: LogicalPlan,
-    /// What it was planned with.
-    pub(crate) state: SessionState,
-    /// The parameters it has, in order.
-    pub(crate) parameters: Vec<FieldRef>,
-    /// Whether the answer is a plan in text.
-    pub(crate) explains: bool,
-    /// Whether it is over at once wherever it runs.
-    pub(crate) is_small: bool,
 }
 
 impl LakeEngine {
@@ -114,6 +107,7 @@ impl LakeEngine {
         Ok(Self(Arc::new(Engine {
             sessions: Sessions::new(environment, threads, Catalog::default_schema(&settings)),
             listings: Listings::new(Arc::clone(&catalog), Arc::clone(&clock)),
+            constants: Constants::default(),
             runtime: QueryRuntime::start(threads)?,
             catalog,
             settings,
@@ -147,6 +141,10 @@ impl Engine {
     async fn plan_in_time(&self, mut statement: Statement, access: &Access) -> Result<Planned, QueryError> {
         let profile = self.sessions.state(&statement.options)?;
         let now = *statement.options.now.get_or_insert_with(|| self.clock.now());
+        let key = Constants::key(&statement, access.principal(), LONG_TEXT_BYTES);
+        if let Some(planned) = key.as_deref().and_then(|key| self.constants.planned(key, &statement.options)) {
+            return Ok(planned);
+        }
         let zone = zone(&statement.options)?;
         let mut state = profile.as_ref().clone();
         identity::register(&mut state, access.principal())?;
@@ -156,22 +154,34 @@ impl Engine {
         }
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(now);
-        let explains = understood.explains;
-        let (logical, parameters) =
+        let (explains, estimates) = (understood.explains, understood.estimates);
+        let (logical, parameters, dependencies) =
             self.logical_plan(&mut state, understood, &mut statement, access, &Given::new()).await?;
         let analyzed = analyze(&state, &logical, &parameters)?;
         let schema = Arc::new(match &analyzed {
             Some(plan) => plan.schema().as_arrow().clone(),
             None => logical.schema().as_arrow().clone(),
         });
-        // Long texts may nest deeply, and only the query's own threads have the stack for that.
-        let is_small = statement.sql.len() < LONG_TEXT_BYTES && small::is_small(&logical);
-        let plan = EmbeddedPlan { logical, state, parameters: parameters.clone(), explains, is_small };
-        let kind = StatementKind::Query;
-        Ok(Planned { statement, schema, parameters, kind, plan: Arc::new(plan), memory: Arc::default() })
+        let is_whole = statement.options.since.is_empty();
+        let is_long = statement.sql.len() >= LONG_TEXT_BYTES;
+        let dependencies = dependencies.filter(|_| is_whole && !explains && !estimates);
+        let dependencies =
+            dependencies.and_then(|read| read.of_plan((&statement.sql, &logical), access.principal(), (now, zone)));
+        let plan = EmbeddedPlan::of(logical, state).of_statement(parameters.clone(), explains, is_long);
+        let (kind, schema) = match estimates {
+            true => (StatementKind::Estimate, Estimate::table_schema()),
+            false => (StatementKind::Query, schema),
+        };
+        let is_constant = plan.is_constant() && kind == StatementKind::Query;
+        let (plan, memory) = (Arc::new(plan), Arc::default());
+        let planned = Planned { statement, schema, parameters, kind, plan, memory, dependencies };
+        if let Some(key) = key.filter(|_| is_constant) {
+            self.constants.keep(key, &planned);
+        }
+        Ok(planned)
     }
 
-    /// Resolves the tables, but those that are `given`, and plans the statement; fills in its pins.
+    /// Resolves the tables, but those that are `given`, and plans the statement; fills in its pins. Tells also what it reads.
     pub(crate) async fn logical_plan(
         &self,
         state: &mut SessionState,
@@ -179,7 +189,7 @@ impl Engine {
         statement: &mut Statement,
         access: &Access,
         given: &Given,
-    ) -> Result<(LogicalPlan, Vec<FieldRef>), QueryError> {
+    ) -> Result<(LogicalPlan, Vec<FieldRef>, Option<Dependencies>), QueryError> {
         let mut references = state.resolve_table_references(&understood.statement)?;
         let (own, other): (Vec<_>, Vec<_>) = references.drain(..).partition(|name| given.contains_key(name.table()));
         let references = other;
@@ -190,8 +200,10 @@ impl Engine {
             None => references,
         };
         let planned_for = statement.options.rights.as_deref();
-        let resolved = self.catalog.resolve(references, is_function, &statement.pins, access, planned_for);
+        let versions = (&statement.pins, &statement.options.since);
+        let resolved = self.catalog.resolve(references, is_function, versions, access, planned_for);
         let mut resolved = self.seal(resolved.await?, statement, access)?;
+        resolved.draw_samples()?;
         for name in own {
             let name = match &statement.options.schema {
                 Some(schema) => in_schema(name, schema, is_function),
@@ -201,6 +213,7 @@ impl Engine {
         }
         statement.pins = resolved.pins.clone();
         statement.options.rights = Some(resolved.rights.clone());
+        let dependencies = resolved.dependencies.take();
         let listing = if resolved.lists { Some(self.listings.visible(access).await) } else { None };
         let catalog = StatementCatalog::new(resolved, listing, functions);
         state.register_catalog_list(Arc::new(catalog));
@@ -219,7 +232,7 @@ impl Engine {
             [] => plan,
             bound => parameters::bind(plan, &fields, bound)?,
         };
-        Ok((values::as_select_lists(plan)?, fields))
+        Ok((values::as_select_lists(plan)?, fields, dependencies))
     }
 
     /// Seals the tables of which not everything may be seen.
@@ -248,8 +261,16 @@ impl Engine {
         embedded: &EmbeddedPlan,
         planned: &Planned,
     ) -> Result<SendableRecordBatchStream, QueryError> {
-        let physical = embedded.state.create_physical_plan(&embedded.logical).await?;
-        Ok(execute_stream(physical, self.context(embedded, &planned.memory))?)
+        if let Some(rows) = embedded.rows.get() {
+            return Ok(rows.clone().stream());
+        }
+        let physical = embedded.physical().await?;
+        let rows = execute_stream(physical, self.context(embedded, &planned.memory))?;
+        if !embedded.is_constant() {
+            return Ok(rows);
+        }
+        let (schema, batches) = (rows.schema(), rows.try_collect().await?);
+        Ok(embedded.rows.get_or_init(|| ConstantRows { schema, batches }).clone().stream())
     }
 
     /// What a plan runs in: its statement's share of the memory.
@@ -271,7 +292,7 @@ impl Engine {
         let (plan, stop) = (Arc::clone(plan), stop.clone());
         let mut planning = AbortOnDrop(self.runtime.handle().spawn(async move {
             let Some(embedded) = plan.downcast_ref::<EmbeddedPlan>() else { return Err(foreign()) };
-            let physical = embedded.state.create_physical_plan(&embedded.logical).await?;
+            let physical = embedded.physical().await?;
             stoppable(physical, &stop).map_err(QueryError::from)
         }));
         match (&mut planning.0).await {
@@ -365,6 +386,29 @@ impl QueryEngine for LakeEngine {
         self.0.run(&planned.plan, &planned.memory, deadline, timeout).await
     }
 
+    async fn estimate(&self, planned: &Planned) -> Arc<Estimate> {
+        let unknown = || Arc::new(Estimate::unknown(&planned.schema));
+        let Some(embedded) = planned.plan.downcast_ref::<EmbeddedPlan>() else { return unknown() };
+        if let Some(known) = embedded.estimated_before() {
+            return known;
+        }
+        if embedded.is_small {
+            return embedded.estimated();
+        }
+        let plan = Arc::clone(&planned.plan);
+        let mut looking = AbortOnDrop(
+            self.0
+                .runtime
+                .handle()
+                .spawn(async move { plan.downcast_ref::<EmbeddedPlan>().map(EmbeddedPlan::estimated) }),
+        );
+        match tokio::time::timeout(ESTIMATE_PATIENCE, &mut looking.0).await {
+            Ok(Ok(Some(known))) => known,
+            // It takes long, or panicked: the statement's run tells.
+            _ => unknown(),
+        }
+    }
+
     async fn change(&self, planned: &Planned, values: ChangeValues, timeout: Duration) -> Result<Changed, QueryError> {
         let change = Arc::clone(&planned.plan).downcast::<PlannedChange>().map_err(|_| foreign())?;
         let values = match values {
@@ -402,6 +446,10 @@ impl QueryEngine for LakeEngine {
 
     async fn check_policies(&self, grants: &Grants) -> Result<Vec<PolicyProblem>, QueryError> {
         self.0.check_policies(grants).await
+    }
+
+    fn in_fixed_order(&self, planned: Planned) -> Planned {
+        order::in_fixed_order(planned)
     }
 
     fn memory(&self) -> Arc<dyn MemoryPool> {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Access, Grants};
 use crate::config::ForeignKey;
 use crate::model::TableName;
-use crate::query::{MemoryGauge, PolicyProblem, QueryError};
+use crate::query::{Dependencies, Estimate, MemoryGauge, PolicyProblem, QueryError};
 
 /// One SQL statement with everything its answer depends on. Sealed into tickets, so that a ticket
 /// can be planned again after a restart and give the same rows.
@@ -51,6 +51,9 @@ pub struct StatementOptions {
     /// What `now()` gives. Planning fills it in, so that a ticket redeemed later gives the same rows.
     #[serde(default)]
     pub now: Option<DateTime<Utc>>,
+    /// Tables of which only those rows are read that an older version had not; they have to have gained files only.
+    #[serde(default, skip_serializing_if = "TablePins::is_empty")]
+    pub since: TablePins,
     /// What the principal may see of the tables, as a digest. Planning fills it in, and refuses a statement that was
     /// planned when it was another: its rows would not be the same any more.
     #[serde(default)]
@@ -59,7 +62,15 @@ pub struct StatementOptions {
 
 impl Default for StatementOptions {
     fn default() -> Self {
-        Self { time_zone: "UTC".to_owned(), schema: None, partitions: None, batch_rows: None, now: None, rights: None }
+        Self {
+            time_zone: "UTC".to_owned(),
+            schema: None,
+            partitions: None,
+            batch_rows: None,
+            now: None,
+            since: TablePins::new(),
+            rights: None,
+        }
     }
 }
 
@@ -79,6 +90,8 @@ pub struct Planned {
     pub plan: Arc<dyn std::any::Any + Send + Sync>,
     /// What its runs take of the memory.
     pub memory: Arc<MemoryGauge>,
+    /// What its rows depend on beside the statement; none where they may be others each time.
+    pub dependencies: Option<Dependencies>,
 }
 
 /// What a statement does.
@@ -88,6 +101,9 @@ pub enum StatementKind {
     Query,
     /// It changes tables, and is run by [`QueryEngine::change`]; its schema is that of a count of rows.
     Change,
+    /// It asks how large the result of a query will be (`EXPLAIN ESTIMATE`), which [`QueryEngine::estimate`] tells and who
+    /// knows how rows are sent answers, as a table of the schema [`Estimate::table_schema`].
+    Estimate,
 }
 
 /// What a statement changed.
@@ -164,9 +180,17 @@ pub trait QueryEngine: Send + Sync {
     /// errors. A statement that was planned before, for a principal who was granted other things, is `PermissionDenied`.
     async fn plan(&self, statement: Statement, access: &Access) -> Result<Planned, QueryError>;
 
+    /// The same plan in one partition, if that costs little, so that each run gives the same rows in the same order and the same
+    /// batches; [`StatementOptions::partitions`] and [`StatementOptions::batch_rows`] then say so. Else as it was.
+    fn in_fixed_order(&self, planned: Planned) -> Planned;
+
     /// Runs a planned statement with its [`Statement::parameters`]. Fails when a parameter has no
     /// value; the stream fails with `DeadlineExceeded` when `timeout` has passed since this call.
     async fn execute(&self, planned: &Planned, timeout: Duration) -> Result<SendableRecordBatchStream, QueryError>;
+
+    /// How large the result of a planned query will be, as far as what planning has read tells; unknown where it does not,
+    /// and where the principal is kept from rows of a table it reads.
+    async fn estimate(&self, planned: &Planned) -> Arc<Estimate>;
 
     /// Runs a statement that changes tables, once for each set of values. Dropping the future, and `timeout`, stop it as
     /// long as nothing is committed, and then it leaves nothing; once its commit has begun it goes on to the end, whether

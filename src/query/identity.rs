@@ -39,6 +39,11 @@ pub(crate) fn may_be_named(sql: &str) -> bool {
     sql.contains(CURRENT_USER) || sql.contains(HAS_ROLE)
 }
 
+/// Whether a function of this name is one of them.
+pub(crate) fn is_named(function: &str) -> bool {
+    matches!(function, CURRENT_USER | HAS_ROLE)
+}
+
 /// Puts what the functions give in their place, as far as a plan tells it.
 pub(crate) fn fold_plan(plan: LogicalPlan, principal: &Principal) -> Result<LogicalPlan> {
     let folded = plan.transform_up_with_subqueries(|node| {

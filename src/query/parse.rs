@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     CastKind, DataType, ExactNumberInfo, Expr, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
 use crate::query::QueryError;
 use crate::query::dialect::LakeDialect;
@@ -38,6 +38,8 @@ pub(crate) struct Parsed {
     pub(crate) parameters: usize,
     /// Whether something is written out in it whose type hangs on what stands beside it.
     pub(crate) literals: bool,
+    /// Whether the words EXPLAIN ESTIMATE stood before it.
+    pub(crate) estimates: bool,
 }
 
 /// Parses exactly one statement; a `;` at the end is allowed.
@@ -56,6 +58,7 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed, QueryError> {
         .map_err(|error| QueryError::invalid(error.to_string()))?;
     check_depth(&tokens)?;
     read_calls(&mut tokens);
+    let estimates = read_estimate(&mut tokens);
     let parameters = number_placeholders(&mut tokens)?;
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&LakeDialect)
@@ -69,7 +72,7 @@ pub(crate) fn parse(sql: &str) -> Result<Parsed, QueryError> {
         return Err(QueryError::invalid("the statement is empty"));
     };
     let literals = read_literals(&mut statement)?;
-    Ok(Parsed { statement, parameters, literals })
+    Ok(Parsed { statement, parameters, literals, estimates })
 }
 
 /// Parses exactly one expression, such as a row filter. There are no placeholders in it.
@@ -143,6 +146,20 @@ fn read_calls(tokens: &mut [TokenWithSpan]) {
             }
         }
     }
+}
+
+/// Takes the words EXPLAIN ESTIMATE from before a statement, and returns whether they were there: the parser does not know
+/// them. What is left stands where it stood.
+fn read_estimate(tokens: &mut [TokenWithSpan]) -> bool {
+    let is_word = |token: &TokenWithSpan, keyword: Keyword| matches!(&token.token, Token::Word(word) if word.keyword == keyword && word.quote_style.is_none());
+    let mut words = tokens.iter_mut().filter(|token| !matches!(token.token, Token::Whitespace(_)));
+    let (Some(first), Some(second)) = (words.next(), words.next()) else { return false };
+    let is_asked = is_word(first, Keyword::EXPLAIN) && is_word(second, Keyword::ESTIMATE);
+    if is_asked {
+        first.token = Token::Whitespace(Whitespace::Space);
+        second.token = Token::Whitespace(Whitespace::Space);
+    }
+    is_asked
 }
 
 /// Gives every `?` its number and returns the highest number there is.
@@ -268,6 +285,15 @@ mod tests {
     fn syntax_errors_say_where() {
         assert!(failure("select 1\n frm t x").contains("Line: 2"), "{}", failure("select 1\n frm t x"));
         assert!(failure("select 'open").contains("Line: 1"));
+    }
+
+    #[test]
+    fn an_estimate_is_asked_for_in_words_before_a_query() {
+        let parsed = parse("explain -- how much?\n estimate select estimate from t").unwrap();
+        assert!(parsed.estimates && parsed.statement.to_string() == "SELECT estimate FROM t");
+        assert!(!parse("explain select 1").unwrap().estimates && !parse("select estimate from t").unwrap().estimates);
+        assert!(failure("explain estimate").contains("empty"), "{}", failure("explain estimate"));
+        assert!(failure("explain estimate\n frm t x").contains("Line: 2"));
     }
 
     #[test]

@@ -8,10 +8,11 @@ use chrono::{DateTime, Utc};
 use datafusion::sql::sqlparser::ast::{
     CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Fetch, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentList, FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    SetExpr, TableAlias, TableFactor, TableVersion, UnaryOperator, Value, VisitMut, VisitorMut,
+    SetExpr, TableAlias, TableFactor, TableSampleKind, TableVersion, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use crate::query::QueryError;
+use crate::query::sample::Sample;
 
 /// The version of a table a statement asks for, as it stands in the internal name `table@…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +44,12 @@ impl Asked {
     }
 }
 
-/// Does table versions, `FETCH FIRST`, casts to `varchar(n)`, of written numbers to
+/// Does table versions, samples, `FETCH FIRST`, casts to `varchar(n)`, of written numbers to
 /// decimals and to timestamps (which are in microseconds, as in the lake). `zone` reads times without a zone;
 /// times after `now` are refused, for what they mean changes with the next load.
 ///
 /// # Errors
-/// Kind `Unsupported` for other forms of table versions, `InvalidInput` for wrong versions and times.
+/// Kind `Unsupported` for other forms of table versions and samples, `InvalidInput` for wrong versions, times and shares.
 pub(crate) fn rewrite<V: VisitMut>(tree: &mut V, zone: Tz, now: DateTime<Utc>) -> Result<(), QueryError> {
     if tree.visit(&mut PlainNames).is_break() {
         return Err(QueryError::unsupported("`@` in a table's name is not supported; write t VERSION AS OF 12"));
@@ -97,9 +98,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<QueryError> {
-        let TableFactor::Table { name, alias, version, .. } = factor else { return ControlFlow::Continue(()) };
-        let Some(version) = version.take() else { return ControlFlow::Continue(()) };
-        match asked(&version, self.zone, self.now).and_then(|asked| rename(name, alias, asked)) {
+        match self.in_the_name(factor) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         }
@@ -109,6 +108,29 @@ impl VisitorMut for Rewriter {
         cut_to_length(expr);
         cast_exactly(expr);
         ControlFlow::Continue(())
+    }
+}
+
+impl Rewriter {
+    /// Puts what of a table is asked for into its name: a version, then a sample of that.
+    fn in_the_name(&self, factor: &mut TableFactor) -> Result<(), QueryError> {
+        let TableFactor::Table { name, alias, args, version, sample, .. } = factor else { return Ok(()) };
+        if let Some(version) = version.take() {
+            let asked = asked(&version, self.zone, self.now)?;
+            rename(name, alias, |table| asked.internal_name(table))?;
+        }
+        if let Some(TableSampleKind::BeforeTableAlias(clause) | TableSampleKind::AfterTableAlias(clause)) =
+            sample.take()
+        {
+            if args.is_some() {
+                return Err(QueryError::unsupported(
+                    "TABLESAMPLE of a function's result is not supported; name a table",
+                ));
+            }
+            let asked = Sample::asked(&clause)?;
+            rename(name, alias, |table| asked.internal_name(table))?;
+        }
+        Ok(())
     }
 }
 
@@ -154,14 +176,18 @@ fn time(text: &str, zone: Tz, now: DateTime<Utc>) -> Result<DateTime<Utc>, Query
     Ok(time)
 }
 
-/// Puts the version into the name, and keeps the plain name as the alias columns are called by.
-fn rename(name: &mut ObjectName, alias: &mut Option<TableAlias>, asked: Asked) -> Result<(), QueryError> {
+/// Puts what is asked for into the name, and keeps the plain name as the alias columns are called by.
+fn rename(
+    name: &mut ObjectName,
+    alias: &mut Option<TableAlias>,
+    internal_name: impl FnOnce(&str) -> String,
+) -> Result<(), QueryError> {
     let Some(last) = name.0.last_mut() else { return Ok(()) };
     let Some(ident) = last.as_ident().cloned() else {
         return Err(QueryError::unsupported("a version of a function's result is not supported; name a table"));
     };
     let table = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
-    *last = ObjectNamePart::Identifier(Ident::with_quote('"', asked.internal_name(&table)));
+    *last = ObjectNamePart::Identifier(Ident::with_quote('"', internal_name(&table)));
     alias.get_or_insert_with(|| TableAlias { explicit: true, name: ident, columns: vec![], at: None });
     Ok(())
 }
@@ -336,6 +362,43 @@ mod tests {
             assert_eq!(Asked::from_internal_name(&asked.internal_name("t")), Some(("t", asked)));
         }
         assert_eq!(Asked::from_internal_name("t"), None);
+    }
+
+    #[test]
+    fn a_sample_becomes_part_of_the_name() {
+        for (written, meant) in [
+            ("select 1 from a.T tablesample bernoulli (1) repeatable (7)", "SELECT 1 FROM a.\"t@s1r7\" AS T"),
+            (
+                "select 1 from t version as of 3 as x tablesample bernoulli (0.5 percent) repeatable (0)",
+                "SELECT 1 FROM \"t@v3@s0.5r0\" AS x",
+            ),
+        ] {
+            assert_eq!(rewritten(written).unwrap(), meant);
+        }
+    }
+
+    #[test]
+    fn other_samples_are_refused_with_what_to_write() {
+        for (written, told) in [
+            (
+                "tablesample system (1) repeatable (7)",
+                "TABLESAMPLE SYSTEM is not supported; write TABLESAMPLE BERNOULLI",
+            ),
+            ("tablesample block (1) repeatable (7)", "TABLESAMPLE BLOCK"),
+            ("tablesample (10 percent)", "without a method"),
+            ("tablesample bernoulli (10)", "without REPEATABLE"),
+            ("tablesample bernoulli (10 rows) repeatable (7)", "a number of rows"),
+            ("tablesample bernoulli (101) repeatable (7)", "from 0 to 100, not 101"),
+            ("tablesample bernoulli (-0.5) repeatable (7)", "from 0 to 100, not -0.5"),
+            ("tablesample bernoulli (?) repeatable (7)", "written out"),
+            ("tablesample bernoulli (1) repeatable (1.5)", "a whole number"),
+            ("tablesample bernoulli (1) repeatable (?)", "a whole number"),
+        ] {
+            let error = rewritten(&format!("select 1 from t {written}")).unwrap_err().to_string();
+            assert!(error.contains(told), "{written}: {error}");
+        }
+        // A function in FROM has a name as a table has, and arguments.
+        assert!(rewritten("select 1 from generate_series(1, 3) tablesample bernoulli (1) repeatable (7)").is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod exec;
 mod sinking;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -80,8 +81,34 @@ pub(crate) fn seal(
         columns: plan.schema().columns(),
         plan,
         masked: rights.policy.masks.keys().cloned().collect(),
+        filtered: !rights.policy.filters.is_empty(),
+        version,
         state: Arc::clone(state),
     }))
+}
+
+/// What is below the seal, before anything people wrote; none where nothing is sealed.
+pub(crate) fn plan_below(provider: &Arc<dyn TableProvider>) -> Option<&LogicalPlan> {
+    provider.downcast_ref::<SealedTable>().map(|sealed| &sealed.plan)
+}
+
+/// What may be reckoned with of a provider.
+pub(crate) enum Told<'a> {
+    /// All of it.
+    All,
+    /// Nothing: rows are kept back, and how many there are would tell of them.
+    Nothing,
+    /// The version below, but for these columns, of which other values are seen.
+    But(&'a Arc<dyn TableProvider>, &'a BTreeSet<String>),
+}
+
+/// What may be reckoned with of a provider by those it is made for.
+pub(crate) fn told(provider: &Arc<dyn TableProvider>) -> Told<'_> {
+    match provider.downcast_ref::<SealedTable>() {
+        None => Told::All,
+        Some(sealed) if sealed.filtered => Told::Nothing,
+        Some(sealed) => Told::But(&sealed.version, &sealed.masked),
+    }
 }
 
 fn unusable(table: &TableName, part: &PolicyPart) -> QueryError {
@@ -163,6 +190,10 @@ struct SealedTable {
     /// The columns of the plan, as those of the schema.
     columns: Vec<Column>,
     masked: BTreeSet<String>,
+    /// Whether rows are kept back.
+    filtered: bool,
+    /// What is sealed.
+    version: Arc<dyn TableProvider>,
     state: Arc<SessionState>,
 }
 
@@ -173,6 +204,16 @@ impl fmt::Debug for SealedTable {
 }
 
 impl SealedTable {
+    /// The state of its own, for so many partitions.
+    fn state_in(&self, partitions: usize) -> Cow<'_, SessionState> {
+        if self.state.config().target_partitions() == partitions {
+            return Cow::Borrowed(self.state.as_ref());
+        }
+        let mut state = self.state.as_ref().clone();
+        state.config_mut().options_mut().execution.target_partitions = partitions;
+        Cow::Owned(state)
+    }
+
     /// A filter people wrote, over the columns of the plan.
     fn below(&self, filter: &Expr) -> Result<Expr> {
         let below = filter.clone().transform_up(|expr| match expr {
@@ -204,14 +245,16 @@ impl TableProvider for SealedTable {
         Ok(support.collect())
     }
 
-    /// Plans what is below the seal with a state of its own: it depends on nothing whoever asks can set.
+    /// Plans what is below the seal with a state of its own: it depends on nothing whoever asks can set, but for the number of
+    /// partitions, which is one where rows have to come in the same order again.
     async fn scan(
         &self,
-        _session: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let state = self.state_in(session.config().target_partitions());
         let mut plan = LogicalPlanBuilder::from(self.plan.clone());
         for filter in filters {
             if !sinking::cannot_fail(filter, &self.schema, &self.masked) {
@@ -227,7 +270,7 @@ impl TableProvider for SealedTable {
             plan = plan.limit(0, limit)?;
         }
         let hide = |error: DataFusionError| DataFusionError::from(withheld(&self.table, error));
-        let inner = self.state.create_physical_plan(&plan.build()?).await.map_err(hide)?;
+        let inner = state.create_physical_plan(&plan.build()?).await.map_err(hide)?;
         Ok(Arc::new(SealedExec::new(self.table.clone(), Arc::new(self.schema.project(wanted)?), inner)))
     }
 }

@@ -9,13 +9,14 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::analyzer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionConfig;
 
 use crate::query::arithmetic::CheckedArithmetic;
 use crate::query::catalog::CATALOG;
 use crate::query::clauses::Functions;
+use crate::query::date_trunc::DateTrunc;
 use crate::query::sum::ExactSum;
 use crate::query::{QueryError, StatementOptions};
 
@@ -90,6 +91,7 @@ impl Sessions {
             .build();
         datafusion_functions_json::register_all(&mut state)?;
         state.register_udaf(Arc::new(AggregateUDF::from(ExactSum::default())))?;
+        state.register_udf(Arc::new(ScalarUDF::from(DateTrunc::default())))?;
         Ok(state)
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Understood {
     pub(crate) literals: bool,
     /// Whether the answer is a plan in text, which names data files.
     pub(crate) explains: bool,
+    /// Whether it is asked only how large the answer will be.
+    pub(crate) estimates: bool,
     /// What it changes, if it is no query; [`Self::statement`] means nothing then.
     pub(crate) change: Option<Change>,
 }
@@ -30,7 +32,7 @@ impl Understood {
     /// A query that was taken from an understood statement.
     pub(crate) fn of_query(query: Query, literals: bool, parameters: usize) -> Self {
         let statement = ParsedStatement::Statement(Box::new(Statement::Query(Box::new(query))));
-        Self { statement, parameters, literals, explains: false, change: None }
+        Self { statement, parameters, literals, explains: false, estimates: false, change: None }
     }
 
     /// A query that was taken from this statement, with the same parameters.
@@ -51,6 +53,10 @@ pub(crate) fn understand(
     now: DateTime<Utc>,
 ) -> Result<Understood, QueryError> {
     let mut parsed = parse(sql)?;
+    let estimates = parsed.estimates;
+    if estimates && !is_query(&parsed.statement) {
+        return Err(QueryError::unsupported("EXPLAIN ESTIMATE is for queries only"));
+    }
     if let ParsedStatement::Statement(inner) = &mut parsed.statement
         && changes(inner)
     {
@@ -58,11 +64,15 @@ pub(crate) fn understand(
         rewrite_and_check(inner.as_mut(), functions, zone, now)?;
         let change = Some(statement::change(inner.as_ref().clone())?);
         let (statement, parameters, literals) = (parsed.statement, parsed.parameters, parsed.literals);
-        return Ok(Understood { statement, parameters, literals, explains: false, change });
+        return Ok(Understood { statement, parameters, literals, explains: false, estimates: false, change });
     }
     let explains = prepare(&mut parsed.statement, functions, zone, now)?;
     let (statement, parameters, literals) = (parsed.statement, parsed.parameters, parsed.literals);
-    Ok(Understood { statement, parameters, literals, explains, change: None })
+    Ok(Understood { statement, parameters, literals, explains, estimates, change: None })
+}
+
+fn is_query(statement: &ParsedStatement) -> bool {
+    matches!(statement, ParsedStatement::Statement(inner) if matches!(inner.as_ref(), Statement::Query(_)))
 }
 
 /// Checks and rewrites; returns whether the statement is an EXPLAIN.
@@ -282,10 +292,13 @@ mod tests {
             "select a from t group by rollup (a) order by all",
             "with recursive n as (select 1 as i union all select i + 1 from n where i < 3) select * from n limit 2",
             "select * exclude (a) replace (b + 1 as b) from t version as of 3",
+            "select x.a from t as x tablesample bernoulli (1.5) repeatable (7) join u on x.a = u.a",
             "from t |> where a > 1 |> aggregate sum(b) group by a |> order by a",
             "values (1, 'a'), (2, 'b')",
             "explain analyze select 1",
             "explain format tree select 1",
+            "explain estimate select a from t where a = $1",
+            "EXPLAIN /* how much */ Estimate with x as (select 1 as a) select a from x",
             "explain (analyze, verbose) select 1",
             "show tables",
             "show columns from t",
@@ -310,6 +323,8 @@ mod tests {
             ("truncate table t", "TRUNCATE"),
             ("copy t to 'x.parquet'", "COPY"),
             ("explain insert into t values (1)", "EXPLAIN"),
+            ("explain estimate insert into t values (1)", "EXPLAIN ESTIMATE"),
+            ("explain estimate show tables", "EXPLAIN ESTIMATE"),
             ("set x = 1", "SET"),
             ("reset x", "RESET"),
             ("begin", "transactions"),
@@ -326,6 +341,7 @@ mod tests {
             ("delete from t using u where t.a = u.a", "USING"),
             ("delete from t returning a", "RETURNING"),
             ("delete from t version as of 3", "older version"),
+            ("delete from t tablesample bernoulli (1) repeatable (7)", "sample of a table"),
             ("create temporary table t (a int)", "TEMPORARY"),
             ("create table t (a int) with (x = 1)", "CREATE TABLE"),
             ("create table t (a int) partition by (a)", "CREATE TABLE"),

@@ -162,6 +162,28 @@ def test_every_difference_is_explained() -> None:
             assert ("error" in what) != ("values" in what), f"{name}: {column}"
 
 
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("float32", pa.float32()), ("rounded", pa.float32()), ("float16", pa.float16())]
+)
+def test_shorter_numbers_are_read_by_pyarrow_and_adbc(walked: Served, precision: str, kind: pa.DataType) -> None:
+    sql = "select cast(0.5 as double) as part, cast(7 as bigint) as whole"
+    options = flight.FlightCallOptions(headers=[(b"lakegate-precision", precision.encode())])
+    with flight.connect(walked.url) as client:
+        info = client.get_flight_info(flight.FlightDescriptor.for_command(sql.encode()), options)
+        table = client.do_get(info.endpoints[0].ticket, options).read_all()
+    assert info.schema.equals(table.schema)
+    asked = {"adbc.flight.sql.rpc.call_header.lakegate-precision": precision}
+    with (
+        adbc_driver_flightsql.dbapi.connect(walked.url, asked, autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(sql)
+        found = cursor.fetch_arrow_table()
+    for read in (table, found):
+        assert (read.schema.field("part").type, read.schema.field("whole").type) == (kind, pa.int64())
+        assert read.to_pylist() == [{"part": 0.5, "whole": 7}]
+
+
 @pytest.mark.parametrize("codec", ["auto", "zstd", "lz4", "none"])
 @pytest.mark.parametrize("dictionaries", ["on", "off"])
 def test_rows_do_not_depend_on_how_they_are_encoded(walked: Served, codec: str, dictionaries: str) -> None:

@@ -5,5 +5,6 @@ mod errors;
 mod matrix;
 mod policies;
 mod reload;
+mod results;
 mod tickets;
 mod world;

@@ -1,13 +1,21 @@
 //! The query engine over a real lake: versions, pins, limits, errors, stopping.
 
+mod estimates;
 pub(crate) mod house;
+mod identity;
+mod pushdown;
+mod sampling;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::common::ScalarValue;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
+use lakegate::access::{Access, Grants, Principal};
 use lakegate::error::{Classify, ErrorKind};
-use lakegate::journal::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus};
+use lakegate::journal::{
+    Flow, LineFlow, LoadRecord, LoadStatus, RunningStream, VerificationRecord, VerificationStatus,
+};
 use lakegate::query::{QueryEngine, QueryError, Statement, StatementOptions};
 
 use house::{House, everything, statement, text};
@@ -261,7 +269,7 @@ async fn the_catalogue_lists_what_can_be_read() {
     let house = with_versions().await;
     let tables = house.engine.tables(&everything()).await.unwrap();
     let names: Vec<_> = tables.iter().map(|t| (format!("{}.{}", t.schema, t.table), t.version)).collect();
-    let system = ["files", "loads", "queries", "rejects", "sessions", "tables", "verifications"];
+    let system = ["files", "loads", "queries", "rejects", "sessions", "streams", "tables", "verifications"];
     let system = system.map(|table| (format!("system.{table}"), None));
     let mut expected = system.to_vec();
     expected.push(("t.v".to_owned(), Some(2)));
@@ -380,4 +388,28 @@ async fn a_statement_of_any_length_has_the_stack_it_needs() {
         let tables: String = (0..operators / 10).map(|n| format!(",t.v v{n}")).collect();
         house.engine.plan(statement(&format!("select 1 from t.v{tables}")), &everything()).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_on_their_way_are_told_to_whoever_asked_for_them() {
+    let house = with_versions().await;
+    let line = Arc::new(LineFlow { name: "10.0.0.0/8".to_owned(), rate: Some(8_000_000), flow: Flow::default() });
+    let begin = |id: u128, name: &str, line: Option<Arc<LineFlow>>| {
+        let id = uuid::Uuid::from_u128(id);
+        house.journal.streams().enter(id, Arc::new(RunningStream::begin(id, name.to_owned(), line)))
+    };
+    let (ann, bob) = (begin(1, "ann", Some(Arc::clone(&line))), begin(2, "bob", None));
+    line.flow.count(1000);
+    ann.sent(1000, Duration::from_micros(5));
+    bob.sent(10, Duration::ZERO);
+    let sql =
+        "select principal, line, line_rate, rate > 0, share > 0.9, bytes, wait_micros from system.streams order by 1";
+    let (of_ann, of_bob) = ("ann 10.0.0.0/8 8000000 true true 1000 5", "bob NULL NULL true NULL 10 0");
+    assert_eq!(house.rows(sql).await.unwrap(), [of_ann, of_bob]);
+    let access = Access::granted(Principal { name: "bob".to_owned(), roles: [].into() }, Arc::new(Grants::default()));
+    let planned = house.engine.plan(statement(sql), &access).await.unwrap();
+    let rows = house.engine.execute(&planned, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(text(&rows.try_collect::<Vec<_>>().await.unwrap()), [of_bob]);
+    drop(ann);
+    assert_eq!(house.rows(sql).await.unwrap(), [of_bob]);
 }

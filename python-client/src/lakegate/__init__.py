@@ -5,6 +5,7 @@
 ...     frame = client.sql("select * from nyc.planes").to_pandas()
 """
 
+from lakegate._cache import Cache, CacheEntry
 from lakegate._client import Client, Table, connect
 from lakegate._errors import (
     Cancelled,
@@ -16,15 +17,19 @@ from lakegate._errors import (
     PermissionDenied,
     ResourceExhausted,
     Timeout,
+    TooLarge,
     Unauthenticated,
     Unavailable,
     Unsupported,
 )
+from lakegate._progress import Progress
 from lakegate._result import Result
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cache",
+    "CacheEntry",
     "Cancelled",
     "Client",
     "Conflict",
@@ -33,10 +38,12 @@ __all__ = [
     "LakegateError",
     "NotFound",
     "PermissionDenied",
+    "Progress",
     "ResourceExhausted",
     "Result",
     "Table",
     "Timeout",
+    "TooLarge",
     "Unauthenticated",
     "Unavailable",
     "Unsupported",

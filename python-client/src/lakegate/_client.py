@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ import pyarrow as pa
 from pyarrow import flight
 
 from lakegate import _protocol
+from lakegate._announcement import announcement
+from lakegate._cache import Cache, default_folder, owner
+from lakegate._columns import plain
 from lakegate._errors import InvalidQuery, NotFound, translated
 from lakegate._result import Result
 
@@ -22,6 +26,12 @@ if TYPE_CHECKING:
 
 #: Where `lakegate serve` listens unless told otherwise.
 DEFAULT_URL = "grpc://127.0.0.1:8815"
+#: Longest time in seconds that asking the server to stop may take.
+CANCEL_SECONDS = 5.0
+# Fewer bytes on the way; people see plain types all the same.
+_DICTIONARIES = b"lakegate-dictionaries"
+# What results were made of that are on the local disk: of those that grew only the new rows are sent.
+_HAVE = b"lakegate-have"
 _SCHEMES = ("grpc://", "grpc+tcp://", "grpc+tls://", "grpc+unix://")
 
 
@@ -59,6 +69,8 @@ def connect(
     tls_key_file: str | Path | None = None,
     allow_plaintext: bool = False,
     headers: dict[str, str] | None = None,
+    cache: bool | str | Path = True,
+    cache_size: int | None = None,
 ) -> Client:
     """Connect to a server.
 
@@ -82,6 +94,12 @@ def connect(
         Send password or token to another machine without encryption.
     headers
         Further gRPC headers for each call, with lower-case names.
+    cache
+        Whether results are kept on the local disk, so that what has not changed is not sent again; or the folder
+        where. The server is asked each time whether it is the same, and whether one may have it.
+    cache_size
+        Bytes all results in the folder may take; the smaller of 10 GiB and a tenth of the free disk where it is not
+        given.
 
     Returns
     -------
@@ -108,6 +126,8 @@ def connect(
         tls_key_file=tls_key_file,
         allow_plaintext=allow_plaintext,
         headers=headers,
+        cache=cache,
+        cache_size=cache_size,
     )
 
 
@@ -127,6 +147,8 @@ class Client:
         tls_key_file: str | Path | None = None,
         allow_plaintext: bool = False,
         headers: dict[str, str] | None = None,
+        cache: bool | str | Path = True,
+        cache_size: int | None = None,
     ):
         if not url.startswith(_SCHEMES):
             raise ValueError(f"{url!r} is no address; write grpc://host:port or grpc+tls://host:port")
@@ -146,11 +168,19 @@ class Client:
         self.url = url
         self._timeout = timeout
         self._headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+        certificate = _content(tls_certificate_file)
+        self._cache = Cache(
+            folder=default_folder() if cache is True else Path(cache) if cache else None,
+            owner=owner(url, user=user, token=token, certificate=certificate, headers=self._headers),
+            size=cache_size,
+        )
+        if not any(name == _DICTIONARIES for name, _ in self._headers):
+            self._headers.append((_DICTIONARIES, b"on"))
         with translated(url):
             self._flight = flight.FlightClient(
                 url,
                 tls_root_certs=_content(tls_ca_file),
-                cert_chain=_content(tls_certificate_file),
+                cert_chain=certificate,
                 private_key=_content(tls_key_file),
             )
             if token is not None:
@@ -158,7 +188,12 @@ class Client:
             elif user is not None:
                 self._headers.append(self._flight.authenticate_basic_token(user, password, self._options()))
 
-    def sql(self, query: str, *, params: Sequence[Any] | None = None) -> Result:
+    @property
+    def cache(self) -> Cache:
+        """The results of this server and person that are on the local disk."""
+        return self._cache
+
+    def sql(self, query: str, *, params: Sequence[Any] | None = None, fresh: bool = False) -> Result:
         """Ask a question in SQL.
 
         The statement is understood at once, so that mistakes in it are raised here; rows are fetched when the
@@ -172,6 +207,8 @@ class Client:
         params
             Values of the parameters in order: None, bool, int, float, str, bytes, `Decimal`, date, datetime
             and whatever else Arrow makes a value of.
+        fresh
+            Fetch the rows from the server even where the same are on the local disk.
 
         Raises
         ------
@@ -185,7 +222,7 @@ class Client:
         if isinstance(params, (str, bytes)) or hasattr(params, "keys"):
             raise TypeError("params is a list or tuple of values, one for each ? or $n in order")
         if params is None or len(params) == 0:
-            return self._result(_protocol.statement_query(query))
+            return self._result(_protocol.statement_query(query), question=_question(query), fresh=fresh)
         values = _parameter_batch(params)
         with translated(self.url):
             prepare = flight.Action("CreatePreparedStatement", _protocol.create_prepared_statement(query))
@@ -194,7 +231,8 @@ class Client:
             try:
                 bound = self._bind(handle, values)
                 # The ticket holds the statement with its values, so the handle is no longer needed after this.
-                return self._result(_protocol.prepared_statement_query(bound))
+                command = _protocol.prepared_statement_query(bound)
+                return self._result(command, question=_question(query, values), fresh=fresh)
             finally:
                 close = flight.Action("ClosePreparedStatement", _protocol.close_prepared_statement(handle))
                 with contextlib.suppress(pa.ArrowException, flight.FlightError):  # only tidies up
@@ -253,8 +291,8 @@ class Client:
     def __repr__(self) -> str:
         return f"<lakegate.Client {self.url}>"
 
-    def _options(self) -> flight.FlightCallOptions:
-        return flight.FlightCallOptions(timeout=self._timeout, headers=self._headers)
+    def _options(self, *more: tuple[bytes, bytes]) -> flight.FlightCallOptions:
+        return flight.FlightCallOptions(timeout=self._timeout, headers=[*self._headers, *more])
 
     def _bind(self, handle: bytes, values: pa.RecordBatch) -> bytes:
         """Give a prepared statement its values; return the handle to go on with."""
@@ -266,10 +304,22 @@ class Client:
             metadata = answers.read()
         return handle if metadata is None else _protocol.bound_handle(metadata.to_pybytes(), handle)
 
-    def _result(self, command: bytes) -> Result:
+    def _result(self, command: bytes, *, question: str | None = None, fresh: bool = False) -> Result:
+        basis = None if question is None or fresh else self._cache.basis(question)
         with translated(self.url):
             descriptor = flight.FlightDescriptor.for_command(command)
-            info = self._flight.get_flight_info(descriptor, self._options())
+            has = [] if basis is None else [(_HAVE, basis.encode())]
+            info = self._flight.get_flight_info(descriptor, self._options(*has))
+            announced, before = announcement(info), None
+            if announced.appended_to is not None:
+                before = self._cache.find(announced.appended_to, plain(info.schema)) if has else None
+                if before is None:  # it has just gone, or is damaged
+                    info = self._flight.get_flight_info(descriptor, self._options())
+                    announced = announcement(info)
+                else:
+                    announced = announced.after(before.rows)
+            if before is None and announced.appended_to is not None:
+                raise pa.ArrowInvalid("the server sends a part of the result, and all of it was asked for")
             if len(info.endpoints) != 1:
                 raise pa.ArrowNotImplementedError(
                     f"the server spreads the result over {len(info.endpoints)} endpoints; this client reads one"
@@ -279,7 +329,28 @@ class Client:
                 schema=info.schema,
                 open_stream=lambda: self._flight.do_get(ticket, self._options()),
                 url=self.url,
+                cancel=lambda: self._cancel(info),
+                announced=announced,
+                cache=self._cache,
+                question=question,
+                before=before,
+                fresh=fresh,
             )
+
+    def _cancel(self, info: flight.FlightInfo) -> None:
+        """Ask the server to stop what it does for a result; not for long, somebody waits at the keyboard."""
+        action = flight.Action("CancelFlightInfo", _protocol.cancel_flight_info(info.serialize()))
+        options = flight.FlightCallOptions(timeout=CANCEL_SECONDS, headers=self._headers)
+        with contextlib.suppress(pa.ArrowException, flight.FlightError, OSError):
+            list(self._flight.do_action(action, options))
+
+
+def _question(query: str, values: pa.RecordBatch | None = None) -> str:
+    """Return a name for a statement with its values, from which neither can be read off."""
+    asked = hashlib.sha256(query.encode())
+    if values is not None:
+        asked.update(b"\0" + values.schema.serialize().to_pybytes() + values.serialize().to_pybytes())
+    return asked.hexdigest()
 
 
 def _is_private(url: str) -> bool:

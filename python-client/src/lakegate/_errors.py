@@ -57,6 +57,10 @@ class Unsupported(LakegateError):
     """The server deliberately does not do this."""
 
 
+class TooLarge(LakegateError):
+    """The rows would not fit into memory; nothing is wrong with the statement. The text says what to do instead."""
+
+
 class InternalError(LakegateError):
     """A mistake in the server or damaged data; worth a report."""
 

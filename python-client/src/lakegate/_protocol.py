@@ -48,6 +48,11 @@ def close_prepared_statement(handle: bytes) -> bytes:
     return _any("ActionClosePreparedStatementRequest", _bytes(1, handle))
 
 
+def cancel_flight_info(info: bytes) -> bytes:
+    """Return the body of the action that stops what is being sent for a description of a result; it has no `Any`."""
+    return _bytes(1, info)
+
+
 def get_tables(
     *, schema_pattern: str | None = None, table_pattern: str | None = None, with_schema: bool = False
 ) -> bytes:

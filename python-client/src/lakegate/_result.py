@@ -2,40 +2,81 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import itertools
+import logging
+import os
+import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
-from lakegate._errors import translated
+from lakegate import _epochs
+from lakegate._announcement import Announcement
+from lakegate._columns import as_schema, plain
+from lakegate._download import Download
+from lakegate._memory import Guard, frame_bytes
+from lakegate._progress import Report, Wish
+from lakegate._rows_file import RowsFile, RowsFileWriter, temporary_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from types import TracebackType
 
     import pandas
     import polars
     from pyarrow import flight
 
+    from lakegate._cache import Cache
+    from lakegate._torch import TorchRows
+
 #: Rows a notebook shows of a result; enough to see what it is, few enough to fetch at once.
 PREVIEW_ROWS = 20
 #: Characters a notebook shows of one value.
 PREVIEW_CHARACTERS = 100
+#: Rows and bytes of a row group of Parquet files, of which what is reached first counts: what is in memory while they
+#: are written.
+ROW_GROUP_ROWS = 1_000_000
+ROW_GROUP_BYTES = 128 * 1024**2
+_log = logging.getLogger("lakegate")
 
 
 class Result:
     """The rows of one statement.
 
-    Nothing is downloaded before rows are asked for, and each way of asking downloads anew: the
-    same rows each time, because the versions of all tables were settled when the statement was sent.
-    For several uses keep what :meth:`to_arrow` or :meth:`to_pandas` gave.
+    Nothing is downloaded before rows are asked for. Each way of asking gives the same rows, because the versions of all
+    tables were settled when the statement was sent; it downloads anew unless the rows are on the local disk already: in
+    the cache of the client, or from :meth:`iter_batches`.
     """
 
-    def __init__(self, *, schema: pa.Schema, open_stream: Callable[[], flight.FlightStreamReader], url: str):
-        self._schema = schema
+    def __init__(
+        self,
+        *,
+        schema: pa.Schema,
+        open_stream: Callable[[], flight.FlightStreamReader],
+        url: str,
+        cancel: Callable[[], None] = lambda: None,
+        announced: Announcement | None = None,
+        cache: Cache | None = None,
+        question: str | None = None,
+        before: RowsFile | None = None,
+        fresh: bool = False,
+    ):
+        self._wire_schema = schema
+        self._schema = plain(schema)
         self._open_stream = open_stream
+        self._cancel = cancel
         self._url = url
-        self._readers: list[flight.FlightStreamReader] = []
+        self._announced = Announcement() if announced is None else announced
+        self._cache = cache
+        self._question = question
+        # Rows that come before those the server sends.
+        self._before = before
+        self._look_in_cache = not fresh
+        self._file: RowsFile | None = None
+        self._downloads: list[Download] = []
 
     @property
     def schema(self) -> pa.Schema:
@@ -47,15 +88,20 @@ class Result:
         """Names of the columns."""
         return list(self._schema.names)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self, *, progress: Wish = False) -> Iterator[pa.RecordBatch]:
         """Fetch the rows piece by piece.
+
+        Parameters
+        ----------
+        progress
+            True shows on the error output how far it is; a function is called with a :class:`Progress` for each batch.
 
         Yields
         ------
         pyarrow.RecordBatch
             The next rows, in order; usually some thousands, never none. One batch is in memory at a time
             (and what the network has under way); the server waits while nobody asks for the next. To leave
-            the loop early stops the work on the server.
+            the loop early, or Ctrl-C, stops the work on the server.
 
         Raises
         ------
@@ -63,32 +109,35 @@ class Result:
             When the statement fails while it runs, or the connection is lost; rows handed out before are then
             not all there are.
         """
-        with translated(self._url):
-            reader = self._open_stream()
-        self._readers.append(reader)
-        finished = False
-        try:
-            while True:
-                with translated(self._url):
-                    try:
-                        batch = reader.read_chunk().data
-                    except StopIteration:
-                        finished = True
-                        return
-                if batch is not None and batch.num_rows:
-                    yield batch
-                # Else the frame's own variable would keep the last batch alive while the next one arrives.
-                del batch
-        finally:
-            self._readers.remove(reader)
-            if not finished:
-                reader.cancel()
+        return self._shown(self._arriving(self._schema), progress)
 
-    def to_arrow(self) -> pa.Table:
-        """Fetch all rows as an Arrow table."""
-        return pa.Table.from_batches(self.batches(), schema=self._schema)
+    def to_arrow(self, *, max_memory: int | None = None, progress: Wish = None) -> pa.Table:
+        """Fetch all rows as an Arrow table.
 
-    def to_pandas(self, *, types: Literal["numpy", "arrow"] = "numpy") -> pandas.DataFrame:
+        Parameters
+        ----------
+        max_memory
+            Bytes the rows may take in memory; four fifths of what is free where it is not given (in a container, of
+            what its limit leaves).
+        progress
+            None shows on a terminal how far it is, where it takes longer than a second; True on the error output,
+            whatever that is; False shows nothing; a function is called with a :class:`Progress` for each batch.
+
+        Raises
+        ------
+        TooLarge
+            When the rows take more than that, or it can be foretold that they will.
+        """
+        return self._table(self._schema, max_memory, progress, lambda batch: batch.nbytes)
+
+    def to_pandas(
+        self,
+        *,
+        types: Literal["numpy", "arrow"] = "numpy",
+        categories: bool = False,
+        max_memory: int | None = None,
+        progress: Wish = None,
+    ) -> pandas.DataFrame:
         """Fetch all rows as a pandas frame.
 
         Parameters
@@ -96,25 +145,179 @@ class Result:
         types
             `"numpy"`: what most code expects; whole numbers become floats in columns that have nulls, and
             dates become `datetime64`. `"arrow"`: columns keep their exact types (decimals, whole numbers with
-            nulls, lists, structs) as `pandas.ArrowDtype`.
+            nulls, lists, structs) as `pandas.ArrowDtype`, and take less memory.
+        categories
+            Columns of text that the server sends as a list of words and positions in it become pandas categories, which
+            takes less memory.
+        max_memory, progress
+            As in :meth:`to_arrow`; what counts is about what the frame will take.
+
+        Raises
+        ------
+        TooLarge
+            When the frame takes more than `max_memory`, or it can be foretold that it will.
         """
-        table = self.to_arrow()
-        if types == "arrow":
-            import pandas
-
-            return table.to_pandas(types_mapper=pandas.ArrowDtype)
-        if types != "numpy":
+        if types not in ("numpy", "arrow"):
             raise ValueError(f"types is {types!r}; it can be 'numpy' or 'arrow'")
-        # The table is ours alone, so its columns may be given up one by one as they are converted.
-        return table.to_pandas(date_as_object=False, split_blocks=True, self_destruct=True)
+        import pandas
 
-    def to_polars(self) -> polars.DataFrame:
-        """Fetch all rows as a polars frame (needs polars: `pip install 'lakegate[polars]'`)."""
+        schema = self._wire_schema if categories else self._schema
+        if types == "arrow":
+            table = self._table(schema, max_memory, progress, lambda batch: batch.nbytes)
+            options: dict[str, Any] = {"types_mapper": _arrow_dtype(pandas)}
+        else:
+            table = self._table(schema, max_memory, progress, frame_bytes)
+            # The table is ours alone, so its columns may be given up one by one as they are converted.
+            options = {"date_as_object": False, "split_blocks": True, "self_destruct": True}
+        return table.to_pandas(**options)  # type: ignore[no-any-return]
+
+    def to_polars(self, *, max_memory: int | None = None, progress: Wish = None) -> polars.DataFrame:
+        """Fetch all rows as a polars frame (needs polars: `pip install 'lakegate[polars]'`).
+
+        Parameters
+        ----------
+        max_memory, progress
+            As in :meth:`to_arrow`.
+        """
         import polars
 
-        frame = polars.from_arrow(self.to_arrow())
+        frame = polars.from_arrow(self.to_arrow(max_memory=max_memory, progress=progress))
         assert isinstance(frame, polars.DataFrame)  # noqa: S101 (a table never becomes a series)
         return frame
+
+    def to_parquet(self, path: str | Path, *, compression: str = "zstd", progress: Wish = None) -> int:
+        """Write all rows to a Parquet file, however many they are.
+
+        One row group is in memory at a time. The file appears under its name when it is complete, in place of one that
+        was there; nothing is left behind where it does not come to that.
+
+        Parameters
+        ----------
+        path
+            Where to; the folder has to be there.
+        compression
+            `zstd`, `snappy`, `lz4`, `gzip`, `brotli` or `none`.
+        progress
+            As in :meth:`to_arrow`.
+
+        Returns
+        -------
+        int
+            How many rows were written.
+        """
+        import pyarrow.parquet
+
+        path = Path(path)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        rows = 0
+        try:
+            with pyarrow.parquet.ParquetWriter(part, self._schema, compression=compression) as writer:
+                for table in _row_groups(self.batches(progress=progress)):
+                    writer.write_table(table, row_group_size=max(table.num_rows, 1))
+                    rows += table.num_rows
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return rows
+
+    def iter_batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+        drop_last: bool = False,
+        shuffle_window: int | None = None,
+        spill_folder: str | Path | None = None,
+        progress: Wish = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """Go through the rows in batches of one size, as often as wanted and downloading once, however many they are.
+
+        The first pass downloads the rows and writes them to the local disk; later ones of this result read that file.
+        Without `shuffle` the first pass hands out rows while they arrive. With it the download comes first, because the
+        order depends on all rows: so the same seed gives the same order in each pass over the file.
+
+        Parameters
+        ----------
+        batch_size
+            Rows of each batch but the last.
+        shuffle
+            A seed; another one for each epoch gives each its own order. The batches in which the rows arrived are put
+            in an order drawn from it, and taken in that order until they fill a window, within which rows are mixed
+            perfectly. So this is no perfect shuffle: rows of one arriving batch come within one window.
+        shard
+            `(i, n)`: row i, i + n, i + 2n … of the order, which is the same for all n. The shards of one n have all
+            rows and none twice; their sizes differ by one at most.
+        drop_last
+            Leave out a last batch of fewer rows.
+        shuffle_window
+            Rows of a window, at least; about 128 MiB of them where it is not given. Twice that is in memory.
+        spill_folder
+            Where the file goes, which is removed with this result; where it is not given, into the cache if the rows
+            can be kept there, else where the system has temporary files (which may be in memory: then give one).
+        progress
+            Of the download, as in :meth:`batches`.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it has to be 1 or more")
+        if shuffle_window is not None and shuffle_window < 1:
+            raise ValueError(f"shuffle_window is {shuffle_window}; it has to be 1 or more")
+        shard = _epochs.shard_of(shard)
+        return self._epoch(batch_size, shuffle, shard, drop_last, shuffle_window, spill_folder, progress)
+
+    def to_torch(
+        self,
+        batch_size: int,
+        *,
+        shuffle: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+        drop_last: bool = False,
+        shuffle_window: int | None = None,
+        spill_folder: str | Path | None = None,
+        progress: Wish = None,
+    ) -> TorchRows:
+        """Download the rows to the local disk and return them as a PyTorch `IterableDataset` (needs torch).
+
+        Give it to `DataLoader(rows, batch_size=None, num_workers=…)`: it makes batches itself, and each worker reads
+        its own part of the file, so nothing is downloaded twice. Each batch is a dictionary by column: tensors of
+        numbers, lists of everything else (:mod:`lakegate._tensors` says what becomes what). `set_epoch(n)` before a
+        pass gives it its own order.
+
+        Parameters
+        ----------
+        batch_size, shuffle, shard, drop_last, shuffle_window, spill_folder
+            As in :meth:`iter_batches`; workers share out the shard among them.
+        progress
+            Of the download, as in :meth:`to_arrow`.
+
+        Raises
+        ------
+        ImportError
+            When torch is not installed.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it has to be 1 or more")
+        shard = _epochs.shard_of(shard)
+        try:
+            from lakegate._torch import TorchRows
+        except ImportError as error:
+            raise ImportError(
+                "to_torch needs PyTorch (pip install torch); .iter_batches() gives the same batches as Arrow without it"
+            ) from error
+        return TorchRows(
+            self._on_disk(spill_folder, progress),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            shard=shard,
+            drop_last=drop_last,
+            shuffle_window=shuffle_window,
+        )
 
     def rows(self) -> Generator[tuple[Any, ...], None, None]:
         """Fetch the rows one by one as tuples of Python values, batch by batch underneath."""
@@ -126,9 +329,10 @@ class Result:
         return self.rows()
 
     def close(self) -> None:
-        """Stop downloads that are still under way; the work on the server stops with them."""
-        for reader in list(self._readers):
-            reader.cancel()
+        """Stop downloads that are still under way, with the work on the server; let go of the local file."""
+        for download in list(self._downloads):
+            download.cancel()
+        self._file = None
 
     def __enter__(self) -> Result:
         return self
@@ -159,6 +363,172 @@ class Result:
         )
         body = "".join(f"<tr>{''.join(f'<td>{_cell(value)}</td>' for value in row)}</tr>" for row in rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{note}</p>"
+
+    def _epoch(
+        self,
+        batch_size: int,
+        shuffle: int | None,
+        shard: tuple[int, int],
+        drop_last: bool,
+        shuffle_window: int | None,
+        spill_folder: str | Path | None,
+        progress: Wish,
+    ) -> Generator[pa.RecordBatch, None, None]:
+        if shuffle is None:
+            arriving = self._shown(self._arriving(self._schema, keep=True, spill_folder=spill_folder), progress)
+            rows = _epochs.in_order(arriving, shard=shard)
+        else:
+            file = self._on_disk(spill_folder, progress)
+            rows = _epochs.shuffled(file, seed=f"{shuffle} epoch 0", shard=shard, window_rows=shuffle_window)
+        yield from _epochs.of_one_size(rows, size=batch_size, drop_last=drop_last)
+
+    def _table(
+        self, schema: pa.Schema, max_memory: int | None, progress: Wish, measure: Callable[[pa.RecordBatch], float]
+    ) -> pa.Table:
+        """Fetch all rows, unless they take too much memory."""
+        file = self._local()
+        rows = self._announced.rows if file is None else file.rows
+        guard = Guard(max_memory, rows=rows, estimated_rows=self._announced.estimated_rows)
+        collected: list[pa.RecordBatch] = []
+        with contextlib.closing(self._shown(self._arriving(schema), progress)) as arriving:
+            for batch in arriving:
+                guard.add(rows=batch.num_rows, bytes=measure(batch))
+                collected.append(batch)
+        return pa.Table.from_batches(collected, schema=schema)
+
+    def _shown(
+        self, batches: Generator[pa.RecordBatch, None, None], wish: Wish
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """Hand on batches, telling how far they are."""
+        total = self._announced.estimated_rows if self._file is None else self._file.rows
+        report = Report(wish, total_rows=total)
+        finished = False
+        try:
+            for batch in batches:
+                report.add(rows=batch.num_rows, bytes=batch.nbytes)
+                yield batch
+                del batch
+            finished = True
+        finally:
+            batches.close()
+            report.end(finished=finished)
+
+    def _arriving(
+        self, schema: pa.Schema, *, keep: bool = False, required: bool = False, spill_folder: str | Path | None = None
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """Yield all rows as `schema` says, from the local disk if they are there, else from the server.
+
+        What comes from the server goes into the cache on its way; with `keep`, to the local disk in any case, and with
+        `required` it is an error where that fails.
+        """
+        file = self._local()
+        if file is not None:
+            for batch in file.batches():
+                yield as_schema(batch, schema)
+            return
+        cached = self._announced.identity is not None and spill_folder is None
+        writer = self._writer(cached, keep, required, spill_folder)
+        download = Download(open_stream=self._open_stream, cancel=self._cancel, url=self._url)
+        self._downloads.append(download)
+        try:
+            with contextlib.closing(download.batches()) as arriving:
+                before = iter(()) if self._before is None else self._before.batches()
+                for batch in itertools.chain(before, arriving):
+                    if writer is not None and not _written(writer, as_schema(batch, self._schema), required):
+                        writer = None
+                    yield as_schema(batch, schema)
+                    del batch
+            if writer is not None:
+                self._file = self._settled(writer, cached, keep, required)
+        finally:
+            self._downloads.remove(download)
+            if writer is not None and (self._file is None or self._file.path != writer.path):
+                writer.discard()
+
+    def _on_disk(self, spill_folder: str | Path | None, progress: Wish) -> RowsFile:
+        """Return the file with all rows, after their download where there is none yet."""
+        if self._local() is None:
+            arriving = self._arriving(self._schema, keep=True, required=True, spill_folder=spill_folder)
+            for _ in self._shown(arriving, progress):
+                pass
+        file = self._local()
+        assert file is not None  # noqa: S101 (it was required)
+        return file
+
+    def _local(self) -> RowsFile | None:
+        """Return the file with all rows, where there is one; the cache is asked once."""
+        identity = self._announced.identity
+        if self._file is None and self._cache is not None and identity is not None and self._look_in_cache:
+            self._look_in_cache = False
+            self._file = self._cache.find(identity, self._schema)
+        return self._file
+
+    def _writer(
+        self, cached: bool, keep: bool, required: bool, spill_folder: str | Path | None
+    ) -> RowsFileWriter | None:
+        if cached and self._cache is not None:
+            writer = self._cache.writer(self._schema, bounded=not keep)
+            if writer is not None:
+                return writer
+        if not keep:
+            return None
+        try:
+            return RowsFileWriter(temporary_folder() if spill_folder is None else Path(spill_folder), self._schema)
+        except OSError as error:
+            if required:
+                raise
+            _log.warning("rows are not kept on the local disk, later passes download them again: %s", error)
+            return None
+
+    def _settled(self, writer: RowsFileWriter, cached: bool, keep: bool, required: bool) -> RowsFile | None:
+        """Return the file that a writer wrote: one of the cache, else of this result alone if it is to keep one."""
+        identity = self._announced.identity
+        if cached and self._cache is not None and identity is not None:
+            file = self._cache.adopt(writer, identity)
+            if file is not None and self._question is not None and self._announced.basis is not None:
+                self._cache.note_basis(self._question, identity=identity, basis=self._announced.basis)
+            if file is not None or not keep:
+                return file
+        try:
+            writer.finish()
+            return RowsFile(writer.path, remove=True)
+        except (OSError, pa.ArrowException) as error:
+            if required:
+                raise
+            _log.warning("rows are not kept on the local disk, later passes download them again: %s", error)
+            return None
+
+
+def _written(writer: RowsFileWriter, batch: pa.RecordBatch, required: bool) -> bool:
+    """Write a batch; where that fails (the disk or the cache is full), throw the file away and say so."""
+    try:
+        writer.write(batch)
+    except (OSError, pa.ArrowException) as error:
+        writer.discard()
+        if required:
+            raise
+        _log.warning("a result is not kept on the local disk: %s", error)
+        return False
+    return True
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Join batches until they make a row group."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(waiting)
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def _arrow_dtype(pandas: Any) -> Callable[[pa.DataType], Any]:
+    """Return what makes Arrow-backed types of all but dictionaries, which become categories."""
+    return lambda kind: None if pa.types.is_dictionary(kind) else pandas.ArrowDtype(kind)
 
 
 def _cell(value: Any) -> str:

@@ -44,11 +44,7 @@ pub(super) fn check(
     problems: &mut Vec<Problem>,
 ) {
     let users: BTreeSet<&str> = files.users.iter().flat_map(|list| list.users.keys()).map(String::as_str).collect();
-    let mut roles = BTreeSet::from([ADMIN]);
-    roles.extend(files.grants.iter().flat_map(|list| list.roles.keys()).map(String::as_str));
-    roles.extend(
-        files.users.iter().flat_map(|list| list.users.values()).flat_map(|user| &user.roles).map(String::as_str),
-    );
+    let roles = roles(files);
     for (name, place) in names {
         let problem = match name {
             // Names of an identity provider or of certificates are not known here.
@@ -93,6 +89,13 @@ pub(super) fn check(
         };
         problems.push(problem);
     }
+}
+
+/// The roles there are: those of both files, and the one that needs no definition.
+pub(in crate::config) fn roles(files: &AccessFiles) -> BTreeSet<&str> {
+    let of_grants = files.grants.iter().flat_map(|list| list.roles.keys());
+    let of_users = files.users.iter().flat_map(|list| list.users.values()).flat_map(|user| &user.roles);
+    std::iter::once(ADMIN).chain(of_grants.chain(of_users).map(String::as_str)).collect()
 }
 
 fn is_known(table: &TableName, tables: &BTreeMap<TableName, TableDefinition>) -> bool {

@@ -21,6 +21,7 @@ pub use users::{InvalidName, User, UserList, UserToken, check_foreign_name, chec
 pub use values::{Grantee, Scope};
 
 pub(super) use grants::LowGrants;
+pub(super) use known::roles as known_roles;
 pub(super) use settings::{LowAccess, LowTls, access_settings, tls_settings};
 pub(super) use users::LowUsers;
 

@@ -188,11 +188,11 @@ const WRONG_SETTINGS: &[(&str, &str)] = &[
     ("version = 2", ":1:11: version: found the number 2; expected 1, the only version"),
     (
         "[lakes]\nlocation = \"x\"",
-        ":1:2: lakes: `lakes` is no known key here; expected one of version, lake, limits, serve, access, tickets, history, logs, connections; did you mean `lake`?",
+        ":1:2: lakes: `lakes` is no known key here; expected one of version, lake, limits, serve, access, line, tickets, spool, history, logs, connections; did you mean `lake`?",
     ),
     (
         "location = \"x\"",
-        ":1:1: location: `location` is no known key here; expected one of version, lake, limits, serve, access, tickets, history, logs, connections; did you mean `lake.location`?",
+        ":1:1: location: `location` is no known key here; expected one of version, lake, limits, serve, access, line, tickets, spool, history, logs, connections; did you mean `lake.location`?",
     ),
     ("[lake]\nlocation = \"gs://x\"", ":2:12: lake.location: `gs://x` has a scheme"),
     ("[lake]\nlocation = \"s3://b/x*\"", ":2:12: lake.location: the lake is one place, not a pattern"),
@@ -214,7 +214,32 @@ const WRONG_SETTINGS: &[(&str, &str)] = &[
         ":2:10: warning: serve.flight: 0.0.0.0:8815 can be reached from other machines",
     ),
     ("[serve]\nhttp = \"127.0.0.1:80\"", ":2:1: serve.http: the HTTP service is not built yet"),
-    ("[[line]]\nrate = \"100Mbit/s\"", ":1:3: line: sharing a line is not built yet"),
+    ("[[line]]\nrate = \"100Mbit/s\"", ":1:1: line[1]: the line has no networks"),
+    (
+        "[[line]]\nnetworks = [\"10.0.0.0/8\"]",
+        ":1:1: line[1]: the line says neither what it carries nor that it is fast",
+    ),
+    (
+        "[[line]]\nnetworks = [\"10.1.0.0/8\"]\nfast = true",
+        ":2:13: line[1].networks[1]: \"10.1.0.0/8\" is no network; expected a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"; did you mean `10.0.0.0/8`?",
+    ),
+    (
+        "[[line]]\nnetworks = [\"10.1.2.3\"]\nfast = true",
+        ":2:13: line[1].networks[1]: \"10.1.2.3\" is no network; expected a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"; did you mean `10.1.2.3/32`?",
+    ),
+    (
+        "[[line]]\nnetworks = [\"10.0.0.0/8\", \"10.0.0.0/8\"]\nfast = true",
+        ":2:27: line[1].networks[2]: 10.0.0.0/8 is behind a line already",
+    ),
+    (
+        "[[line]]\nnetworks = [\"10.0.0.0/8\"]\nrate = \"100mbit/s\"",
+        ":3:8: line[1].rate: \"100mbit/s\" cannot be read: `mbit/s` is no unit here",
+    ),
+    ("[[line]]\nnetworks = [\"10.0.0.0/8\"]\nrate = \"1kbit/s\"", ":3:8: line[1].rate: the rate is too low"),
+    (
+        "[[line]]\nnetworks = [\"10.0.0.0/8\"]\nfast = true\n[line.weights]\nadmin = 0",
+        ":5:9: line[1].weights.admin: found the number 0; expected a number from 0.01 to 100",
+    ),
     ("[logs]\nlevel = \"verbose\"", ":2:9: logs.level: \"verbose\" is no level"),
     (
         "[logs]\nlevel = \"wran\"",

@@ -106,11 +106,20 @@ fn every_key_of_lakegate_toml_is_read() {
         parallel_tables = 4
         query_timeout = "1m"
         lease_wait = "0s"
+        max_result_bytes = "2GB"
         [serve]
         flight = "0.0.0.0:0"
         allow_anonymous_network = true
         allow_plaintext_network = true
         drain = "5s"
+        [[line]]
+        networks = ["10.0.0.0/8", "2001:db8::/32"]
+        rate = "100Mbit/s"
+        [line.weights]
+        admin = 2
+        [[line]]
+        networks = ["10.9.0.0/16"]
+        fast = true
         [tickets]
         key = { env = "TICKET_KEY" }
         lifetime = "2h"
@@ -135,8 +144,16 @@ fn every_key_of_lakegate_toml_is_read() {
     assert_eq!(settings.limits.spill_folder, Some(settings.folder.join("spill")));
     assert_eq!((settings.limits.threads.get(), settings.limits.parallel_tables.get()), (3, 4));
     assert_eq!(settings.limits.lease_wait, Duration::ZERO);
+    assert_eq!(settings.limits.serving.max_result_bytes, Some(2_000_000_000));
     assert_eq!(settings.serve.flight.to_string(), "0.0.0.0:0");
     assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+    let [office, backbone] = settings.lines.as_slice() else { panic!("{:?}", settings.lines) };
+    assert_eq!(
+        (office.name().as_str(), office.rate, office.fast),
+        ("10.0.0.0/8, 2001:db8::/32", Some(100_000_000), false)
+    );
+    assert_eq!(office.weights.get("admin"), Some(&2.0));
+    assert_eq!((backbone.name().as_str(), backbone.rate, backbone.fast), ("10.9.0.0/16", None, true));
     assert_eq!(settings.tickets.lifetime, Duration::from_secs(7200));
     assert_eq!(settings.logs.format, LogFormat::Json);
 }
@@ -501,4 +518,12 @@ fn what_is_said_of_the_programs_own_tables_is_not_passed_over() {
         assert_eq!(Problems::of(&report.problems).is_none(), wanted.starts_with("warning"), "{text}");
     }
     assert_eq!(problems(&[("grants.toml", "[[grant]]\nto = \"everyone\"\non = \"results.*\"")]), [""; 0]);
+}
+
+#[test]
+fn a_weight_of_a_role_that_nobody_has_is_a_warning() {
+    let line = "[[line]]\nnetworks = [\"10.0.0.0/8\"]\nrate = \"10Mbit/s\"\n[line.weights]\nadmin = 2\nslaes = 3";
+    let said = problems(&[("lakegate.toml", line), ("users.toml", "[users.ann]\nroles = [\"sales\"]")]);
+    let wanted = "lakegate.toml:6:1: warning: line[1].weights.slaes: there is no role `slaes`: nobody has this weight; did you mean `sales`?";
+    assert!(said.iter().any(|said| said == wanted), "{said:?}");
 }

@@ -11,7 +11,7 @@ use crate::query::{StatementOptions, is_time_zone};
 const LINE: [(&str, &[&str]); 3] = [
     ("lakegate-codec", &["auto", "zstd", "lz4", "none"]),
     ("lakegate-dictionaries", &["on", "off"]),
-    ("lakegate-precision", &["exact", "float32"]),
+    ("lakegate-precision", &["full", "float32", "float16", "rounded"]),
 ];
 
 /// The options of one session; what is not set is as the server has it.
@@ -213,6 +213,7 @@ mod tests {
             ("lakegate-codec", some("gzip")),
             ("lakegate-codec", Value::Flag(true)),
             ("lakegate-precision", Value::Float(1.0)),
+            ("lakegate-precision", some("exact")),
         ] {
             assert_eq!(set(&mut options, name, value.clone()), Err(Refused::Value), "{name} {value:?}");
         }

@@ -1,5 +1,6 @@
 //! What a scan tells DataFusion of each file, so that counts and minima are answered without reading rows.
 
+use std::cmp::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::ArrayRef;
@@ -46,17 +47,28 @@ fn whole(pinned: &Pinned, columns: &TableSchema) -> Statistics {
             continue;
         }
         let (minima, maxima) = (bounds.min_values(&column), bounds.max_values(&column));
-        known.min_value = extreme(minima, std::cmp::Ordering::Less);
-        known.max_value = extreme(maxima, std::cmp::Ordering::Greater);
+        known.min_value = extreme(minima, 0..pinned.files().len(), Ordering::Less);
+        known.max_value = extreme(maxima, 0..pinned.files().len(), Ordering::Greater);
     }
     statistics
 }
 
-/// The least or greatest of the files' bounds; unknown as soon as one file has none.
-fn extreme(values: Option<ArrayRef>, wanted: std::cmp::Ordering) -> Precision<ScalarValue> {
+/// Between which values those of a column of the files `kept` are, as far as that is known.
+pub(crate) fn bounds_of(pinned: &Pinned, column: &str, kept: &[usize]) -> ColumnStatistics {
+    let (bounds, column) = (SafeBounds::new(&pinned.eager, &pinned.schema), Column::from_name(column));
+    let places = || kept.iter().copied();
+    ColumnStatistics {
+        min_value: extreme(bounds.min_values(&column), places(), Ordering::Less).to_inexact(),
+        max_value: extreme(bounds.max_values(&column), places(), Ordering::Greater).to_inexact(),
+        ..ColumnStatistics::new_unknown()
+    }
+}
+
+/// The least or greatest of the bounds of the files at these places; unknown as soon as one file has none.
+fn extreme(values: Option<ArrayRef>, places: impl Iterator<Item = usize>, wanted: Ordering) -> Precision<ScalarValue> {
     let Some(values) = values else { return Precision::Absent };
     let mut best: Option<ScalarValue> = None;
-    for index in 0..values.len() {
+    for index in places {
         let Ok(value) = ScalarValue::try_from_array(&values, index) else { return Precision::Absent };
         if value.is_null() {
             return Precision::Absent;

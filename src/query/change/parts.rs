@@ -29,7 +29,9 @@ const MOST_DIGITS: usize = 38;
 pub(crate) fn named(name: &ObjectName) -> Result<Named, QueryError> {
     let parts: Vec<String> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(plain).collect();
     if parts.iter().any(|part| part.contains('@')) {
-        return Err(QueryError::unsupported("an older version of a table cannot be changed; leave VERSION AS OF out"));
+        return Err(QueryError::unsupported(
+            "an older version or a sample of a table cannot be changed; leave VERSION AS OF and TABLESAMPLE out",
+        ));
     }
     match parts.as_slice() {
         [table] => Ok(Named { schema: None, table: table.clone() }),

@@ -59,7 +59,7 @@ impl Engine {
             let understood = understood.with_query(rows.clone());
             let mut state = self.sessions.state(&statement.options)?.as_ref().clone();
             identity::register(&mut state, access.principal())?;
-            let (_, fields) = self.logical_plan(&mut state, understood, &mut statement, access, &given).await?;
+            let (_, fields, _) = self.logical_plan(&mut state, understood, &mut statement, access, &given).await?;
             parameters = hinted(fields, &change.action, live.as_deref(), &target)?;
         }
         let plan = PlannedChange {
@@ -70,7 +70,7 @@ impl Engine {
         };
         let kind = StatementKind::Change;
         let (schema, plan, memory) = (count_schema(), Arc::new(plan), Arc::default());
-        Ok(Planned { statement, schema, parameters, kind, plan, memory })
+        Ok(Planned { statement, schema, parameters, kind, plan, memory, dependencies: None })
     }
 
     /// The newest version of a target; none where there is none, or it was dropped.

@@ -15,7 +15,8 @@ use futures::StreamExt;
 use crate::error::ErrorKind;
 use crate::query::change::plan::Given;
 use crate::query::change::run::Run;
-use crate::query::embedded::{EmbeddedPlan, analyze};
+use crate::query::embedded::analyze;
+use crate::query::embedded_plan::EmbeddedPlan;
 use crate::query::statement::Understood;
 use crate::query::{QueryError, Statement, TablePins, Unpacked, identity, parameters};
 
@@ -49,12 +50,11 @@ impl Run {
             pins: TablePins::new(),
             options: self.options.clone(),
         };
-        let (logical, _) = engine.logical_plan(&mut state, understood, &mut statement, &self.access, given).await?;
+        let (logical, _, _) = engine.logical_plan(&mut state, understood, &mut statement, &self.access, given).await?;
         // The types are final only then: a CASE has its first branch's until it is analyzed.
         let analyzed = analyze(&state, &logical, &[])?;
         let schema = Arc::new(analyzed.as_ref().unwrap_or(&logical).schema().as_arrow().clone());
-        let plan: Arc<dyn std::any::Any + Send + Sync> =
-            Arc::new(EmbeddedPlan { logical, state, parameters: Vec::new(), explains: false, is_small: false });
+        let plan: Arc<dyn std::any::Any + Send + Sync> = Arc::new(EmbeddedPlan::of(logical, state));
         let stream = engine.run(&plan, &self.memory, self.deadline, self.limit).await?;
         Ok(Rows { schema, stream })
     }

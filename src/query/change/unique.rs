@@ -17,7 +17,7 @@ use crate::lake::{Attempt, Staged};
 use crate::model::TableName;
 use crate::query::QueryError;
 use crate::query::change::run::{Run, told};
-use crate::query::embedded::EmbeddedPlan;
+use crate::query::embedded_plan::EmbeddedPlan;
 
 /// New rows from which they are compared by sorting, which can spill: a table of keys to look up would not.
 const MANY_ROWS: u64 = 500_000;
@@ -97,8 +97,7 @@ fn scan(name: &str, provider: &Arc<dyn TableProvider>, key: &[String]) -> Result
 
 /// The first rows of a plan, if it has any.
 async fn any(run: &Run, state: &SessionState, logical: LogicalPlan) -> Result<Option<RecordBatch>, QueryError> {
-    let plan = EmbeddedPlan { logical, state: state.clone(), parameters: Vec::new(), explains: false, is_small: false };
-    let plan: Arc<dyn std::any::Any + Send + Sync> = Arc::new(plan);
+    let plan: Arc<dyn std::any::Any + Send + Sync> = Arc::new(EmbeddedPlan::of(logical, state.clone()));
     let mut rows = run.engine.run(&plan, &run.memory, run.deadline, run.limit).await?;
     while let Some(batch) = tokio::select! {
         biased;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use chrono::{DateTime, Utc};
@@ -27,6 +27,7 @@ pub(super) struct Column {
 enum Kind {
     Text,
     Number,
+    Fraction,
     Time,
 }
 
@@ -50,6 +51,11 @@ pub(super) const fn number(name: &'static str) -> Column {
     Column { name, kind: Kind::Number, always: false }
 }
 
+/// A column of parts of a whole, 0 to 1.
+pub(super) const fn fraction(name: &'static str) -> Column {
+    Column { name, kind: Kind::Fraction, always: false }
+}
+
 /// A column of instants, to the microsecond.
 pub(super) const fn time(name: &'static str) -> Column {
     Column { name, kind: Kind::Time, always: false }
@@ -68,6 +74,7 @@ pub(super) fn arrow_schema(columns: &[Column]) -> SchemaRef {
         let kind = match column.kind {
             Kind::Text => DataType::Utf8,
             Kind::Number => DataType::Int64,
+            Kind::Fraction => DataType::Float64,
             Kind::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         };
         Field::new(column.name, kind, !column.always)
@@ -97,6 +104,10 @@ impl Columns {
 
     pub(super) fn numbers(&mut self, values: impl IntoIterator<Item = Option<i64>>) {
         self.columns.push(Arc::new(values.into_iter().collect::<Int64Array>()));
+    }
+
+    pub(super) fn fractions(&mut self, values: impl IntoIterator<Item = Option<f64>>) {
+        self.columns.push(Arc::new(values.into_iter().collect::<Float64Array>()));
     }
 
     pub(super) fn times(&mut self, values: impl IntoIterator<Item = Option<DateTime<Utc>>>) {

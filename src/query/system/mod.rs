@@ -7,6 +7,7 @@ mod loads;
 mod queries;
 mod rejects;
 mod sessions;
+mod streams;
 mod tables;
 mod verifications;
 
@@ -49,12 +50,13 @@ const PARALLEL_TABLES: usize = 8;
 type Batches = BoxStream<'static, Result<RecordBatch>>;
 
 /// The tables, in order of their names.
-static TABLES: [&Definition; 7] = [
+static TABLES: [&Definition; 8] = [
     &files::FILES,
     &loads::LOADS,
     &queries::QUERIES,
     &rejects::REJECTS,
     &sessions::SESSIONS,
+    &streams::STREAMS,
     &tables::TABLES,
     &verifications::VERIFICATIONS,
 ];

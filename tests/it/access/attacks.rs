@@ -366,10 +366,19 @@ async fn parameters_are_sealed_out_like_literals() {
 #[tokio::test(flavor = "multi_thread")]
 async fn samples_describe_and_listings_show_what_is_seen() {
     let house = lake().await;
-    for sql in ["select * from ops.people tablesample (50 percent)", "select * from ops.people for update"] {
-        let found = ask(&house, &filtered_rows(), sql).await;
-        assert_nothing_leaks(sql, &found, &["hiddenrow"]);
+    let sampled = "ops.people tablesample bernoulli (100) repeatable (7)";
+    for sql in [format!("select * from {sampled}"), "select * from ops.people for update".to_owned()] {
+        let found = ask(&house, &filtered_rows(), &sql).await;
+        assert_nothing_leaks(&sql, &found, &["hiddenrow"]);
     }
+    // A sample is drawn from what is seen: the seal is below.
+    gives(&house, &filtered_rows(), &format!("select count(*) from {sampled}"), &["2"]).await;
+    let plan = ask(&house, &filtered_rows(), &format!("explain select id from {sampled}")).await.unwrap().join("\n");
+    let (above, _) = plan.rsplit_once("SealedExec").unwrap();
+    assert!(above.contains("in_sample"), "{plan}");
+    let masked = format!("select count(*) from {sampled} where secret = 'secretval-1'");
+    gives(&house, &masked_column(), &masked, &["0"]).await;
+    assert!(ask(&house, &denied_table(), &format!("select * from {sampled}")).await.unwrap_err().contains("not_found"));
     let columns = ["describe ops.people", "show columns from ops.people", "describe select * from ops.people"];
     for sql in columns {
         let found = ask(&house, &denied_column(), sql).await;

@@ -118,6 +118,7 @@ const CALLS: &[(&str, Call)] = &[
     ("EXPLAIN", Call::Bare("explain select * from ops.people where id > 2")),
     ("EXPLAIN VERBOSE", Call::Bare("explain verbose select * from ops.people where id > 2")),
     ("EXPLAIN ANALYZE VERBOSE", Call::Bare("explain analyze verbose select * from ops.people where id > 2")),
+    ("EXPLAIN ESTIMATE", Call::Bare("explain estimate select * from ops.people where id > 2")),
     ("information_schema.tables", Call::Bare("select * from information_schema.tables")),
     ("information_schema.columns", Call::Bare("select * from information_schema.columns")),
     ("information_schema.schemata", Call::Bare("select * from information_schema.schemata")),

@@ -70,6 +70,9 @@ fn check_names_every_problem_of_every_file() {
     let team = team();
     let (out, _) = run(&team, &["check"], 0);
     assert!(out.contains("all right: 1 table"), "{out}");
+    team.configure("[[line]]\nnetworks = [\"10.0.0.0/8\"]\nrate = \"100000kbit/s\"\nweights = { admin = 2 }\n");
+    let (out, _) = run(&team, &["check"], 0);
+    assert!(out.contains("line 10.0.0.0/8: 100Mbit/s, shared by person; admin counts 2 times"), "{out}");
     team.define("s.one", "[source]\nfiles = \"x.csv\"\n[load]\nmoed = \"append\"\n");
     team.define("s.two", "[source]\nfiles = \"x.csv\"\n[load]\ncron = \"every now and then\"\n");
     let (out, _) = run(&team, &["check"], 1);

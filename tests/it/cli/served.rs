@@ -97,6 +97,8 @@ fn statements_come_from_arguments_files_and_standard_input_with_parameters() {
     let one = |arguments: &[&str]| served.query(&[arguments, &csv].concat(), 0).0;
     assert_eq!(one(&["select v from s.t where id = ?", "--param", "3"]), "v\n\"c, d\"\n");
     assert_eq!(one(&["select id from s.t where v = $1 and id > $2", "--param", "a", "--param", "-5"]), "id\n1\n");
+    let estimate = one(&["select id from s.t", "--estimate"]);
+    assert!(estimate.starts_with("column,rows,rows_exact,wire_bytes,seconds\n,2,true,"), "{estimate}");
     std::fs::write(served.team.file("report.sql"), "select count(*) as n from s.t").unwrap();
     assert_eq!(one(&["@report.sql"]), "n\n2\n");
     let mut command = served.team.command(&["query", "-", "--format", "csv", "--server", &served.address]);

@@ -306,6 +306,20 @@ fn statements_are_listed_for_and_stopped_by_those_who_may() {
 }
 
 #[test]
+fn a_query_that_is_given_up_is_stopped_at_the_server_too() {
+    let (served, [_, bob, _]) = served_to_three();
+    let (child, id) = begin_endless(&served, &bob);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let (_, err) = texts(&child.wait_with_output().unwrap(), 1);
+    assert!(err.contains("given up"), "{err}");
+    let ended = format!("select status from system.queries where query_id = '{id}'");
+    let patience = Instant::now() + Duration::from_secs(60);
+    while run_as(&served, &bob, &["query", &ended, "--format", "csv"], 0).0 != "status\ncancelled\n" {
+        assert!(Instant::now() < patience, "{}", served.log());
+    }
+}
+
+#[test]
 fn people_are_told_of_their_own_statements_and_sessions_and_admins_of_all() {
     let (served, [ann, bob, cid]) = served_to_three();
     let people = |table: &str, token: &str| {

@@ -91,10 +91,52 @@ async fn a_client_chooses_how_its_rows_are_encoded() {
 }
 
 #[tokio::test]
+async fn a_big_result_is_the_same_rows_however_it_is_packed() {
+    let server = TestServer::start().await;
+    let sql = "select n, text from big.numbers where n < 300000 order by n";
+    let plain = text(&query(&server, sql).await.unwrap());
+    for (codec, dictionaries) in [("zstd", "off"), ("zstd", "on"), ("lz4", "off")] {
+        let mut client = server.client().await;
+        client.set_header("lakegate-codec", codec);
+        client.set_header("lakegate-dictionaries", dictionaries);
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        assert!(text(&read(&mut client, info).await) == plain, "{codec} {dictionaries}");
+    }
+}
+
+#[tokio::test]
+async fn shorter_numbers_are_for_those_who_ask() {
+    let server = TestServer::start().await;
+    let sql = "select station, hour, degrees from weather.hourly order by hour";
+    let plain = text(&query(&server, sql).await.unwrap());
+    for (precision, announced) in [
+        ("full", DataType::Float64),
+        ("float32", DataType::Float32),
+        ("rounded", DataType::Float32),
+        ("float16", DataType::Float16),
+    ] {
+        let mut client = server.client().await;
+        client.set_header("lakegate-precision", precision);
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        let schema = info.clone().try_decode_schema().unwrap();
+        assert_eq!((schema.field(1).data_type(), schema.field(2).data_type()), (&DataType::Int64, &announced));
+        // These numbers are short ones.
+        assert_eq!(text(&read(&mut client, info).await), plain, "{precision}");
+    }
+    let mut client = server.client().await;
+    client.set_header("lakegate-precision", "float16");
+    let info = client.execute("select 1e6 as large".to_owned(), None).await.unwrap();
+    let messages: Result<Vec<_>, _> = client.do_get(ticket(&info)).await.unwrap().try_collect().await;
+    let error = messages.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("`large`") && error.contains("lakegate-precision"), "{error}");
+}
+
+#[tokio::test]
 async fn wishes_that_are_none_or_come_too_late_are_refused() {
     let server = TestServer::start().await;
     let sql = "select station from weather.hourly";
-    for (name, value) in [("lakegate-codec", "gzip"), ("lakegate-dictionaries", "yes")] {
+    for (name, value) in [("lakegate-codec", "gzip"), ("lakegate-dictionaries", "yes"), ("lakegate-precision", "exact")]
+    {
         let mut client = server.client().await;
         client.set_header(name, value);
         let error = client.execute(sql.to_owned(), None).await.unwrap_err().to_string();
@@ -105,6 +147,10 @@ async fn wishes_that_are_none_or_come_too_late_are_refused() {
     client.set_header("lakegate-dictionaries", "on");
     let error = client.do_get(ticket(&info)).await.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("announced with `lakegate-dictionaries: off`"), "{error}");
+    let mut client = server.client().await;
+    client.set_header("lakegate-precision", "float32");
+    let error = client.do_get(ticket(&info)).await.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("announced with `lakegate-precision: full`"), "{error}");
 }
 
 #[tokio::test]

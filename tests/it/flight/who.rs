@@ -1,7 +1,7 @@
 //! Who is let in, over real sockets: passwords, tokens, sessions, an identity provider, certificates.
 
 mod certificates;
-mod door;
+pub(crate) mod door;
 mod passwords;
 mod provider;
 mod sessions;

@@ -1,6 +1,7 @@
 //! What several integration tests need: places for lakes, a store that fails on request, an independent
 //! reader, processes, credentials.
 
+pub(crate) mod counting;
 pub(crate) mod credentials;
 pub(crate) mod faulty;
 pub(crate) mod ground;

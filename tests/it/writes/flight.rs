@@ -56,8 +56,11 @@ async fn a_result_that_is_asked_for_is_made_once_and_read_any_number_of_times() 
         assert_eq!((text(&batches), batches[0].schema().as_ref()), (vec!["3".to_owned()], &announced));
     }
     assert_eq!(place.rows("select count(*) from t").await, ["3"], "a ticket runs nothing again");
-    client.execute(insert.to_owned(), None).await.unwrap();
+    client.set_header("lakegate-dictionaries", "on");
+    let info = client.execute(insert.to_owned(), None).await.unwrap();
     assert_eq!(place.rows("select count(*) from t").await, ["6"], "each call for a result runs the statement");
+    let counted = read(&mut client, info.endpoint[0].ticket.clone().unwrap()).await;
+    assert_eq!(counted, ["3"], "whatever the client asks for with every call");
     let mut plain = FlightServiceClient::new(place.channel().await);
     let refused = plain.do_get(Ticket::new(insert)).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);

@@ -73,12 +73,15 @@ class ConnectTest {
 
   @Test
   void whatTheDriverWouldReadWronglyIsRefused() {
-    SQLException error = assertThrows(SQLException.class, () -> {
-      try (Connection connection = Server.connect(Map.of("lakegate-dictionaries", "on"))) {
-        one(connection);
-      }
-    });
-    assertTrue(chain(error).contains("lakegate-dictionaries"), chain(error));
+    for (Map.Entry<String, String> asked :
+        Map.of("lakegate-dictionaries", "on", "lakegate-precision", "float16").entrySet()) {
+      SQLException error = assertThrows(SQLException.class, () -> {
+        try (Connection connection = Server.connect(Map.of(asked.getKey(), asked.getValue()))) {
+          one(connection);
+        }
+      });
+      assertTrue(chain(error).contains(asked.getKey()), chain(error));
+    }
   }
 
   @Test

@@ -38,6 +38,8 @@ use crate::flight::status::refuse;
 const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
 /// Tag of `FlightData.data_header`: field 2, length-delimited (Flight.proto).
 const HEADER_TAG: u64 = 2 << 3 | 2;
+/// Tag of `FlightData.app_metadata`: field 3, length-delimited.
+const METADATA_TAG: u64 = 3 << 3 | 2;
 /// Tag of `FlightData.data_body`: field 1000, length-delimited.
 const BODY_TAG: u64 = 1000 << 3 | 2;
 /// Buffers below this are gathered: each would become an HTTP/2 frame of its own, of at most 16 KiB.
@@ -45,13 +47,13 @@ const GATHERED: usize = 4 << 10;
 
 /// The service as it stands on the connection.
 #[derive(Clone)]
-pub(crate) struct Line {
+pub(crate) struct WireService {
     calls: FlightCalls,
     generated: FlightServiceServer<FlightCalls>,
     largest_request: usize,
 }
 
-impl Line {
+impl WireService {
     /// Answers with `calls`; takes messages of at most `largest_request` bytes.
     pub(crate) fn new(calls: FlightCalls, largest_request: usize) -> Self {
         let generated = FlightServiceServer::new(calls.clone()).max_decoding_message_size(largest_request);
@@ -59,11 +61,11 @@ impl Line {
     }
 }
 
-impl NamedService for Line {
+impl NamedService for WireService {
     const NAME: &'static str = <FlightServiceServer<FlightCalls> as NamedService>::NAME;
 }
 
-impl Service<Request<Body>> for Line {
+impl Service<Request<Body>> for WireService {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
@@ -155,6 +157,9 @@ impl http_body::Body for Rows {
 fn frame(message: WireMessage) -> VecDeque<Bytes> {
     let body_len = message.body_len();
     let mut length = field_len(HEADER_TAG, message.header.len());
+    if !message.app_metadata.is_empty() {
+        length += field_len(METADATA_TAG, message.app_metadata.len());
+    }
     if body_len > 0 {
         length += field_len(BODY_TAG, body_len);
     }
@@ -165,6 +170,11 @@ fn frame(message: WireMessage) -> VecDeque<Bytes> {
     encode_varint(HEADER_TAG, &mut gathered);
     encode_varint(message.header.len() as u64, &mut gathered);
     gathered.extend_from_slice(&message.header);
+    if !message.app_metadata.is_empty() {
+        encode_varint(METADATA_TAG, &mut gathered);
+        encode_varint(message.app_metadata.len() as u64, &mut gathered);
+        gathered.extend_from_slice(&message.app_metadata);
+    }
     if body_len > 0 {
         encode_varint(BODY_TAG, &mut gathered);
         encode_varint(body_len as u64, &mut gathered);
@@ -210,7 +220,8 @@ mod tests {
     fn a_frame_is_what_the_generated_service_would_send() {
         let large = Buffer::from(vec![7_u8; 100_000]);
         for body in [vec![], vec![Buffer::from(vec![1_u8, 2])], vec![large.clone(), Buffer::from(vec![3_u8]), large]] {
-            let message = WireMessage { header: Bytes::from_static(b"header"), body };
+            let app_metadata = if body.len() == 1 { Bytes::from_static(b"label") } else { Bytes::new() };
+            let message = WireMessage { header: Bytes::from_static(b"header"), body, app_metadata };
             let expected = flight_data(&message);
             let sent: Vec<u8> = frame(message).into_iter().flatten().collect();
             assert_eq!(sent[0], 0);
@@ -223,7 +234,8 @@ mod tests {
     #[test]
     fn large_buffers_are_not_copied() {
         let large = Buffer::from(vec![7_u8; 100_000]);
-        let message = WireMessage { header: Bytes::from_static(b"header"), body: vec![large.clone()] };
+        let header = Bytes::from_static(b"header");
+        let message = WireMessage { header, body: vec![large.clone()], ..WireMessage::default() };
         let parts = frame(message);
         assert_eq!(parts[1].as_ptr(), large.as_ptr());
     }

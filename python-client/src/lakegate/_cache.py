@@ -1,0 +1,304 @@
+"""Results kept on the local disk, so that what has not changed is not sent again.
+
+A server names each result by its identity: the same question to the same versions of the tables with the same rights.
+It is asked for it each time, and decides each time whether the one who asks may have the rows; only the rows
+themselves are then taken from here. Layout: `FOLDER/OWNER/IDENTITY-LENGTH-CHECKSUM.arrow`, an Arrow IPC file with
+plain types; OWNER stands for the server's address and the person. A name appears when the file is complete, and the
+file never changes after that, so several processes may share a folder without locks. Beside them `QUESTION.basis` says
+of which identity the result of a question was last, and what to show the server to be sent only what was added since.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakegate._rows_file import RowsFile, RowsFileWriter, checksum, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+#: Bytes a cache takes at most where nothing else is said, and the share of the free disk, of which the smaller counts.
+DEFAULT_SIZE = 10 * 1024**3
+DEFAULT_SHARE = 0.1
+_NAME = re.compile(r"(?P<identity>[0-9a-f]{16,128})-(?P<length>\d+)-(?P<checksum>[0-9a-f]{8})\.arrow")
+#: Questions of which it is known what their results were made of; beyond it those asked longest ago are forgotten.
+MOST_QUESTIONS = 1000
+_log = logging.getLogger("lakegate")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """A result on the local disk.
+
+    Attributes
+    ----------
+    identity
+        The server's name for it.
+    bytes
+        What it takes on the disk.
+    used_at
+        When it was read or written last, in seconds since 1970.
+    """
+
+    identity: str
+    bytes: int
+    used_at: float
+
+
+class Cache:
+    """Results of one server and person on the local disk; :attr:`lakegate.Client.cache`.
+
+    The size is a bound for all that is in the folder, those of other servers and persons too; what was not used for
+    longest goes first.
+
+    Parameters
+    ----------
+    folder
+        Where it is, made when the first result is kept; None keeps nothing.
+    owner
+        Stands for server and person, from :func:`owner`.
+    size
+        Bytes it may take; None for the smaller of 10 GiB and a tenth of what is free on the disk.
+    """
+
+    def __init__(self, *, folder: Path | None, owner: str, size: int | None = None):
+        if size is not None and size < 0:
+            raise ValueError(f"cache_size is {size} bytes; it has to be 0 or more")
+        self._root = folder if size != 0 else None
+        self._own = None if self._root is None else self._root / owner
+        self._size = size
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the results are; None where none are kept."""
+        return self._own
+
+    def entries(self) -> list[CacheEntry]:
+        """List the results of this server and person, the one used last first."""
+        found = [CacheEntry(file.identity, file.length, file.used_at) for file in _files(self._own)]
+        return sorted(found, key=lambda entry: entry.used_at, reverse=True)
+
+    def size(self) -> int:
+        """Return the bytes that the results of this server and person take."""
+        return sum(entry.bytes for entry in self.entries())
+
+    def clear(self) -> None:
+        """Remove the results of this server and person; who is reading one goes on undisturbed."""
+        for file in _files(self._own):
+            _unlink(file.path)
+        for path in [] if self._own is None else self._own.glob("*.basis"):
+            _unlink(path)
+
+    def basis(self, question: str) -> str | None:
+        """Return what to show the server to be sent only what was added to the result of a question.
+
+        None where its result is not here any more, or nothing can be added to it.
+        """
+        if self._own is None:
+            return None
+        with contextlib.suppress(OSError, ValueError, NotImplementedError):  # it is not there, or damaged
+            identity, basis = (self._own / f"{question}.basis").read_text("ascii").split(" ")
+            if _files(self._own, identity):
+                return basis
+        return None
+
+    def note_basis(self, question: str, *, identity: str, basis: str) -> None:
+        """Keep what a server said of the result of a question, which is here."""
+        if self._own is None:
+            return
+        part = self._own / f"{question}.{secrets.token_hex(8)}.part"
+        try:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(f"{identity} {basis}")
+            part.replace(self._own / f"{question}.basis")
+            known = sorted(self._own.glob("*.basis"), key=lambda path: path.stat().st_mtime)
+            for path in known[:-MOST_QUESTIONS]:
+                _unlink(path)
+        except OSError as error:
+            _log.warning("what was added to a result will not be told from it: %s", error)
+            _unlink(part)
+
+    def find(self, identity: str, schema: pa.Schema) -> RowsFile | None:
+        """Return the rows of an identity, after a look at each byte; what is damaged is removed.
+
+        Parameters
+        ----------
+        identity
+            The server's name for the result.
+        schema
+            What the rows have to look like.
+        """
+        for file in sorted(_files(self._own, identity), key=lambda file: file.used_at, reverse=True):
+            try:
+                status = file.path.stat()
+                if status.st_size == file.length and checksum(file.path) == file.checksum:
+                    found = RowsFile(file.path)
+                    if found.schema.equals(schema):
+                        os.utime(file.path, ns=(time.time_ns(), status.st_mtime_ns))
+                        return found
+            except FileNotFoundError:  # another process made room
+                continue
+            except (OSError, pa.ArrowException) as error:
+                _log.warning("a result in the cache cannot be read and is fetched again: %s", error)
+            _unlink(file.path)
+        return None
+
+    def writer(self, schema: pa.Schema, *, bounded: bool = True) -> RowsFileWriter | None:
+        """Begin to keep a result; None where nothing is kept, or cannot be.
+
+        The caller hands it to :meth:`adopt` when all rows are in it, or discards it.
+
+        Parameters
+        ----------
+        schema
+            That of the rows.
+        bounded
+            Whether to write more than the cache may hold is an error at once.
+        """
+        if self._root is None or self._own is None:
+            return None
+        try:
+            _make_private(self._root)
+            _make_private(self._own)
+            sweep(self._own)
+            return RowsFileWriter(self._own, schema, limit=self._bound() if bounded else None)
+        except (OSError, pa.ArrowException) as error:
+            _log.warning("results are not kept in %s: %s", self._root, error)
+            return None
+
+    def adopt(self, writer: RowsFileWriter, identity: str) -> RowsFile | None:
+        """Finish what a writer of this cache wrote and keep it.
+
+        None where it is larger than the cache may be, or that fails; the file is then left to the caller.
+        """
+        if self._own is None:
+            return None
+        try:
+            length, found = writer.finish()
+            if length > self._bound():
+                return None
+            path = self._own / f"{identity}-{length}-{found:08x}.arrow"
+            # Over one of the same name too, which has the same bytes unless it was damaged.
+            writer.path.replace(path)
+            for older in _files(self._own, identity):
+                if older.path != path:
+                    _unlink(older.path)
+            kept = RowsFile(path)
+            self._make_room(path)
+        except (OSError, pa.ArrowException) as error:
+            _log.warning("a result is not kept in %s: %s", self._own, error)
+            return None
+        return kept
+
+    def _bound(self) -> int:
+        if self._size is not None or self._root is None:
+            return self._size or 0
+        taken = sum(file.length for file in self._everybodys())
+        return min(DEFAULT_SIZE, int((shutil.disk_usage(self._root).free + taken) * DEFAULT_SHARE))
+
+    def _everybodys(self) -> Iterator[_File]:
+        if self._root is not None:
+            for folder in self._root.iterdir():
+                yield from _files(folder)
+
+    def _make_room(self, newest: Path) -> None:
+        files = sorted(self._everybodys(), key=lambda file: file.used_at)
+        excess = sum(file.length for file in files) - self._bound()
+        for file in files:
+            if excess <= 0:
+                return
+            if file.path != newest:
+                _unlink(file.path)
+                excess -= file.length
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    identity: str
+    length: int
+    checksum: int
+    used_at: float
+
+
+def _files(folder: Path | None, identity: str | None = None) -> list[_File]:
+    """Return the results in one owner's folder, of one identity or all; none where there is no such folder."""
+    found: list[_File] = []
+    if folder is None:
+        return found
+    for path in folder.glob(f"{identity or ''}*.arrow"):
+        name = _NAME.fullmatch(path.name)
+        if name is None or identity not in (None, name["identity"]):
+            continue
+        with contextlib.suppress(OSError):  # it has just gone
+            used_at = path.stat().st_atime
+            found.append(_File(path, name["identity"], int(name["length"]), int(name["checksum"], 16), used_at))
+    return found
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it is gone, or (Windows) somebody reads it
+        path.unlink()
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that only its owner can enter; one of somebody else is an error."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sys.platform != "win32":
+        status = folder.stat()
+        if status.st_uid != os.getuid():
+            raise PermissionError(f"{folder} belongs to somebody else")
+        if status.st_mode & 0o077:
+            folder.chmod(0o700)
+
+
+def default_folder() -> Path:
+    """Return where this system keeps what can be made anew: `XDG_CACHE_HOME` and its like."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "lakegate/cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/lakegate"
+    # The specification asks to ignore what is no absolute path.
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(named) if Path(named).is_absolute() else Path.home() / ".cache") / "lakegate"
+
+
+def owner(
+    url: str,
+    *,
+    user: str | None,
+    token: str | None,
+    certificate: bytes | None,
+    headers: Sequence[tuple[bytes, bytes]],
+) -> str:
+    """Return a name for a server and the one who asks it, from which neither can be read."""
+    who = [url, user, _subject(token) if token else None, certificate and hashlib.sha256(certificate).hexdigest()]
+    given = sorted((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+    return hashlib.sha256(json.dumps([who, given]).encode()).hexdigest()[:32]
+
+
+def _subject(token: str) -> str:
+    """Return whom a token is about: an identity provider's is renewed each hour, and stays about the same person."""
+    parts = token.split(".")
+    if len(parts) == 3:
+        with contextlib.suppress(ValueError):
+            claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+            if isinstance(claims, dict) and claims.get("iss") and claims.get("sub"):
+                return json.dumps([claims["iss"], claims["sub"]])
+    return token

@@ -1,0 +1,327 @@
+//! Results of which a client that was cut off gets the rest: it comes back with the same ticket and says what it has.
+//!
+//! A client asks for this with the header `lakegate-resume: 0`; each message then says which it is ([`Position`]). When its
+//! connection is cut, the run rests for a while, and its last messages stay in the [`Spool`](crate::delivery::Spool). Whoever comes
+//! back with the position they are at takes the run over: what was on its way is read from the spool, the rest is made. Where
+//! nothing is kept any more, the statement is run again, and what the client has is left out once its hash was found to be the
+//! same. `downloads.rs` holds what rests.
+
+mod downloads;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use futures::FutureExt;
+use tokio::task::JoinHandle;
+use tonic::Status;
+use uuid::Uuid;
+
+use crate::access::Access;
+use crate::delivery::{Position, Tail, WireMessage};
+use crate::error::ErrorKind;
+use crate::flight::caller::Caller;
+use crate::flight::gate::Pass;
+use crate::flight::patience::Patience;
+use crate::flight::rows::{Outgoing, RunRows};
+use crate::flight::run::Run;
+use crate::flight::service::Service;
+use crate::flight::status::refuse;
+
+pub(crate) use downloads::Downloads;
+
+/// Header with the position from which on a client wants a result.
+pub(crate) const RESUME: &str = "lakegate-resume";
+/// Messages that are left out before others get to do something.
+const LEFT_OUT_AT_ONCE: usize = 4;
+
+/// That a download cannot be gone on with.
+pub(crate) fn start_over(reason: &str) -> Status {
+    refuse(ErrorKind::Conflict, format!("the download cannot be gone on with, and has to start over: {reason}"))
+}
+
+/// A result on its way to one of the connections it is read over, one after the other.
+pub(crate) struct Download {
+    kept: Arc<Kept>,
+    downloads: Downloads,
+    /// Which of the readers this is.
+    reader: u64,
+    /// Number of the message that goes next.
+    number: u64,
+    next: Outgoing,
+    ended: bool,
+}
+
+/// A result that outlives its connection.
+pub(crate) struct Kept {
+    ticket: Uuid,
+    /// What may be seen by whoever it was made for.
+    access: Access,
+    core: Mutex<Core>,
+}
+
+struct Core {
+    /// Which reader has it; others have lost it.
+    reader: u64,
+    /// None once it is over.
+    rows: Option<RunRows>,
+    /// Whether all messages were made.
+    is_whole: bool,
+    /// After the last message that was made.
+    made: Position,
+    /// What the client has of an earlier run: made again, compared, and not sent.
+    left_out: Option<Position>,
+    tail: Tail,
+    writing: Option<JoinHandle<io::Result<()>>>,
+    reading: Option<JoinHandle<io::Result<WireMessage>>>,
+}
+
+impl Download {
+    /// The next message, once it may be sent.
+    pub(crate) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let mut core = self.kept.core();
+        if core.reader != self.reader {
+            self.ended = true;
+            let elsewhere = "the download goes on over another connection";
+            return Poll::Ready(Some(Err(refuse(ErrorKind::Cancelled, elsewhere))));
+        }
+        let polled = ready!(core.poll_sent(&mut self.number, &mut self.next, context));
+        if !matches!(polled, Some(Ok(_))) {
+            self.ended = true;
+            let rows = core.end(polled.as_ref().and_then(|sent| sent.as_ref().err()));
+            drop(core);
+            drop(rows);
+        }
+        Poll::Ready(polled)
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let Some((goes_on, over)) = self.kept.core().leave(self.reader) else { return };
+        drop(over);
+        if goes_on { self.downloads.rests(&self.kept) } else { self.downloads.forget(&self.kept) }
+    }
+}
+
+impl Kept {
+    /// Whether what comes after a position is there.
+    ///
+    /// # Errors
+    /// When somebody who is there had other rows before.
+    fn holds(&self, from: Position) -> Result<bool, Status> {
+        let core = self.core();
+        if core.rows.is_none() && !core.is_whole {
+            return Ok(false);
+        }
+        if core.left_out == Some(from) {
+            return Ok(true);
+        }
+        let here = if from.next == core.made.next { Some(core.made) } else { core.tail.before(from.next) };
+        match here {
+            None => Ok(false),
+            Some(here) if here == from => Ok(true),
+            Some(_) => Err(start_over("what you have is not what was sent")),
+        }
+    }
+
+    /// Lets a caller go on with it from a position that it holds.
+    fn go_on(
+        self: &Arc<Self>,
+        (service, caller): (&Service, &Caller),
+        (sql, from, pass): (&str, Position, Pass),
+    ) -> Result<Download, Status> {
+        if !caller.access.covers(&self.access) {
+            let told = "what you may see was changed since the download began; run the query again";
+            return Err(refuse(ErrorKind::PermissionDenied, told));
+        }
+        let mut core = self.core();
+        let rows = match core.rows.take() {
+            Some(rows) => rows,
+            None if !core.is_whole => return Err(lost()),
+            // All is made and only read again: there is nothing to compute.
+            None => {
+                let run = Run::begin(service, caller, sql, self.ticket, pass);
+                run.told.takes_turn();
+                RunRows::new(service, run, Patience::new(service.query_timeout))
+            }
+        };
+        let mut lane = caller.lane(&service.lines);
+        lane.tell(&service.journal, rows.run.handle.id, caller.name());
+        core.rows = Some(rows);
+        core.reading = None;
+        core.reader += 1;
+        let (reader, number) = (core.reader, from.next);
+        drop(core);
+        let (kept, downloads, next) = (Arc::clone(self), service.downloads.clone(), Outgoing::new(lane));
+        Ok(Download { kept, downloads, reader, number, next, ended: false })
+    }
+
+    /// Gives back all it holds. Whoever reads it still has lost it.
+    fn let_go(&self) {
+        let rows = {
+            let mut core = self.core();
+            core.reader += 1;
+            core.is_whole = false;
+            core.tail.give_up();
+            core.rows.take()
+        };
+        if let Some(mut rows) = rows
+            && rows.run.handle.is_stopped()
+        {
+            let why = rows.run.stopped();
+            rows.run.end(Err(&why));
+        }
+    }
+
+    /// Whether it was stopped. What is being read right now is not.
+    fn is_stopped(&self) -> bool {
+        let Ok(core) = self.core.try_lock() else { return false };
+        core.rows.as_ref().is_some_and(|rows| rows.run.handle.is_stopped())
+    }
+
+    /// Whether all messages were made.
+    fn is_whole(&self) -> bool {
+        self.core().is_whole
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Core {
+    /// The message of a number, once it may be sent; then the number is that of the next one.
+    fn poll_sent(
+        &mut self,
+        number: &mut u64,
+        next: &mut Outgoing,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<WireMessage, Status>>> {
+        let Some(rows) = &mut self.rows else { return Poll::Ready(None) };
+        if let Err(status) = rows.check(context) {
+            return Poll::Ready(Some(Err(status)));
+        }
+        if next.is_empty() {
+            let message = match ready!(self.poll_message(*number, context)) {
+                Some(Ok(message)) => message,
+                other => return Poll::Ready(other),
+            };
+            let Some(rows) = &self.rows else { return Poll::Ready(None) };
+            if let Err(status) = rows.put(message, next) {
+                return Poll::Ready(Some(Err(status)));
+            }
+            *number += 1;
+        }
+        let Some(rows) = &self.rows else { return Poll::Ready(None) };
+        rows.poll_sent(next, context).map(|message| Some(Ok(message)))
+    }
+
+    /// The message of a number, from the spool or made.
+    fn poll_message(&mut self, number: u64, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+        if let Some(writing) = &mut self.writing {
+            let written = ready!(writing.poll_unpin(context));
+            self.writing = None;
+            if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                tracing::warn!(%error, "a result cannot be kept for a client that is cut off: the spool cannot be written");
+                self.tail.give_up();
+            }
+        }
+        if number < self.made.next {
+            self.poll_kept(number, context)
+        } else if self.is_whole {
+            Poll::Ready(None)
+        } else {
+            self.poll_made(context)
+        }
+    }
+
+    fn poll_kept(&mut self, number: u64, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+        let reading = match &mut self.reading {
+            Some(reading) => reading,
+            none => {
+                let Some(read) = self.tail.read(number) else { return Poll::Ready(Some(Err(lost()))) };
+                none.insert(tokio::task::spawn_blocking(read))
+            }
+        };
+        let read = ready!(reading.poll_unpin(context));
+        self.reading = None;
+        match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(message) => Poll::Ready(Some(Ok(message))),
+            Err(error) => {
+                tracing::warn!(%error, "a result that was kept for a client that was cut off cannot be read");
+                Poll::Ready(Some(Err(lost())))
+            }
+        }
+    }
+
+    fn poll_made(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+        for _ in 0..LEFT_OUT_AT_ONCE {
+            let Some(rows) = &mut self.rows else { return Poll::Ready(None) };
+            let mut message = match ready!(rows.poll_message(context)) {
+                Some(Ok(message)) => message,
+                None if self.left_out.is_some() => return Poll::Ready(Some(Err(other_rows()))),
+                None => {
+                    self.is_whole = true;
+                    return Poll::Ready(None);
+                }
+                other => return Poll::Ready(other),
+            };
+            let before = self.made;
+            self.made = before.after(&message);
+            match self.left_out {
+                None => {
+                    message.app_metadata = self.made.label().into();
+                    self.writing = self.tail.put(before, &message).map(tokio::task::spawn_blocking);
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                Some(position) if position == self.made => self.left_out = None,
+                Some(position) if position.next == self.made.next => return Poll::Ready(Some(Err(other_rows()))),
+                Some(_) => {}
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// A reader leaves: whether somebody can come back, and what is to be dropped. None where another has taken over.
+    fn leave(&mut self, reader: u64) -> Option<(bool, Option<RunRows>)> {
+        if self.reader != reader {
+            return None;
+        }
+        self.reader += 1;
+        let over = match &mut self.rows {
+            Some(rows) if !self.is_whole => {
+                rows.rest();
+                None
+            }
+            rows => rows.take(),
+        };
+        Some((self.rows.is_some() || self.is_whole, over))
+    }
+
+    /// Its reader had the last message, or the error that ends it. What is to be dropped comes back.
+    fn end(&mut self, failed: Option<&Status>) -> Option<RunRows> {
+        let mut rows = self.rows.take();
+        if failed.is_some() {
+            self.is_whole = false;
+            self.tail.give_up();
+        }
+        if let Some(rows) = &mut rows {
+            rows.run.end(failed.map_or(Ok(()), Err));
+        }
+        rows
+    }
+}
+
+/// The client tries again, and then nothing is kept any more.
+fn lost() -> Status {
+    refuse(ErrorKind::Unavailable, "what was kept of the result is lost; try again")
+}
+
+fn other_rows() -> Status {
+    start_over("the statement gave its rows in another order or other values when it was run again")
+}

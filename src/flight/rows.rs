@@ -1,0 +1,185 @@
+//! The rows of a run as messages: made while its person may see them, at a place, within the time it has.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::Status;
+
+use crate::delivery::{EncodedResult, Lane, WireMessage};
+use crate::flight::admission::{Admission, Slot};
+use crate::flight::allowance::Allowance;
+use crate::flight::patience::Patience;
+use crate::flight::run::Run;
+use crate::flight::service::Service;
+use crate::flight::status::panicked;
+
+/// A result's way to its client, and the message that waits for its turn there.
+pub(crate) struct Outgoing {
+    lane: Lane,
+    message: Option<WireMessage>,
+}
+
+impl Outgoing {
+    /// The way over a lane, with nothing on it.
+    pub(crate) fn new(lane: Lane) -> Self {
+        Self { lane, message: None }
+    }
+
+    /// Whether no message waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.message.is_none()
+    }
+
+    /// Lets a message wait.
+    pub(crate) fn put(&mut self, message: WireMessage) {
+        self.message = Some(message);
+    }
+
+    /// The message, once it may be sent; where there is none nothing ever comes.
+    pub(crate) fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<WireMessage> {
+        let Some(message) = &self.message else { return Poll::Pending };
+        ready!(self.lane.poll_turn(message_len(message), context));
+        self.message.take().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// Bytes of a message that go over the line.
+fn message_len(message: &WireMessage) -> u64 {
+    (message.header.len() + message.app_metadata.len() + message.body_len()) as u64
+}
+
+/// The rows of a run.
+pub(crate) struct RunRows {
+    /// The run.
+    pub(crate) run: Run,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    patience: Patience,
+    admission: Admission,
+    /// Waits for a place, after it was given away while the client took nothing.
+    again: Option<(Instant, BoxFuture<'static, Result<Slot, Status>>)>,
+    allowance: Option<Arc<Allowance>>,
+}
+
+impl RunRows {
+    /// The rows a run holds, as long as its patience lasts.
+    pub(crate) fn new(service: &Service, run: Run, patience: Patience) -> Self {
+        let person = &run.handle.person;
+        Self {
+            stopped: Box::pin(run.pass().stopped()),
+            allowance: service.allowances.of(&person.name, person.is_admin),
+            admission: service.admission.clone(),
+            again: None,
+            patience,
+            run,
+        }
+    }
+
+    /// Looks whether the run may go on. To be asked before each message, so that none goes out that was made by rights taken
+    /// away since.
+    ///
+    /// # Errors
+    /// When it was stopped, or something was taken from its person.
+    pub(crate) fn check(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
+        if self.stopped.poll_unpin(context).is_ready() {
+            return Err(self.run.stopped());
+        }
+        self.run.check_standing()
+    }
+
+    /// The next message, made at a place.
+    pub(crate) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+        if let Err(status) = ready!(self.poll_place(context)) {
+            return Poll::Ready(Some(Err(status)));
+        }
+        let polled = self.poll_rows(context);
+        if let Err(late) = self.patience.observe(&polled, context) {
+            return Poll::Ready(Some(Err(late)));
+        }
+        self.run.told.ran(self.patience.spent());
+        match &polled {
+            Poll::Ready(Some(Ok(message))) => self.run.learn(&message.header),
+            Poll::Ready(None) => self.run.keep_what_was_learnt(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    /// Lets a message wait for the line.
+    ///
+    /// # Errors
+    /// When its person may be sent no more.
+    pub(crate) fn put(&self, message: WireMessage, next: &mut Outgoing) -> Result<(), Status> {
+        if let Some(allowance) = &self.allowance {
+            allowance.take(message_len(&message))?;
+        }
+        next.put(message);
+        Ok(())
+    }
+
+    /// The message that waits for the line, once it may be sent. Only from then on its client is waited for.
+    pub(crate) fn poll_sent(&self, next: &mut Outgoing, context: &mut Context<'_>) -> Poll<WireMessage> {
+        let polled = next.poll_sent(context);
+        let mut held = self.run.handle.held();
+        held.waits_for_line = polled.is_pending();
+        let Poll::Ready(message) = polled else { return Poll::Pending };
+        held.waits_since = Some(Instant::now());
+        let made = held.rows.as_ref().map(EncodedResult::sent);
+        drop(held);
+        self.run.sends(made, message_len(&message));
+        Poll::Ready(message)
+    }
+
+    /// Nobody reads for now: gives the place away, and lets no time pass.
+    pub(crate) fn rest(&mut self) {
+        self.patience.pause();
+        self.again = None;
+        let slot = {
+            let mut held = self.run.handle.held();
+            (held.waits_since, held.waits_for_line) = (None, false);
+            held.slot.take()
+        };
+        drop(slot);
+    }
+
+    /// A place to compute at: still there, or given away and got again.
+    fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        if self.again.is_none() {
+            let mut held = self.run.handle.held();
+            held.waits_since = None;
+            if held.slot.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let (admission, person) = (&self.admission, &self.run.handle.person);
+        let (since, again) = self.again.get_or_insert_with(|| {
+            let (admission, person) = (admission.clone(), person.clone());
+            (Instant::now(), async move { admission.enter_again(&person).await }.boxed())
+        });
+        let Poll::Ready(slot) = again.poll_unpin(context) else { return Poll::Pending };
+        self.run.told.waited_again(since.elapsed());
+        self.again = None;
+        self.run.handle.held().slot = Some(slot?);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next message. A panic while it is made is this run's end, not its connection's.
+    fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+        let mut held = self.run.handle.held();
+        let Some(rows) = &mut held.rows else { return Poll::Ready(Some(Err(self.run.stopped()))) };
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| rows.poll_next_unpin(context)));
+        let polled = match polled {
+            Ok(polled) => polled.map_err(Status::from),
+            Err(_) => Poll::Ready(Some(Err(panicked("the encoding of a result")))),
+        };
+        if polled.is_ready() {
+            held.waits_since = Some(Instant::now());
+        }
+        polled
+    }
+}

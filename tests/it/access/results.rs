@@ -1,0 +1,139 @@
+//! Identities and estimates of results tell nobody of what they may not see.
+
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{FlightDescriptor, FlightInfo};
+use futures::TryStreamExt;
+use serde_json::Value;
+use tonic::Request;
+
+use super::world::{
+    Connection, PEOPLE, Person, allowed, connect, connect_all, denied_column, filtered, filtered_rows, lake, masked,
+};
+use crate::queries::house::text;
+
+async fn described(connection: &Connection, sql: &str, has: &str) -> FlightInfo {
+    let mut request = Request::new(FlightDescriptor::new_cmd(sql.to_owned()));
+    if !has.is_empty() {
+        request.metadata_mut().insert("lakegate-if-none-match", has.parse().unwrap());
+    }
+    FlightServiceClient::new(connection.channel.clone()).get_flight_info(request).await.unwrap().into_inner()
+}
+
+fn metadata(info: &FlightInfo) -> Value {
+    serde_json::from_slice(&info.app_metadata).unwrap()
+}
+
+async fn identity(connection: &Connection, sql: &str) -> String {
+    metadata(&described(connection, sql, "").await)["identity"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_see_the_same_has_the_same_result_and_nobody_else() {
+    let house = lake().await;
+    let sql = "select id, name from ops.people";
+    let same = |person: Person| [person.clone().called("ann"), person.called("bob")];
+    let mut seen = Vec::new();
+    for person in [
+        allowed(),
+        denied_column(),
+        filtered_rows(),
+        filtered("region = 'south'"),
+        masked(&[("name", "'***'")]),
+        masked(&[("name", "'x'")]),
+    ] {
+        let connections = connect_all(&house, &same(person.clone())).await;
+        let (ann, bob) = (identity(&connections[0], sql).await, identity(&connections[1], sql).await);
+        assert_eq!(ann, bob, "{person:?}");
+        let info = described(&connections[1], sql, &ann).await;
+        assert!(info.endpoint.is_empty() && metadata(&info)["not_modified"] == true, "{person:?}");
+        seen.push(ann);
+        // Who is named in a statement is somebody.
+        let named = "select id, current_user() from ops.people";
+        assert_ne!(identity(&connections[0], named).await, identity(&connections[1], named).await, "{person:?}");
+    }
+    // One person's result is nothing to another who sees something else.
+    let connection = connect(&house, &filtered_rows()).await;
+    let own = identity(&connection, sql).await;
+    for other in seen.iter().filter(|other| **other != own) {
+        assert_eq!(described(&connection, sql, other).await.endpoint.len(), 1);
+    }
+    let count = seen.len();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), count);
+    // A row filter by who asks.
+    let connections = connect_all(&house, &same(filtered("name = current_user()"))).await;
+    assert_ne!(identity(&connections[0], sql).await, identity(&connections[1], sql).await);
+    // One by the time shows other rows each time.
+    let connection = connect(&house, &filtered("now() > timestamp '2020-01-01'")).await;
+    assert!(metadata(&described(&connection, sql, "").await)["identity"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_rows_are_filtered_and_another_persons_result_is_nothing_to_add_to() {
+    let house = lake().await;
+    let sql = "select name from ops.people";
+    let of = async |person: Person| {
+        let connection = connect(&house, &person).await;
+        let basis = metadata(&described(&connection, sql, "").await)["basis"].as_str().unwrap().to_owned();
+        (connection, basis)
+    };
+    let (north, own) = of(filtered_rows()).await;
+    let (_, all) = of(allowed()).await;
+    let new = "select 9 as id, 'new' as name, 'north' as region, 1 as salary, 's' as secret, \
+               named_struct('street', 'a', 'city', 'b') as address, ['x'] as tags \
+               union all select 10, 'hiddenrow-new', 'south', 1, 's', named_struct('street', 'a', 'city', 'b'), ['x']";
+    house.load("ops.people", PEOPLE, new).await;
+    for (basis, rows) in [(&own, vec!["new"]), (&all, vec!["ann", "bob", "new"])] {
+        let mut request = Request::new(FlightDescriptor::new_cmd(sql));
+        request.metadata_mut().insert("lakegate-have", basis.parse().unwrap());
+        let mut client = FlightServiceClient::new(north.channel.clone());
+        let info = client.get_flight_info(request).await.unwrap().into_inner();
+        assert_eq!(metadata(&info)["appended_to"].is_string(), rows == ["new"]);
+        let sent = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap().into_inner();
+        let sent = FlightRecordBatchStream::new_from_flight_data(sent.map_err(Into::into));
+        let mut sent = text(&sent.try_collect::<Vec<_>>().await.unwrap());
+        sent.sort();
+        assert_eq!(sent, rows);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_estimated_where_rows_are_kept_back() {
+    let house = lake().await;
+    let asked = [
+        "select id from ops.people",
+        "select id from ops.people limit 1",
+        "select count(*) from ops.people",
+        "select n from pub.numbers where n in (select id from ops.people)",
+        "select id from ops.people tablesample bernoulli (50) repeatable (1)",
+        "select n from pub.numbers union all select id from ops.people",
+    ];
+    let connection = connect(&house, &filtered_rows()).await;
+    for sql in asked {
+        let info = described(&connection, sql, "").await;
+        let told = &metadata(&info)["estimate"];
+        assert!(
+            told["rows"].is_null() && told["wire_bytes"].is_null() && told["heaviest"] == Value::Array(vec![]),
+            "{sql}: {told}"
+        );
+        assert_eq!((info.total_records, info.total_bytes), (-1, -1), "{sql}");
+    }
+    let info = described(&connection, "select n from pub.numbers", "").await;
+    assert_eq!(info.total_records, 10, "nothing is kept back of it");
+    let connection = connect(&house, &allowed()).await;
+    assert_eq!(described(&connection, asked[0], "").await.total_records, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_masked_is_not_reckoned_with() {
+    let house = lake().await;
+    let sql = "select id from ops.people where salary > 150";
+    let known = described(&connect(&house, &allowed()).await, sql, "").await;
+    assert!(metadata(&known)["estimate"]["rows"].is_number());
+    let connection = connect(&house, &masked(&[("salary", "0")])).await;
+    let unknown = described(&connection, sql, "").await;
+    assert!(metadata(&unknown)["estimate"]["rows"].is_null(), "{:?}", unknown.app_metadata);
+    assert_eq!(described(&connection, "select id from ops.people", "").await.total_records, 4);
+}
