@@ -559,7 +559,10 @@ mod tests {
                 let root = arrow_ipc::root_as_message(&message.header).unwrap();
                 root.header_as_dictionary_batch().is_some()
             });
-            assert_eq!(dictionaries.count(), 2, "{codec:?}");
+            // A message in which the batches meet may have the words of both.
+            let (dictionaries, sent) = (dictionaries.count(), messages.len() - 1);
+            assert!((2..=3).contains(&dictionaries), "{codec:?}: {dictionaries} in {sent}");
+            assert!(sent - dictionaries > dictionaries, "{codec:?}: {dictionaries} in {sent}");
             let read: Vec<String> = decode(&messages)
                 .iter()
                 .flat_map(|batch| {
