@@ -19,30 +19,16 @@ if TYPE_CHECKING:
 IDENTITY = "ab" * 32
 
 
-class _Heard(flight.ServerMiddlewareFactory):  # type: ignore[misc]
-    """Notes the headers with which descriptions are asked for."""
-
-    def __init__(self, heard: list[dict[str, list[str]]]):
-        self._heard = heard
-
-    def start_call(self, info: flight.CallInfo, headers: dict[str, list[str]]) -> None:
-        if info.method == flight.FlightMethod.GET_FLIGHT_INFO:
-            self._heard.append(headers)
-
-
 class Standin(flight.FlightServerBase):  # type: ignore[misc]
     """Serves `batches` to whoever asks for anything."""
 
     def __init__(self, batches: list[pa.RecordBatch], *, told: dict[str, Any] | None = None, total_records: int = -1):
-        heard: list[dict[str, list[str]]] = []
-        super().__init__("grpc://127.0.0.1:0", middleware={"heard": _Heard(heard)})
+        super().__init__("grpc://127.0.0.1:0")
         self.batches = batches
         self.told: Any = told
         self.total_records = total_records
         self.downloads = 0
-        self.headers = heard
-        #: What those are told and sent who say what they have.
-        self.grown: tuple[dict[str, Any], list[pa.RecordBatch]] | None = None
+        self.headers: list[dict[str, list[str]]] = []
         #: Before this batch the server waits until it is cancelled.
         self.hang_before: int | None = None
         #: Before this batch the server fails.
@@ -62,11 +48,8 @@ class Standin(flight.FlightServerBase):  # type: ignore[misc]
     def get_flight_info(
         self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
     ) -> flight.FlightInfo:
-        told, ticket = self.told, b"whole"
-        if self.grown is not None and "lakegate-have" in self.headers[-1]:
-            told, ticket = self.grown[0], b"grown"
-        told = told if isinstance(told, bytes) else json.dumps(told).encode() if told else b""
-        endpoint = flight.FlightEndpoint(ticket, [])
+        told = self.told if isinstance(self.told, bytes) else json.dumps(self.told).encode() if self.told else b""
+        endpoint = flight.FlightEndpoint(b"ticket", [])
         return flight.FlightInfo(
             self.batches[0].schema, descriptor, [endpoint], self.total_records, -1, app_metadata=told
         )
@@ -74,12 +57,11 @@ class Standin(flight.FlightServerBase):  # type: ignore[misc]
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.RecordBatchStream:
         self.downloads += 1
         # Not a GeneratorStream, which sends no dictionaries.
-        batches = self.grown[1] if self.grown is not None and ticket.ticket == b"grown" else self.batches
-        reader = pa.RecordBatchReader.from_batches(batches[0].schema, self._sent(context, batches))
+        reader = pa.RecordBatchReader.from_batches(self.batches[0].schema, self._sent(context))
         return flight.RecordBatchStream(reader)
 
-    def _sent(self, context: flight.ServerCallContext, batches: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for number, batch in enumerate(batches):
+    def _sent(self, context: flight.ServerCallContext) -> Iterator[pa.RecordBatch]:
+        for number, batch in enumerate(self.batches):
             if number == self.hang_before:
                 self.hanging.set()
                 while not context.is_cancelled():

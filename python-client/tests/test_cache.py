@@ -73,45 +73,6 @@ def test_fresh_asks_the_server(server: Standin, folder: Path) -> None:
         assert (server.downloads, len(client.cache.entries())) == (2, 1)
 
 
-def test_of_a_result_that_grew_only_the_new_rows_are_sent(server: Standin, folder: Path) -> None:
-    server.told = told(basis="first")
-    grown = [*range(3000), *range(1000)]
-    with lakegate.connect(server.url, cache=folder) as client:
-        assert numbers(client.sql("q")) == list(range(3000))
-        server.grown = (told("cd" * 32, basis="second", appended_to=IDENTITY), numbered(1000))
-        server.total_records = 1000
-        seen: list[lakegate.Progress] = []
-        result = client.sql("q")
-        assert result.to_arrow(progress=seen.append)["n"].to_pylist() == grown
-        assert server.headers[-1]["lakegate-have"] == ["first"]
-        assert (seen[-1].rows, seen[-1].total_rows) == (4000, 4000)
-        # All of it is here now, and what comes next is added to that.
-        server.total_records, downloads = -1, server.downloads
-        server.grown = (told("cd" * 32, basis="second"), numbered(1))
-        assert numbers(client.sql("q")) == grown
-        assert (server.headers[-1]["lakegate-have"], server.downloads) == (["second"], downloads)
-        # Another question, another person's, or a fresh one, has nothing to add to.
-        for ask in (lambda: client.sql("other"), lambda: client.sql("q", fresh=True)):
-            ask()
-            assert "lakegate-have" not in server.headers[-1]
-        client.cache.clear()
-        assert files(folder) == []
-        client.sql("q")
-        assert "lakegate-have" not in server.headers[-1]
-
-
-def test_what_is_damaged_is_not_added_to(server: Standin, folder: Path) -> None:
-    server.told = told(basis="first")
-    with lakegate.connect(server.url, cache=folder) as client:
-        numbers(client.sql("q"))
-        (path,) = [path for path in files(folder) if path.suffix == ".arrow"]
-        path.write_bytes(path.read_bytes()[:-1])
-        server.grown = (told("cd" * 32, basis="second", appended_to=IDENTITY), numbered(1000))
-        server.told, server.batches = told("cd" * 32, basis="second"), numbered(4000)
-        assert numbers(client.sql("q")) == list(range(4000))
-        assert "lakegate-have" not in server.headers[-1]
-
-
 @pytest.mark.parametrize(
     "said",
     [

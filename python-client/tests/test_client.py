@@ -181,21 +181,6 @@ def test_a_new_version_is_seen_at_once_and_the_old_one_stays(served: Served, cli
     assert list(ticket) == [(before,)], "a statement sent before the load reads what was there then"
 
 
-def test_of_a_result_that_grew_the_new_rows_are_added_to_those_on_the_disk(
-    served: Served, client: lakegate.Client
-) -> None:
-    question = "select n + 1 as next from t.growing where n > 0"
-    before = client.sql(question).to_arrow()["next"].to_pylist()
-    served.file("in/growing/added.csv", f"n\n{sum(before)}\n")
-    served.sync("t.growing")
-    seen: list[lakegate.Progress] = []
-    grown = client.sql(question).to_arrow(progress=seen.append)["next"].to_pylist()
-    # What was here comes first, as it lay here; with all rows from the server the order would be anybody's.
-    assert grown == [*before, sum(before) + 1]
-    assert sorted(client.sql(question, fresh=True).to_arrow()["next"].to_pylist()) == sorted(grown)
-    assert seen[-1].rows == len(grown)
-
-
 def test_a_notebook_shows_a_limited_preview(client: lakegate.Client) -> None:
     many = "select a.id as number, '<b>' as markup, repeat('x', 500) as long, null as nothing from t.everything a "
     many += " ".join(f"cross join t.everything b{i}" for i in range(3))

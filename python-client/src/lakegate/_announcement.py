@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 # Hexadecimal only, because it names a file.
 _IDENTITY = re.compile(r"[0-9a-f]{16,128}")
-# Such as can stand in a header, and in a file beside an identity.
-_BASIS = re.compile(r"[0-9A-Za-z_=-]{1,4096}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,47 +26,32 @@ class Announcement:
         How many rows there are; None where that is not known exactly.
     estimated_rows
         About how many rows there are, `rows` where that is known.
-    basis
-        What to show to be sent only what was added to this result later; None where the server does not say.
-    appended_to
-        The identity of the result to which the rows that are sent are added; None where all of them are sent.
     """
 
     identity: str | None = None
     rows: int | None = None
     estimated_rows: int | None = None
-    basis: str | None = None
-    appended_to: str | None = None
-
-    def after(self, rows: int) -> Announcement:
-        """Return the same of all rows, where so many come before those that were announced."""
-        exact = None if self.rows is None else self.rows + rows
-        estimated = None if self.estimated_rows is None else self.estimated_rows + rows
-        return replace(self, rows=exact, estimated_rows=estimated)
 
 
 def announcement(info: flight.FlightInfo) -> Announcement:
-    """Read what a server says of a result: `total_records`, and JSON in `app_metadata`.
+    """Read what a server says of a result: `total_records`, and JSON in `app_metadata` (`identity`, `estimate.rows`).
 
     What is missing or not understood is not known; a newer server may say more.
     """
     told = _json(info.app_metadata)
+    identity = told.get("identity")
+    if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
+        identity = None
     rows = info.total_records if info.total_records >= 0 else None
     estimate = told.get("estimate")
     estimated = estimate.get("rows") if isinstance(estimate, dict) else None
     if isinstance(estimated, bool) or not isinstance(estimated, (int, float)) or not 0 <= estimated < 2**63:
         estimated = None
     return Announcement(
-        identity=_text(told.get("identity"), _IDENTITY),
+        identity=identity,
         rows=rows,
         estimated_rows=rows if rows is not None else None if estimated is None else int(estimated),
-        basis=_text(told.get("basis"), _BASIS),
-        appended_to=_text(told.get("appended_to"), _IDENTITY),
     )
-
-
-def _text(found: Any, form: re.Pattern[str]) -> str | None:
-    return found if isinstance(found, str) and form.fullmatch(found) else None
 
 
 def _json(data: bytes) -> dict[str, Any]:

@@ -4,8 +4,7 @@ A server names each result by its identity: the same question to the same versio
 It is asked for it each time, and decides each time whether the one who asks may have the rows; only the rows
 themselves are then taken from here. Layout: `FOLDER/OWNER/IDENTITY-LENGTH-CHECKSUM.arrow`, an Arrow IPC file with
 plain types; OWNER stands for the server's address and the person. A name appears when the file is complete, and the
-file never changes after that, so several processes may share a folder without locks. Beside them `QUESTION.basis` says
-of which identity the result of a question was last, and what to show the server to be sent only what was added since.
+file never changes after that, so several processes may share a folder without locks.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import shutil
 import sys
 import time
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = 10 * 1024**3
 DEFAULT_SHARE = 0.1
 _NAME = re.compile(r"(?P<identity>[0-9a-f]{16,128})-(?P<length>\d+)-(?P<checksum>[0-9a-f]{8})\.arrow")
-#: Questions of which it is known what their results were made of; beyond it those asked longest ago are forgotten.
-MOST_QUESTIONS = 1000
 _log = logging.getLogger("lakegate")
 
 
@@ -101,38 +97,6 @@ class Cache:
         """Remove the results of this server and person; who is reading one goes on undisturbed."""
         for file in _files(self._own):
             _unlink(file.path)
-        for path in [] if self._own is None else self._own.glob("*.basis"):
-            _unlink(path)
-
-    def basis(self, question: str) -> str | None:
-        """Return what to show the server to be sent only what was added to the result of a question.
-
-        None where its result is not here any more, or nothing can be added to it.
-        """
-        if self._own is None:
-            return None
-        with contextlib.suppress(OSError, ValueError, NotImplementedError):  # it is not there, or damaged
-            identity, basis = (self._own / f"{question}.basis").read_text("ascii").split(" ")
-            if _files(self._own, identity):
-                return basis
-        return None
-
-    def note_basis(self, question: str, *, identity: str, basis: str) -> None:
-        """Keep what a server said of the result of a question, which is here."""
-        if self._own is None:
-            return
-        part = self._own / f"{question}.{secrets.token_hex(8)}.part"
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(f"{identity} {basis}")
-            part.replace(self._own / f"{question}.basis")
-            known = sorted(self._own.glob("*.basis"), key=lambda path: path.stat().st_mtime)
-            for path in known[:-MOST_QUESTIONS]:
-                _unlink(path)
-        except OSError as error:
-            _log.warning("what was added to a result will not be told from it: %s", error)
-            _unlink(part)
 
     def find(self, identity: str, schema: pa.Schema) -> RowsFile | None:
         """Return the rows of an identity, after a look at each byte; what is damaged is removed.

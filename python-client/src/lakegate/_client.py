@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from pyarrow import flight
 from lakegate import _protocol
 from lakegate._announcement import announcement
 from lakegate._cache import Cache, default_folder, owner
-from lakegate._columns import plain
 from lakegate._errors import InvalidQuery, NotFound, translated
 from lakegate._result import Result
 
@@ -30,8 +28,6 @@ DEFAULT_URL = "grpc://127.0.0.1:8815"
 CANCEL_SECONDS = 5.0
 # Fewer bytes on the way; people see plain types all the same.
 _DICTIONARIES = b"lakegate-dictionaries"
-# What results were made of that are on the local disk: of those that grew only the new rows are sent.
-_HAVE = b"lakegate-have"
 _SCHEMES = ("grpc://", "grpc+tcp://", "grpc+tls://", "grpc+unix://")
 
 
@@ -222,7 +218,7 @@ class Client:
         if isinstance(params, (str, bytes)) or hasattr(params, "keys"):
             raise TypeError("params is a list or tuple of values, one for each ? or $n in order")
         if params is None or len(params) == 0:
-            return self._result(_protocol.statement_query(query), question=_question(query), fresh=fresh)
+            return self._result(_protocol.statement_query(query), fresh=fresh)
         values = _parameter_batch(params)
         with translated(self.url):
             prepare = flight.Action("CreatePreparedStatement", _protocol.create_prepared_statement(query))
@@ -231,8 +227,7 @@ class Client:
             try:
                 bound = self._bind(handle, values)
                 # The ticket holds the statement with its values, so the handle is no longer needed after this.
-                command = _protocol.prepared_statement_query(bound)
-                return self._result(command, question=_question(query, values), fresh=fresh)
+                return self._result(_protocol.prepared_statement_query(bound), fresh=fresh)
             finally:
                 close = flight.Action("ClosePreparedStatement", _protocol.close_prepared_statement(handle))
                 with contextlib.suppress(pa.ArrowException, flight.FlightError):  # only tidies up
@@ -291,8 +286,8 @@ class Client:
     def __repr__(self) -> str:
         return f"<lakegate.Client {self.url}>"
 
-    def _options(self, *more: tuple[bytes, bytes]) -> flight.FlightCallOptions:
-        return flight.FlightCallOptions(timeout=self._timeout, headers=[*self._headers, *more])
+    def _options(self) -> flight.FlightCallOptions:
+        return flight.FlightCallOptions(timeout=self._timeout, headers=self._headers)
 
     def _bind(self, handle: bytes, values: pa.RecordBatch) -> bytes:
         """Give a prepared statement its values; return the handle to go on with."""
@@ -304,22 +299,10 @@ class Client:
             metadata = answers.read()
         return handle if metadata is None else _protocol.bound_handle(metadata.to_pybytes(), handle)
 
-    def _result(self, command: bytes, *, question: str | None = None, fresh: bool = False) -> Result:
-        basis = None if question is None or fresh else self._cache.basis(question)
+    def _result(self, command: bytes, *, fresh: bool = False) -> Result:
         with translated(self.url):
             descriptor = flight.FlightDescriptor.for_command(command)
-            has = [] if basis is None else [(_HAVE, basis.encode())]
-            info = self._flight.get_flight_info(descriptor, self._options(*has))
-            announced, before = announcement(info), None
-            if announced.appended_to is not None:
-                before = self._cache.find(announced.appended_to, plain(info.schema)) if has else None
-                if before is None:  # it has just gone, or is damaged
-                    info = self._flight.get_flight_info(descriptor, self._options())
-                    announced = announcement(info)
-                else:
-                    announced = announced.after(before.rows)
-            if before is None and announced.appended_to is not None:
-                raise pa.ArrowInvalid("the server sends a part of the result, and all of it was asked for")
+            info = self._flight.get_flight_info(descriptor, self._options())
             if len(info.endpoints) != 1:
                 raise pa.ArrowNotImplementedError(
                     f"the server spreads the result over {len(info.endpoints)} endpoints; this client reads one"
@@ -330,10 +313,8 @@ class Client:
                 open_stream=lambda: self._flight.do_get(ticket, self._options()),
                 url=self.url,
                 cancel=lambda: self._cancel(info),
-                announced=announced,
+                announced=announcement(info),
                 cache=self._cache,
-                question=question,
-                before=before,
                 fresh=fresh,
             )
 
@@ -343,14 +324,6 @@ class Client:
         options = flight.FlightCallOptions(timeout=CANCEL_SECONDS, headers=self._headers)
         with contextlib.suppress(pa.ArrowException, flight.FlightError, OSError):
             list(self._flight.do_action(action, options))
-
-
-def _question(query: str, values: pa.RecordBatch | None = None) -> str:
-    """Return a name for a statement with its values, from which neither can be read off."""
-    asked = hashlib.sha256(query.encode())
-    if values is not None:
-        asked.update(b"\0" + values.schema.serialize().to_pybytes() + values.serialize().to_pybytes())
-    return asked.hexdigest()
 
 
 def _is_private(url: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import itertools
 import logging
 import os
 import secrets
@@ -60,8 +59,6 @@ class Result:
         cancel: Callable[[], None] = lambda: None,
         announced: Announcement | None = None,
         cache: Cache | None = None,
-        question: str | None = None,
-        before: RowsFile | None = None,
         fresh: bool = False,
     ):
         self._wire_schema = schema
@@ -71,9 +68,6 @@ class Result:
         self._url = url
         self._announced = Announcement() if announced is None else announced
         self._cache = cache
-        self._question = question
-        # Rows that come before those the server sends.
-        self._before = before
         self._look_in_cache = not fresh
         self._file: RowsFile | None = None
         self._downloads: list[Download] = []
@@ -432,8 +426,7 @@ class Result:
         self._downloads.append(download)
         try:
             with contextlib.closing(download.batches()) as arriving:
-                before = iter(()) if self._before is None else self._before.batches()
-                for batch in itertools.chain(before, arriving):
+                for batch in arriving:
                     if writer is not None and not _written(writer, as_schema(batch, self._schema), required):
                         writer = None
                     yield as_schema(batch, schema)
@@ -485,8 +478,6 @@ class Result:
         identity = self._announced.identity
         if cached and self._cache is not None and identity is not None:
             file = self._cache.adopt(writer, identity)
-            if file is not None and self._question is not None and self._announced.basis is not None:
-                self._cache.note_basis(self._question, identity=identity, basis=self._announced.basis)
             if file is not None or not keep:
                 return file
         try:
