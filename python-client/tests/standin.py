@@ -98,7 +98,7 @@ class Standin(flight.FlightServerBase):  # type: ignore[misc]
 
 
 class Resuming(Standin):
-    """Says of each batch which it is, and goes on from there: batch i is message i + 1, its hash the number 16 times."""
+    """Says of each batch which it is, and goes on from there: batch i is message i + 1, its hash the same 16 times."""
 
     def __init__(self, batches: list[pa.RecordBatch], **options: Any):
         super().__init__(batches, **options)
