@@ -88,7 +88,7 @@ def connect(
     token
         A personal token or one of an identity provider, instead of user and password.
     timeout
-        Longest time in seconds one call may take; the download of a whole result is one call. No limit where
+        Longest time in seconds one call may take; a download over one connection is one call. No limit where
         it is not given (the server has its own for statements).
     tls_ca_file
         PEM file with the authorities to trust; the system's where it is not given. For a certificate that vouches for
