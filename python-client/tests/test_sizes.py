@@ -7,6 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
 import lakegate
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import pyarrow as pa
 
 ESTIMATE = {
     "rows": 3000,
@@ -42,18 +42,31 @@ def numbers(result: lakegate.Result) -> list[int]:
 
 def test_an_estimate_is_told_without_fetching(server: Standin) -> None:
     with lakegate.connect(server.url, cache=False) as client:
-        estimate = client.estimate("q")
-        assert estimate == client.sql("q").estimate
+        estimate = client.sql("q").estimate
     assert (estimate.rows, estimate.rows_exact, estimate.wire_bytes, estimate.seconds) == (3000, False, 2_500_000, 0.2)
     assert estimate.heaviest[0] == lakegate.ColumnSize("word", 2_000_000)
     assert server.downloads == 0
+
+
+def test_the_estimate_of_a_query_is_that_of_explain(server: Standin) -> None:
+    columns = {
+        "column": [None, "word", "n"],
+        "rows": [3000] * 3,
+        "rows_exact": [False] * 3,
+        "wire_bytes": [2_500_000, 2_000_000, None],
+        "seconds": [None, None, None],
+    }
+    server.batches = [pa.record_batch(columns)]
+    with lakegate.connect(server.url, cache=False, confirm_above=None) as client:
+        found = client.estimate("select 1")
+    assert found == lakegate.Estimate(3000, False, 2_500_000, None, (lakegate.ColumnSize("word", 2_000_000),))
 
 
 @pytest.mark.parametrize("said", [None, {}, {"rows": -1, "wire_bytes": "x", "heaviest": [7, {"column": 1}]}, 5])
 def test_what_is_not_told_is_not_known(server: Standin, said: object) -> None:
     server.told = told(estimate=said)
     with lakegate.connect(server.url, cache=False, confirm_above=1) as client:
-        assert client.estimate("q") == lakegate.Estimate()
+        assert client.sql("q").estimate == lakegate.Estimate()
         assert len(numbers(client.sql("q"))) == 3000, "what is not known is not refused"
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from lakegate import _cache, _confirm, _protocol
+from lakegate._announcement import ColumnSize, Estimate
 from lakegate._cache import Cache, default_folder, owner
 from lakegate._errors import InvalidQuery, NotFound, translated
 from lakegate._fetch import Fetch, Terms
@@ -22,8 +23,6 @@ from lakegate._source import RESUME, Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
-
-    from lakegate._announcement import Estimate
 
 #: Where `lakegate serve` listens unless told otherwise.
 DEFAULT_URL = "grpc://127.0.0.1:8815"
@@ -271,14 +270,24 @@ class Client:
         )
 
     def estimate(self, query: str, *, params: Sequence[Any] | None = None) -> Estimate:
-        """Ask how large the result of a query will be, without fetching it.
+        """Ask how large the result of a query will be, without fetching it, with all columns among the heaviest.
 
         Parameters
         ----------
         query, params
             As in :meth:`sql`.
         """
-        return self.sql(query, params=params, fresh=True).estimate
+        # Not the description of the result: for that the server runs statements that change something.
+        told = self.sql(f"explain estimate {query}", params=params, fresh=True).to_arrow(progress=False).to_pylist()
+        whole, columns = told[0], told[1:]
+        sizes = (ColumnSize(row["column"], row["wire_bytes"]) for row in columns if row["wire_bytes"] is not None)
+        return Estimate(
+            rows=whole["rows"],
+            rows_exact=whole["rows_exact"] is True,
+            wire_bytes=whole["wire_bytes"],
+            seconds=whole["seconds"],
+            heaviest=tuple(sizes),
+        )
 
     def tables(self, *, schema: str | None = None) -> list[Table]:
         """List the tables one may read, in order.
