@@ -19,16 +19,33 @@ if TYPE_CHECKING:
 IDENTITY = "ab" * 32
 
 
+class _Headers(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Keeps the headers of each call."""
+
+    def start_call(self, info: flight.CallInfo, headers: dict[str, list[str]]) -> _Kept:
+        return _Kept(headers)
+
+
+class _Kept(flight.ServerMiddleware):  # type: ignore[misc]
+    def __init__(self, headers: dict[str, list[str]]):
+        super().__init__()
+        self.headers = {name.lower(): values[0] for name, values in headers.items()}
+
+
 class Standin(flight.FlightServerBase):  # type: ignore[misc]
     """Serves `batches` to whoever asks for anything."""
 
     def __init__(self, batches: list[pa.RecordBatch], *, told: dict[str, Any] | None = None, total_records: int = -1):
-        super().__init__("grpc://127.0.0.1:0")
+        super().__init__("grpc://127.0.0.1:0", middleware={"headers": _Headers()})
         self.batches = batches
         self.told: Any = told
         self.total_records = total_records
         self.downloads = 0
-        self.headers: list[dict[str, list[str]]] = []
+        #: What was asked with: headers of descriptions and of downloads.
+        self.asked: list[dict[str, str]] = []
+        self.fetched: list[dict[str, str]] = []
+        #: Gives a description without a way to fetch it to whoever has this identity.
+        self.not_modified: str | None = None
         #: Before this batch the server waits until it is cancelled.
         self.hang_before: int | None = None
         #: Before this batch the server fails.
@@ -49,13 +66,19 @@ class Standin(flight.FlightServerBase):  # type: ignore[misc]
         self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor
     ) -> flight.FlightInfo:
         told = self.told if isinstance(self.told, bytes) else json.dumps(self.told).encode() if self.told else b""
-        endpoint = flight.FlightEndpoint(b"ticket", [])
+        headers = context.get_middleware("headers").headers
+        self.asked.append(headers)
+        endpoints = [flight.FlightEndpoint(b"ticket", [])]
+        if self.not_modified is not None and headers.get("lakegate-if-none-match") == self.not_modified:
+            told = json.dumps({"lakegate": 1, "identity": self.not_modified, "not_modified": True}).encode()
+            endpoints = []
         return flight.FlightInfo(
-            self.batches[0].schema, descriptor, [endpoint], self.total_records, -1, app_metadata=told
+            self.batches[0].schema, descriptor, endpoints, self.total_records, -1, app_metadata=told
         )
 
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.RecordBatchStream:
         self.downloads += 1
+        self.fetched.append(context.get_middleware("headers").headers)
         # Not a GeneratorStream, which sends no dictionaries.
         reader = pa.RecordBatchReader.from_batches(self.batches[0].schema, self._sent(context))
         return flight.RecordBatchStream(reader)
@@ -72,6 +95,40 @@ class Standin(flight.FlightServerBase):  # type: ignore[misc]
             if number == self.fail_before:
                 raise flight.FlightServerError("the stand-in ends here")
             yield batch
+
+
+class Resuming(Standin):
+    """Says of each batch which it is, and goes on from there: batch i is message i + 1, its hash the same 16 times."""
+
+    def __init__(self, batches: list[pa.RecordBatch], **options: Any):
+        super().__init__(batches, **options)
+        #: Before these batches the stream ends as if the server went away, once for each.
+        self.cut_before: list[int] = []
+
+    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
+        self.downloads += 1
+        self.fetched.append(context.get_middleware("headers").headers)
+        position, _, _ = self.fetched[-1]["lakegate-resume"].partition(":")
+        return flight.GeneratorStream(self.batches[0].schema, self._labelled(max(int(position) - 1, 0), context))
+
+    def _labelled(self, start: int, context: flight.ServerCallContext) -> Iterator[tuple[pa.RecordBatch, bytes]]:
+        for number in range(start, len(self.batches)):
+            if number in self.cut_before:
+                self.cut_before.remove(number)
+                raise flight.FlightUnavailableError("the stand-in goes away")
+            if number == self.hang_before:
+                self.hanging.set()
+                while not context.is_cancelled():
+                    if self._ending.wait(0.01):
+                        return
+                self.cancelled.set()
+                return
+            yield self.batches[number], label(number + 1)
+
+
+def label(message: int) -> bytes:
+    """Return what goes with a message of :class:`Resuming`."""
+    return message.to_bytes(8, "little") + bytes([message % 256]) * 16
 
 
 def told(identity: str = IDENTITY, **more: Any) -> dict[str, Any]:

@@ -17,9 +17,8 @@ sys.path.insert(0, str(served.REPOSITORY / "python-client" / "demo"))
 
 from typing import TYPE_CHECKING
 
-import demo
-
 import changes
+import demo
 import landing
 import operational
 import tour

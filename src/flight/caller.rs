@@ -10,13 +10,13 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::access::{ADMIN_ROLE, Access};
-use crate::delivery::{Lane, Lines, Position};
+use crate::delivery::{Lane, Lines};
 use crate::error::ErrorKind;
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
 use crate::flight::connection::Peer;
 use crate::flight::described::Had;
-use crate::flight::download::RESUME;
+use crate::flight::download::{RESUME, Wanted};
 use crate::flight::profile::{Wishes, is_on_this_machine};
 use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
 use crate::flight::standing::Standing;
@@ -47,7 +47,7 @@ pub(crate) struct Caller {
     /// What the call's headers say of how its client is sent rows.
     wishes: Wishes,
     /// From where on the call wants a result, where its client may come back for the rest of one.
-    resume: Option<Position>,
+    resume: Option<Wanted>,
     /// The session, once the call has entered it.
     session: Option<Arc<Session>>,
 }
@@ -69,7 +69,7 @@ impl Caller {
         let session_key = SessionKey::read(headers, known.session, peer.address);
         let wishes = Wishes::of(&user_agent, headers.as_ref())?;
         let wishes = wishes.when_near(is_on_this_machine(peer.address, headers.as_ref()));
-        let resume = headers.get(RESUME).map(|value| position(value.to_str().unwrap_or_default())).transpose()?;
+        let resume = headers.get(RESUME).map(|value| wanted(value.to_str().unwrap_or_default())).transpose()?;
         let had = Arc::new(Had::read(headers));
         let (access, standing) = (known.standing.access().clone(), known.standing);
         let address = peer.address;
@@ -83,7 +83,7 @@ impl Caller {
     }
 
     /// From where on the caller wants a result; none where they do not come back for the rest of one.
-    pub(crate) fn resume(&self) -> Option<Position> {
+    pub(crate) fn resume(&self) -> Option<Wanted> {
         self.resume
     }
 
@@ -148,10 +148,11 @@ impl Caller {
     }
 }
 
-fn position(text: &str) -> Result<Position, Status> {
-    Position::parse(text.trim()).ok_or_else(|| {
+fn wanted(text: &str) -> Result<Wanted, Status> {
+    Wanted::parse(text.trim()).ok_or_else(|| {
         let told = format!(
-            "`{RESUME}` is `0`, or the number of the next message and the hash of those before, as in `12:00ff…`"
+            "`{RESUME}` is `0`, or the number of the next message and the hash of those before, as in `12:00ff…`, \
+             with `;opening` behind it or without"
         );
         refuse(ErrorKind::InvalidInput, told)
     })

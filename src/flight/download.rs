@@ -4,10 +4,11 @@
 //! connection is cut, the run rests for a while, and its last messages stay in the [`Spool`](crate::delivery::Spool). Whoever comes
 //! back with the position they are at takes the run over: what was on its way is read from the spool, the rest is made. Where
 //! nothing is kept any more, the statement is run again, and what the client has is left out once its hash was found to be the
-//! same. `downloads.rs` holds what rests.
+//! same. Who cannot go on without schema and dictionaries is sent those anew. `downloads.rs` holds what rests.
 
 mod downloads;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -18,7 +19,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::access::Access;
-use crate::delivery::{Position, Tail, WireMessage};
+use crate::delivery::{Opening, Position, Tail, WireMessage};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
@@ -32,6 +33,8 @@ pub(crate) use downloads::Downloads;
 
 /// Header with the position from which on a client wants a result.
 pub(crate) const RESUME: &str = "lakegate-resume";
+/// What stands behind a position where the stream has to begin as if it were the first, for clients that cannot do otherwise.
+const OPENING: &str = ";opening";
 /// Messages that are left out before others get to do something.
 const LEFT_OUT_AT_ONCE: usize = 4;
 
@@ -40,16 +43,43 @@ pub(crate) fn start_over(reason: &str) -> Status {
     refuse(ErrorKind::Conflict, format!("the download cannot be gone on with, and has to start over: {reason}"))
 }
 
+/// From where on a client wants a result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// What it has.
+    pub(crate) from: Position,
+    /// Whether it is sent schema and dictionaries again, without labels: they are no messages of the result.
+    opens: bool,
+}
+
+impl Wanted {
+    /// Reads it from the header's value; none where it is none.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (position, opens) = text.strip_suffix(OPENING).map_or((text, false), |position| (position, true));
+        let from = Position::parse(position)?;
+        Some(Self { from, opens: opens && from.next > 0 })
+    }
+}
+
 /// A result on its way to one of the connections it is read over, one after the other.
 pub(crate) struct Download {
     kept: Arc<Kept>,
     downloads: Downloads,
     /// Which of the readers this is.
     reader: u64,
-    /// Number of the message that goes next.
-    number: u64,
-    next: Outgoing,
+    way: Way,
     ended: bool,
+}
+
+/// What goes to one connection.
+struct Way {
+    /// Number of the message that comes next.
+    number: u64,
+    /// Whether schema and dictionaries go first.
+    opens: bool,
+    /// Messages that go before that one.
+    ahead: VecDeque<WireMessage>,
+    next: Outgoing,
 }
 
 /// A result that outlives its connection.
@@ -72,6 +102,7 @@ struct Core {
     /// What the client has of an earlier run: made again, compared, and not sent.
     left_out: Option<Position>,
     tail: Tail,
+    opening: Opening,
     writing: Option<JoinHandle<io::Result<()>>>,
     reading: Option<JoinHandle<io::Result<WireMessage>>>,
 }
@@ -88,7 +119,7 @@ impl Download {
             let elsewhere = "the download goes on over another connection";
             return Poll::Ready(Some(Err(refuse(ErrorKind::Cancelled, elsewhere))));
         }
-        let polled = ready!(core.poll_sent(&mut self.number, &mut self.next, context));
+        let polled = ready!(core.poll_sent(&mut self.way, context));
         if !matches!(polled, Some(Ok(_))) {
             self.ended = true;
             let rows = core.end(polled.as_ref().and_then(|sent| sent.as_ref().err()));
@@ -112,7 +143,8 @@ impl Kept {
     ///
     /// # Errors
     /// When somebody who is there had other rows before.
-    fn holds(&self, from: Position) -> Result<bool, Status> {
+    fn holds(&self, wanted: Wanted) -> Result<bool, Status> {
+        let from = wanted.from;
         let core = self.core();
         if core.rows.is_none() && !core.is_whole {
             return Ok(false);
@@ -123,7 +155,7 @@ impl Kept {
         let here = if from.next == core.made.next { Some(core.made) } else { core.tail.before(from.next) };
         match here {
             None => Ok(false),
-            Some(here) if here == from => Ok(true),
+            Some(here) if here == from => Ok(!wanted.opens || core.opening.before(from.next).is_some()),
             Some(_) => Err(start_over("what you have is not what was sent")),
         }
     }
@@ -132,7 +164,7 @@ impl Kept {
     fn go_on(
         self: &Arc<Self>,
         (service, caller): (&Service, &Caller),
-        (sql, from, pass): (&str, Position, Pass),
+        (sql, wanted, pass): (&str, Wanted, Pass),
     ) -> Result<Download, Status> {
         if !caller.access.covers(&self.access) {
             let told = "what you may see was changed since the download began; run the query again";
@@ -154,10 +186,11 @@ impl Kept {
         core.rows = Some(rows);
         core.reading = None;
         core.reader += 1;
-        let (reader, number) = (core.reader, from.next);
+        let reader = core.reader;
         drop(core);
-        let (kept, downloads, next) = (Arc::clone(self), service.downloads.clone(), Outgoing::new(lane));
-        Ok(Download { kept, downloads, reader, number, next, ended: false })
+        let (kept, downloads, way) =
+            (Arc::clone(self), service.downloads.clone(), Way::new(wanted, Outgoing::new(lane)));
+        Ok(Download { kept, downloads, reader, way, ended: false })
     }
 
     /// Gives back all it holds. Whoever reads it still has lost it.
@@ -193,31 +226,50 @@ impl Kept {
     }
 }
 
+impl Way {
+    fn new(wanted: Wanted, next: Outgoing) -> Self {
+        Self { number: wanted.from.next, opens: wanted.opens, ahead: VecDeque::new(), next }
+    }
+}
+
 impl Core {
-    /// The message of a number, once it may be sent; then the number is that of the next one.
-    fn poll_sent(
-        &mut self,
-        number: &mut u64,
-        next: &mut Outgoing,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<WireMessage, Status>>> {
+    /// The next message of a way, once it may be sent.
+    fn poll_sent(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
         let Some(rows) = &mut self.rows else { return Poll::Ready(None) };
         if let Err(status) = rows.check(context) {
             return Poll::Ready(Some(Err(status)));
         }
-        if next.is_empty() {
-            let message = match ready!(self.poll_message(*number, context)) {
-                Some(Ok(message)) => message,
-                other => return Poll::Ready(other),
-            };
-            let Some(rows) = &self.rows else { return Poll::Ready(None) };
-            if let Err(status) = rows.put(message, next) {
+        if way.next.is_empty() {
+            if way.ahead.is_empty()
+                && let Err(status) = ready!(self.poll_ahead(way, context))
+            {
                 return Poll::Ready(Some(Err(status)));
             }
-            *number += 1;
+            let (Some(message), Some(rows)) = (way.ahead.pop_front(), &self.rows) else { return Poll::Ready(None) };
+            if let Err(status) = rows.put(message, &mut way.next) {
+                return Poll::Ready(Some(Err(status)));
+            }
         }
         let Some(rows) = &self.rows else { return Poll::Ready(None) };
-        rows.poll_sent(next, context).map(|message| Some(Ok(message)))
+        rows.poll_sent(&mut way.next, context).map(|message| Some(Ok(message)))
+    }
+
+    /// Lets the next message of the result go ahead, after what has to come before it; nothing where there is none.
+    fn poll_ahead(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let message = ready!(self.poll_message(way.number, context)).transpose();
+        let message = match message {
+            Ok(message) => message,
+            Err(status) => return Poll::Ready(Err(status)),
+        };
+        if std::mem::take(&mut way.opens) {
+            let Some(opening) = self.opening.before(way.number) else { return Poll::Ready(Err(lost())) };
+            way.ahead.extend(opening);
+        }
+        if let Some(message) = message {
+            way.ahead.push_back(message);
+            way.number += 1;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// The message of a number, from the spool or made.
@@ -272,6 +324,7 @@ impl Core {
             };
             let before = self.made;
             self.made = before.after(&message);
+            self.opening.note(before.next, &message);
             match self.left_out {
                 None => {
                     message.app_metadata = self.made.label().into();

@@ -13,9 +13,9 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt};
 use tonic::Status;
 
-use crate::delivery::{EncodedResult, Lane, Position, WireMessage};
+use crate::delivery::{EncodedResult, Lane, WireMessage};
 use crate::flight::caller::Caller;
-use crate::flight::download::Download;
+use crate::flight::download::{Download, Wanted};
 use crate::flight::gate::Pass;
 use crate::flight::patience::Patience;
 use crate::flight::rows::{Outgoing, RunRows};
@@ -62,16 +62,16 @@ impl ResultStream {
         (schema, batches): (SchemaRef, SendableRecordBatchStream),
         profile: WireProfile,
         (run, patience): (Run, Patience),
-        from: Option<Position>,
+        wanted: Option<Wanted>,
     ) -> Result<Self, Status> {
         let mut lane = caller.lane(&service.lines);
         let encoded = EncodedResult::new(schema, batches, profile, lane.message_bytes(), &service.encoders)?;
         run.handle.held().rows = Some(encoded);
         lane.tell(&service.journal, run.handle.id, &run.handle.person.name);
         let (rows, next) = (RunRows::new(service, run, patience), Outgoing::new(lane));
-        Ok(match from {
+        Ok(match wanted {
             None => Self::Rows(Box::new(RunStream { rows, next, ended: false })),
-            Some(from) => Self::Download(Box::new(service.downloads.begin(caller, rows, next, from))),
+            Some(wanted) => Self::Download(Box::new(service.downloads.begin(caller, rows, next, wanted))),
         })
     }
 }

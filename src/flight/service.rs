@@ -131,7 +131,7 @@ impl Service {
     /// The rows a ticket stands for.
     pub(crate) async fn rows(&self, caller: &Caller, ticket: &Ticket, pass: Pass) -> Result<ResultStream, Status> {
         let redeemed = Redeemed::try_from(ticket)?;
-        if matches!(redeemed, Redeemed::Asked(_)) && caller.resume().is_some_and(|from| from.next > 0) {
+        if matches!(redeemed, Redeemed::Asked(_)) && caller.resume().is_some_and(|wanted| wanted.from.next > 0) {
             return Err(start_over("only tickets that GetFlightInfo gave can be gone on with"));
         }
         match redeemed {

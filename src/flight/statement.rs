@@ -12,11 +12,11 @@ use prost::Message;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Position, Ticket, result_schema, single_batch};
+use crate::delivery::{Ticket, result_schema, single_batch};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::described::{self, Described};
-use crate::flight::download::{Download, start_over};
+use crate::flight::download::{Download, Wanted, start_over};
 use crate::flight::gate::Pass;
 use crate::flight::patience::{LONGEST_DOWNLOAD, Patience};
 use crate::flight::profile;
@@ -101,9 +101,9 @@ pub(crate) async fn redeem(
         return Err(refuse(ErrorKind::PermissionDenied, "the ticket was issued to somebody else; run the query again"));
     }
     let profile = profile::at_redemption(ticket.profile, caller.wishes())?;
-    let pass = match caller.resume().filter(|from| from.next > 0) {
+    let pass = match caller.resume().filter(|wanted| wanted.from.next > 0) {
         None => pass,
-        Some(from) => match resume(service, caller, &ticket, from, pass)? {
+        Some(wanted) => match resume(service, caller, &ticket, wanted, pass)? {
             Ok(download) => return Ok(ResultStream::Download(Box::new(download))),
             Err(pass) => pass,
         },
@@ -119,12 +119,12 @@ fn resume(
     service: &Service,
     caller: &Caller,
     ticket: &Ticket,
-    from: Position,
+    wanted: Wanted,
     pass: Pass,
 ) -> Result<Result<Download, Pass>, Status> {
-    let asked = (ticket.id, ticket.statement.sql.as_str(), from);
+    let asked = (ticket.id, ticket.statement.sql.as_str(), wanted);
     let resumed = service.downloads.resume((service, caller), asked, pass)?;
-    if resumed.is_err() && from.next > 1 && ticket.statement.options.partitions != Some(1) {
+    if resumed.is_err() && wanted.from.next > 1 && ticket.statement.options.partitions != Some(1) {
         return Err(start_over(
             "nothing of it is kept any more, and the statement need not give its rows in the same order again",
         ));
@@ -148,11 +148,11 @@ async fn carry_out(
     service: &Service,
     caller: &Caller,
     (statement, planned, profile): (Statement, Option<Planned>, WireProfile),
-    (ticket, from, pass): (Uuid, Option<Position>, Pass),
+    (ticket, wanted, pass): (Uuid, Option<Wanted>, Pass),
 ) -> Result<ResultStream, Status> {
     let mut run = Run::begin(service, caller, &statement.sql, ticket, pass);
     match rows(service, caller, (statement, planned, profile), &mut run).await {
-        Ok((result, patience)) => ResultStream::of_run((service, caller), result, profile, (run, patience), from),
+        Ok((result, patience)) => ResultStream::of_run((service, caller), result, profile, (run, patience), wanted),
         Err(status) => {
             run.end(Err(&status));
             Err(status)

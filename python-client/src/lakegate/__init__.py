@@ -5,6 +5,7 @@
 ...     frame = client.sql("select * from nyc.planes").to_pandas()
 """
 
+from lakegate._announcement import ColumnSize, Estimate
 from lakegate._cache import Cache, CacheEntry
 from lakegate._client import Client, Table, connect
 from lakegate._errors import (
@@ -32,7 +33,9 @@ __all__ = [
     "CacheEntry",
     "Cancelled",
     "Client",
+    "ColumnSize",
     "Conflict",
+    "Estimate",
     "InternalError",
     "InvalidQuery",
     "LakegateError",

@@ -3,8 +3,12 @@
 A server names each result by its identity: the same question to the same versions of the tables with the same rights.
 It is asked for it each time, and decides each time whether the one who asks may have the rows; only the rows
 themselves are then taken from here. Layout: `FOLDER/OWNER/IDENTITY-LENGTH-CHECKSUM.arrow`, an Arrow IPC file with
-plain types; OWNER stands for the server's address and the person. A name appears when the file is complete, and the
-file never changes after that, so several processes may share a folder without locks.
+plain types; OWNER stands for the server's address and the person. Of a result that grew with its table
+`IDENTITY+BEFORE-LENGTH-CHECKSUM.arrow` has the new rows alone: the others are those of the result BEFORE. A name
+appears when the file is complete, and the file never changes after that, so several processes may share a folder
+without locks.
+
+`OWNER/QUESTION.known` says which result was the last answer to a question, a hash of its text and values.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import sys
 import time
@@ -33,7 +38,13 @@ if TYPE_CHECKING:
 #: Bytes a cache takes at most where nothing else is said, and the share of the free disk, of which the smaller counts.
 DEFAULT_SIZE = 10 * 1024**3
 DEFAULT_SHARE = 0.1
-_NAME = re.compile(r"(?P<identity>[0-9a-f]{16,128})-(?P<length>\d+)-(?P<checksum>[0-9a-f]{8})\.arrow")
+#: Files one result may lie in; what grew more often is fetched whole again.
+MOST_FILES = 256
+#: Questions whose last answer is remembered, some kilobytes each.
+MOST_KNOWN = 1000
+_NAME = re.compile(
+    r"(?P<identity>[0-9a-f]{16,64})(?:\+(?P<before>[0-9a-f]{16,64}))?-(?P<length>\d+)-(?P<checksum>[0-9a-f]{8})\.arrow"
+)
 _log = logging.getLogger("lakegate")
 
 
@@ -46,7 +57,7 @@ class CacheEntry:
     identity
         The server's name for it.
     bytes
-        What it takes on the disk.
+        What it takes on the disk, without rows of an earlier result that it shares.
     used_at
         When it was read or written last, in seconds since 1970.
     """
@@ -54,6 +65,32 @@ class CacheEntry:
     identity: str
     bytes: int
     used_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the last answer to a question, whose rows are here.
+
+    Attributes
+    ----------
+    identity
+        The server's name for the result.
+    basis
+        What to show the server, to be sent new rows alone; None where it gave nothing.
+    schema
+        Columns as they travel.
+    checked_at
+        When the server said last that it is the answer, in seconds since 1970.
+    """
+
+    identity: str
+    basis: str | None
+    schema: pa.Schema
+    checked_at: float
+
+    def is_fresh(self, max_staleness: float) -> bool:
+        """Tell whether it was checked within so many seconds; a clock that was set back is no proof of it."""
+        return 0 <= time.time() - self.checked_at <= max_staleness
 
 
 class Cache:
@@ -97,6 +134,47 @@ class Cache:
         """Remove the results of this server and person; who is reading one goes on undisturbed."""
         for file in _files(self._own):
             _unlink(file.path)
+        for path in _known_files(self._own):
+            _unlink(path)
+
+    def known(self, question: str) -> Known | None:
+        """Return the last answer to a question, if its rows still seem to be here."""
+        if self._own is None:
+            return None
+        try:
+            told = json.loads((self._own / f"{question}.known").read_text(encoding="utf-8"))
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(told["schema"])))
+            found = Known(told["identity"], told["basis"], schema, float(told["checked_at"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            _log.warning("what was remembered of an answer cannot be read: %s", error)
+            return None
+        return found if self._chain(found.identity) else None
+
+    def remember(self, question: str, answer: Known) -> None:
+        """Take down what the last answer to a question is; without effect where that cannot be."""
+        if self._own is None:
+            return
+        told = {
+            "identity": answer.identity,
+            "basis": answer.basis,
+            "schema": base64.b64encode(answer.schema.serialize().to_pybytes()).decode(),
+            "checked_at": answer.checked_at,
+        }
+        path = self._own / f"{question}.known"
+        part = self._own / f"{question}-{secrets.token_hex(8)}.part"
+        try:
+            part.touch(mode=0o600, exist_ok=False)
+            part.write_text(json.dumps(told), encoding="utf-8")
+            part.replace(path)
+            older = sorted(_known_files(self._own), key=_written_at, reverse=True)[MOST_KNOWN:]
+        except OSError as error:
+            _log.warning("what the answer was is not remembered: %s", error)
+            _unlink(part)
+            return
+        for forgotten in older:
+            _unlink(forgotten)
 
     def find(self, identity: str, schema: pa.Schema) -> RowsFile | None:
         """Return the rows of an identity, after a look at each byte; what is damaged is removed.
@@ -108,20 +186,50 @@ class Cache:
         schema
             What the rows have to look like.
         """
+        # From the newest rows to the oldest, so that those go last on which others hang.
+        paths: list[Path] = []
+        wanted: str | None = identity
+        while wanted is not None:
+            file = self._sound(wanted, schema) if len(paths) < MOST_FILES else None
+            if file is None:
+                for path in paths:  # nothing without the rows before
+                    _unlink(path)
+                return None
+            paths.append(file.path)
+            wanted = file.before
+        try:
+            return RowsFile(*reversed(paths))
+        except (OSError, pa.ArrowException) as error:  # another process made room
+            _log.warning("a result in the cache has just gone: %s", error)
+            return None
+
+    def _sound(self, identity: str, schema: pa.Schema) -> _File | None:
+        """Return the file with a result's own rows, after a look at each byte."""
         for file in sorted(_files(self._own, identity), key=lambda file: file.used_at, reverse=True):
             try:
                 status = file.path.stat()
-                if status.st_size == file.length and checksum(file.path) == file.checksum:
-                    found = RowsFile(file.path)
-                    if found.schema.equals(schema):
-                        os.utime(file.path, ns=(time.time_ns(), status.st_mtime_ns))
-                        return found
+                whole = status.st_size == file.length and checksum(file.path) == file.checksum
+                if whole and RowsFile(file.path).schema.equals(schema):
+                    os.utime(file.path, ns=(time.time_ns(), status.st_mtime_ns))
+                    return file
             except FileNotFoundError:  # another process made room
                 continue
             except (OSError, pa.ArrowException) as error:
                 _log.warning("a result in the cache cannot be read and is fetched again: %s", error)
             _unlink(file.path)
         return None
+
+    def _chain(self, identity: str) -> bool:
+        """Tell whether all files of a result are there, without a look into them."""
+        wanted: str | None = identity
+        for _ in range(MOST_FILES):
+            files = _files(self._own, wanted)
+            if not files:
+                return False
+            wanted = next((file.before for file in files if file.before is not None), None)
+            if wanted is None or any(file.before is None for file in files):
+                return True
+        return False
 
     def writer(self, schema: pa.Schema, *, bounded: bool = True) -> RowsFileWriter | None:
         """Begin to keep a result; None where nothing is kept, or cannot be.
@@ -146,29 +254,52 @@ class Cache:
             _log.warning("results are not kept in %s: %s", self._root, error)
             return None
 
-    def adopt(self, writer: RowsFileWriter, identity: str) -> RowsFile | None:
-        """Finish what a writer of this cache wrote and keep it.
+    def adopt(self, writer: RowsFileWriter, identity: str, *, before: str | None = None) -> RowsFile | None:
+        """Finish what a writer of this cache wrote and keep it; return all rows of the result.
 
         None where it is larger than the cache may be, or that fails; the file is then left to the caller.
+
+        Parameters
+        ----------
+        writer
+            With all rows, or those that were added.
+        identity
+            The server's name for the result.
+        before
+            Its name for the result whose rows come before; it has to be here.
         """
         if self._own is None:
             return None
         try:
             length, found = writer.finish()
-            if length > self._bound():
+            older = self._paths(before)
+            if length + sum(file.stat().st_size for file in older) > self._bound():
                 return None
-            path = self._own / f"{identity}-{length}-{found:08x}.arrow"
+            name = identity if before is None else f"{identity}+{before}"
+            path = self._own / f"{name}-{length}-{found:08x}.arrow"
             # Over one of the same name too, which has the same bytes unless it was damaged.
             writer.path.replace(path)
-            for older in _files(self._own, identity):
-                if older.path != path:
-                    _unlink(older.path)
-            kept = RowsFile(path)
-            self._make_room(path)
+            for other in _files(self._own, identity):
+                if other.path != path:
+                    _unlink(other.path)
+            kept = RowsFile(*older, path)
+            self._make_room(kept.paths)
         except (OSError, pa.ArrowException) as error:
             _log.warning("a result is not kept in %s: %s", self._own, error)
             return None
         return kept
+
+    def _paths(self, identity: str | None) -> list[Path]:
+        """Return the files of a result, the oldest rows first."""
+        paths: list[Path] = []
+        while identity is not None:
+            files = _files(self._own, identity)
+            if not files or len(paths) == MOST_FILES:
+                raise FileNotFoundError(f"rows of the result {identity} have just gone")
+            file = max(files, key=lambda file: file.used_at)
+            paths.insert(0, file.path)
+            identity = file.before
+        return paths
 
     def _bound(self) -> int:
         if self._size is not None or self._root is None:
@@ -181,13 +312,13 @@ class Cache:
             for folder in self._root.iterdir():
                 yield from _files(folder)
 
-    def _make_room(self, newest: Path) -> None:
+    def _make_room(self, newest: Sequence[Path]) -> None:
         files = sorted(self._everybodys(), key=lambda file: file.used_at)
         excess = sum(file.length for file in files) - self._bound()
         for file in files:
             if excess <= 0:
                 return
-            if file.path != newest:
+            if file.path not in newest:
                 _unlink(file.path)
                 excess -= file.length
 
@@ -196,6 +327,7 @@ class Cache:
 class _File:
     path: Path
     identity: str
+    before: str | None
     length: int
     checksum: int
     used_at: float
@@ -212,8 +344,28 @@ def _files(folder: Path | None, identity: str | None = None) -> list[_File]:
             continue
         with contextlib.suppress(OSError):  # it has just gone
             used_at = path.stat().st_atime
-            found.append(_File(path, name["identity"], int(name["length"]), int(name["checksum"], 16), used_at))
+            sizes = (int(name["length"]), int(name["checksum"], 16))
+            found.append(_File(path, name["identity"], name["before"], *sizes, used_at))
     return found
+
+
+def _known_files(folder: Path | None) -> list[Path]:
+    return [] if folder is None else list(folder.glob("*.known"))
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # it has just gone
+        return 0.0
+
+
+def question(*parts: bytes) -> str:
+    """Return a name for a question, from which it cannot be read."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(hashlib.sha256(part).digest())
+    return found.hexdigest()[:32]
 
 
 def _unlink(path: Path) -> None:

@@ -12,18 +12,24 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import flight
 
-from lakegate import _protocol
-from lakegate._announcement import announcement
+from lakegate import _cache, _confirm, _protocol
+from lakegate._announcement import ColumnSize, Estimate
 from lakegate._cache import Cache, default_folder, owner
 from lakegate._errors import InvalidQuery, NotFound, translated
+from lakegate._fetch import Fetch, Terms
 from lakegate._result import Result
+from lakegate._source import RESUME, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
 #: Where `lakegate serve` listens unless told otherwise.
 DEFAULT_URL = "grpc://127.0.0.1:8815"
+#: Seconds to try to go on for, after the line was cut.
+RECONNECT_SECONDS = 300.0
+# Between two attempts to connect, in milliseconds: gRPC's own wait up to two minutes.
+_CONNECTING = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 5000)]
 #: Longest time in seconds that asking the server to stop may take.
 CANCEL_SECONDS = 5.0
 # Fewer bytes on the way; people see plain types all the same.
@@ -67,6 +73,8 @@ def connect(
     headers: dict[str, str] | None = None,
     cache: bool | str | Path = True,
     cache_size: int | None = None,
+    reconnect: float = RECONNECT_SECONDS,
+    confirm_above: str | int | None = _confirm.DEFAULT_LIMIT,
 ) -> Client:
     """Connect to a server.
 
@@ -79,7 +87,7 @@ def connect(
     token
         A personal token or one of an identity provider, instead of user and password.
     timeout
-        Longest time in seconds one call may take; the download of a whole result is one call. No limit where
+        Longest time in seconds one call may take; a download over one connection is one call. No limit where
         it is not given (the server has its own for statements).
     tls_ca_file
         PEM file with the authorities to trust; the system's where it is not given. For a certificate that vouches for
@@ -96,6 +104,13 @@ def connect(
     cache_size
         Bytes all results in the folder may take; the smaller of 10 GiB and a tenth of the free disk where it is not
         given.
+    reconnect
+        Seconds to try for, where the line is cut in the middle of a download, until the next rows come; 0 gives up at
+        once.
+    confirm_above
+        Bytes on the line, such as `"500MB"` or `"2GiB"`. Of a result that the server knows to be larger no row is
+        fetched before whoever sits at the terminal, or `confirm` of :meth:`Client.sql`, agrees; where nobody can be
+        asked it is refused with `TooLarge`. None fetches whatever comes.
 
     Returns
     -------
@@ -124,6 +139,8 @@ def connect(
         headers=headers,
         cache=cache,
         cache_size=cache_size,
+        reconnect=reconnect,
+        confirm_above=confirm_above,
     )
 
 
@@ -145,6 +162,8 @@ class Client:
         headers: dict[str, str] | None = None,
         cache: bool | str | Path = True,
         cache_size: int | None = None,
+        reconnect: float = RECONNECT_SECONDS,
+        confirm_above: str | int | None = _confirm.DEFAULT_LIMIT,
     ):
         if not url.startswith(_SCHEMES):
             raise ValueError(f"{url!r} is no address; write grpc://host:port or grpc+tls://host:port")
@@ -154,6 +173,8 @@ class Client:
             raise ValueError("user and password belong together")
         if timeout is not None and timeout <= 0:
             raise ValueError(f"timeout is {timeout} seconds; it has to be more than 0")
+        if reconnect < 0:
+            raise ValueError(f"reconnect is {reconnect} seconds; it has to be 0 or more")
         if (tls_certificate_file is None) != (tls_key_file is None):
             raise ValueError("tls_certificate_file and tls_key_file belong together")
         if (user or token) and not allow_plaintext and not _is_private(url):
@@ -163,6 +184,8 @@ class Client:
             )
         self.url = url
         self._timeout = timeout
+        self._reconnect = reconnect
+        self._limit = _confirm.size_of(confirm_above)
         self._headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         certificate = _content(tls_certificate_file)
         self._cache = Cache(
@@ -178,6 +201,7 @@ class Client:
                 tls_root_certs=_content(tls_ca_file),
                 cert_chain=certificate,
                 private_key=_content(tls_key_file),
+                generic_options=_CONNECTING,
             )
             if token is not None:
                 self._headers.append((b"authorization", f"Bearer {token}".encode()))
@@ -189,7 +213,15 @@ class Client:
         """The results of this server and person that are on the local disk."""
         return self._cache
 
-    def sql(self, query: str, *, params: Sequence[Any] | None = None, fresh: bool = False) -> Result:
+    def sql(
+        self,
+        query: str,
+        *,
+        params: Sequence[Any] | None = None,
+        fresh: bool = False,
+        max_staleness: float | None = None,
+        confirm: Callable[[Estimate], bool] | None = None,
+    ) -> Result:
         """Ask a question in SQL.
 
         The statement is understood at once, so that mistakes in it are raised here; rows are fetched when the
@@ -205,6 +237,11 @@ class Client:
             and whatever else Arrow makes a value of.
         fresh
             Fetch the rows from the server even where the same are on the local disk.
+        max_staleness
+            Seconds for which the rows on the local disk count as the answer after the server said so; within them it
+            is not asked at all, neither whether there are newer ones, nor whether one may still have them.
+        confirm
+            Called with an :class:`Estimate` where that is above `confirm_above`; True fetches the rows.
 
         Raises
         ------
@@ -217,21 +254,40 @@ class Client:
         """
         if isinstance(params, (str, bytes)) or hasattr(params, "keys"):
             raise TypeError("params is a list or tuple of values, one for each ? or $n in order")
+        if max_staleness is not None and max_staleness < 0:
+            raise ValueError(f"max_staleness is {max_staleness} seconds; it has to be 0 or more")
+        terms = self._terms(fresh=fresh, max_staleness=max_staleness, confirm=confirm)
         if params is None or len(params) == 0:
-            return self._result(_protocol.statement_query(query), fresh=fresh)
+            command = _protocol.statement_query(query)
+            return self._result(
+                lambda headers: self._info(command, headers), question=_cache.question(query.encode()), terms=terms
+            )
         values = _parameter_batch(params)
-        with translated(self.url):
-            prepare = flight.Action("CreatePreparedStatement", _protocol.create_prepared_statement(query))
-            answer = next(iter(self._flight.do_action(prepare, self._options())))
-            handle = _protocol.prepared_statement_handle(answer.body.to_pybytes())
-            try:
-                bound = self._bind(handle, values)
-                # The ticket holds the statement with its values, so the handle is no longer needed after this.
-                return self._result(_protocol.prepared_statement_query(bound), fresh=fresh)
-            finally:
-                close = flight.Action("ClosePreparedStatement", _protocol.close_prepared_statement(handle))
-                with contextlib.suppress(pa.ArrowException, flight.FlightError):  # only tidies up
-                    list(self._flight.do_action(close, self._options()))
+        return self._result(
+            lambda headers: self._prepared_info(query, values, headers),
+            question=_cache.question(query.encode(), _as_bytes(values)),
+            terms=terms,
+        )
+
+    def estimate(self, query: str, *, params: Sequence[Any] | None = None) -> Estimate:
+        """Ask how large the result of a query will be, without fetching it, with all columns among the heaviest.
+
+        Parameters
+        ----------
+        query, params
+            As in :meth:`sql`.
+        """
+        # Not the description of the result: for that the server runs statements that change something.
+        told = self.sql(f"explain estimate {query}", params=params, fresh=True).to_arrow(progress=False).to_pylist()
+        whole, columns = told[0], told[1:]
+        sizes = (ColumnSize(row["column"], row["wire_bytes"]) for row in columns if row["wire_bytes"] is not None)
+        return Estimate(
+            rows=whole["rows"],
+            rows_exact=whole["rows_exact"] is True,
+            wire_bytes=whole["wire_bytes"],
+            seconds=whole["seconds"],
+            heaviest=tuple(sizes),
+        )
 
     def tables(self, *, schema: str | None = None) -> list[Table]:
         """List the tables one may read, in order.
@@ -241,7 +297,7 @@ class Client:
         schema
             Only those of this schema.
         """
-        listed = self._result(_protocol.get_tables()).to_arrow()
+        listed = self._listed(_protocol.get_tables()).to_arrow()
         found = (
             Table(schema=row["db_schema_name"], name=row["table_name"], kind=row["table_type"])
             for row in listed.to_pylist()
@@ -266,7 +322,7 @@ class Client:
             raise InvalidQuery(f"{table!r} is no table name; write schema.table")
         command = _protocol.get_tables(schema_pattern=schema_name, table_pattern=table_name, with_schema=True)
         # The names are patterns to the server, in which `_` stands for any character.
-        for row in self._result(command).to_arrow().to_pylist():
+        for row in self._listed(command).to_arrow().to_pylist():
             if (row["db_schema_name"], row["table_name"]) == (schema_name, table_name):
                 return pa.ipc.read_schema(pa.py_buffer(row["table_schema"]))
         raise NotFound(f"there is no table {table}; .tables() lists those there are")
@@ -286,8 +342,8 @@ class Client:
     def __repr__(self) -> str:
         return f"<lakegate.Client {self.url}>"
 
-    def _options(self) -> flight.FlightCallOptions:
-        return flight.FlightCallOptions(timeout=self._timeout, headers=self._headers)
+    def _options(self, headers: Sequence[tuple[bytes, bytes]] = ()) -> flight.FlightCallOptions:
+        return flight.FlightCallOptions(timeout=self._timeout, headers=[*self._headers, *headers])
 
     def _bind(self, handle: bytes, values: pa.RecordBatch) -> bytes:
         """Give a prepared statement its values; return the handle to go on with."""
@@ -299,24 +355,45 @@ class Client:
             metadata = answers.read()
         return handle if metadata is None else _protocol.bound_handle(metadata.to_pybytes(), handle)
 
-    def _result(self, command: bytes, *, fresh: bool = False) -> Result:
-        with translated(self.url):
-            descriptor = flight.FlightDescriptor.for_command(command)
-            info = self._flight.get_flight_info(descriptor, self._options())
-            if len(info.endpoints) != 1:
-                raise pa.ArrowNotImplementedError(
-                    f"the server spreads the result over {len(info.endpoints)} endpoints; this client reads one"
-                )
-            ticket = info.endpoints[0].ticket
-            return Result(
-                schema=info.schema,
-                open_stream=lambda: self._flight.do_get(ticket, self._options()),
-                url=self.url,
-                cancel=lambda: self._cancel(info),
-                announced=announcement(info),
-                cache=self._cache,
-                fresh=fresh,
-            )
+    def _terms(self, **terms: Any) -> Terms:
+        return Terms(reconnect=self._reconnect, limit=self._limit, **terms)
+
+    def _listed(self, command: bytes) -> Result:
+        """Return what there is, anew each time."""
+        return self._result(lambda headers: self._info(command, headers), question=None, terms=self._terms(fresh=True))
+
+    def _result(
+        self,
+        describe: Callable[[list[tuple[bytes, bytes]]], flight.FlightInfo],
+        *,
+        question: str | None,
+        terms: Terms,
+    ) -> Result:
+        source = Source(
+            describe=describe,
+            stream=lambda ticket, position: self._flight.do_get(ticket, self._options([(RESUME, position.encode())])),
+            cancel=self._cancel,
+            url=self.url,
+        )
+        return Result(Fetch(source=source, cache=self._cache, question=question, terms=terms))
+
+    def _info(self, command: bytes, headers: list[tuple[bytes, bytes]]) -> flight.FlightInfo:
+        return self._flight.get_flight_info(flight.FlightDescriptor.for_command(command), self._options(headers))
+
+    def _prepared_info(
+        self, query: str, values: pa.RecordBatch, headers: list[tuple[bytes, bytes]]
+    ) -> flight.FlightInfo:
+        prepare = flight.Action("CreatePreparedStatement", _protocol.create_prepared_statement(query))
+        answer = next(iter(self._flight.do_action(prepare, self._options())))
+        handle = _protocol.prepared_statement_handle(answer.body.to_pybytes())
+        try:
+            bound = self._bind(handle, values)
+            # The ticket holds the statement with its values, so the handle is no longer needed after this.
+            return self._info(_protocol.prepared_statement_query(bound), headers)
+        finally:
+            close = flight.Action("ClosePreparedStatement", _protocol.close_prepared_statement(handle))
+            with contextlib.suppress(pa.ArrowException, flight.FlightError):  # only tidies up
+                list(self._flight.do_action(close, self._options()))
 
     def _cancel(self, info: flight.FlightInfo) -> None:
         """Ask the server to stop what it does for a result; not for long, somebody waits at the keyboard."""
@@ -352,3 +429,8 @@ def _parameter_batch(params: Sequence[Any]) -> pa.RecordBatch:
                 f"parameter {number} is a {type(value).__name__}, of which Arrow makes no value: {error}"
             ) from error
     return pa.record_batch(columns, names=[str(number) for number in range(1, len(columns) + 1)])
+
+
+def _as_bytes(values: pa.RecordBatch) -> bytes:
+    """Return values with their types, for a name of the question."""
+    return values.schema.serialize().to_pybytes() + values.serialize().to_pybytes()  # type: ignore[no-any-return]

@@ -58,7 +58,10 @@ class Unsupported(LakegateError):
 
 
 class TooLarge(LakegateError):
-    """The rows would not fit into memory; nothing is wrong with the statement. The text says what to do instead."""
+    """The rows would not fit into memory, or are more than was to be fetched without a question (`confirm_above`).
+
+    Nothing is wrong with the statement. The text says what to do instead.
+    """
 
 
 class InternalError(LakegateError):
@@ -91,6 +94,7 @@ _BY_CLASS: tuple[tuple[type[BaseException], type[LakegateError]], ...] = (
 )
 
 
+_RESET = re.compile(r"RST_STREAM|Stream removed|Socket closed|Connection reset|GOAWAY")
 # All that pyarrow tells when no connection could be made for a login.
 _LOGIN_BROKE = "Could not finish writing before closing"
 
@@ -120,6 +124,14 @@ def from_arrow(error: BaseException, *, url: str) -> LakegateError:
     if kind is Unavailable and "connect" in message:
         message = f"nobody answers at {url}; is `lakegate serve` running there? ({message})"
     return kind(message)
+
+
+def was_cut(error: LakegateError) -> bool:
+    """Tell whether the connection ended, or its server is going away: the rest may come when it is asked for again."""
+    if isinstance(error, Unavailable):
+        return True
+    # What resets a stream is told as gRPC's own words alone; the server's words are about the statement, and final.
+    return isinstance(error, (Cancelled, InternalError)) and bool(_RESET.search(str(error.__cause__)))
 
 
 @contextlib.contextmanager

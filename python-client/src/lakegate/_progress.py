@@ -29,6 +29,12 @@ class Progress:
         Time since the download began.
     finished
         Whether this is the last word on it.
+    total_wire_bytes
+        Bytes that all will take on the line, where the server has an estimate.
+    expected_seconds
+        How long all was expected to take, where the server knows the line.
+    cuts
+        How often the line was cut and the download tried to go on.
     """
 
     rows: int
@@ -36,6 +42,16 @@ class Progress:
     total_rows: int | None
     seconds: float
     finished: bool
+    total_wire_bytes: int | None = None
+    expected_seconds: float | None = None
+    cuts: int = 0
+
+    @property
+    def wire_bytes(self) -> int | None:
+        """About how many bytes came over the line; None where the server has no estimate."""
+        if self.total_wire_bytes is None or not self.total_rows:
+            return None
+        return int(self.total_wire_bytes * min(self.rows / self.total_rows, 1.0))
 
     @property
     def rate(self) -> float:
@@ -44,9 +60,11 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time left at the present pace; None where the total is not known, or was passed."""
+        """Time left at the present pace, or as expected before there is one; None where not known, or passed."""
         if self.finished:
             return 0.0
+        if self.rows == 0 and self.expected_seconds is not None:
+            return max(self.expected_seconds - self.seconds, 0.0)
         if self.total_rows is None or not 0 < self.rows <= self.total_rows:
             return None
         return self.seconds * (self.total_rows - self.rows) / self.rows
@@ -54,11 +72,15 @@ class Progress:
     def __str__(self) -> str:
         rows = f"{self.rows:,}" if self.total_rows is None or self.finished else f"{self.rows:,} of {self.total_rows:,}"
         words = [f"{rows} rows", size_text(self.bytes), f"{size_text(self.rate)}/s"]
+        if self.wire_bytes is not None and self.total_wire_bytes is not None and not self.finished:
+            words.insert(1, f"about {size_text(self.wire_bytes)} of {size_text(self.total_wire_bytes)} on the line")
         left = self.seconds_left
         if self.finished:
             words.append(f"in {_duration(self.seconds)}")
         elif left is not None:
             words.append(f"{_duration(left)} left")
+        if self.cuts:
+            words.append("cut once, went on" if self.cuts == 1 else f"cut, went on at attempt {self.cuts}")
         return " · ".join(words)
 
 
@@ -75,6 +97,8 @@ class Report:
         wish: Wish,
         *,
         total_rows: int | None,
+        total_wire_bytes: int | None = None,
+        expected_seconds: float | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -89,7 +113,8 @@ class Report:
         self._next = self._start + (PATIENCE if wish is None else self._interval)
         self._shown = wish is True
         self._total_rows = total_rows
-        self._rows = self._bytes = 0
+        self._expected = (total_wire_bytes, expected_seconds)
+        self._rows = self._bytes = self._cuts = 0
 
     def add(self, *, rows: int, bytes: int) -> None:  # noqa: A002 (what it is)
         """Count a batch that has arrived."""
@@ -99,6 +124,15 @@ class Report:
             self._tell(self._now(finished=False))
         elif self._lines and (now := self._clock()) >= self._next:
             self._next = now + self._interval
+            self._shown = True
+            self._write(self._now(finished=False))
+
+    def cut(self) -> None:
+        """Count an attempt to go on after the line was cut; say so where somebody looks."""
+        self._cuts += 1
+        if self._tell is not None:
+            self._tell(self._now(finished=False))
+        elif self._lines:
             self._shown = True
             self._write(self._now(finished=False))
 
@@ -116,7 +150,7 @@ class Report:
 
     def _now(self, *, finished: bool) -> Progress:
         seconds = self._clock() - self._start
-        return Progress(self._rows, self._bytes, self._total_rows, seconds, finished)
+        return Progress(self._rows, self._bytes, self._total_rows, seconds, finished, *self._expected, self._cuts)
 
     def _write(self, progress: Progress) -> None:
         # The second part wipes what a longer line left behind.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import logging
 import os
 import secrets
 from pathlib import Path
@@ -13,12 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from lakegate import _epochs
-from lakegate._announcement import Announcement
-from lakegate._columns import as_schema, plain
-from lakegate._download import Download
+from lakegate._fetch import anew
 from lakegate._memory import Guard, frame_bytes
-from lakegate._progress import Report, Wish
-from lakegate._rows_file import RowsFile, RowsFileWriter, temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -26,9 +21,10 @@ if TYPE_CHECKING:
 
     import pandas
     import polars
-    from pyarrow import flight
 
-    from lakegate._cache import Cache
+    from lakegate._announcement import Estimate
+    from lakegate._fetch import Fetch
+    from lakegate._progress import Wish
     from lakegate._torch import TorchRows
 
 #: Rows a notebook shows of a result; enough to see what it is, few enough to fetch at once.
@@ -39,7 +35,6 @@ PREVIEW_CHARACTERS = 100
 #: are written.
 ROW_GROUP_ROWS = 1_000_000
 ROW_GROUP_BYTES = 128 * 1024**2
-_log = logging.getLogger("lakegate")
 
 
 class Result:
@@ -50,27 +45,9 @@ class Result:
     the cache of the client, or from :meth:`iter_batches`.
     """
 
-    def __init__(
-        self,
-        *,
-        schema: pa.Schema,
-        open_stream: Callable[[], flight.FlightStreamReader],
-        url: str,
-        cancel: Callable[[], None] = lambda: None,
-        announced: Announcement | None = None,
-        cache: Cache | None = None,
-        fresh: bool = False,
-    ):
-        self._wire_schema = schema
-        self._schema = plain(schema)
-        self._open_stream = open_stream
-        self._cancel = cancel
-        self._url = url
-        self._announced = Announcement() if announced is None else announced
-        self._cache = cache
-        self._look_in_cache = not fresh
-        self._file: RowsFile | None = None
-        self._downloads: list[Download] = []
+    def __init__(self, fetch: Fetch):
+        self._fetch = fetch
+        self._schema = fetch.schema
 
     @property
     def schema(self) -> pa.Schema:
@@ -81,6 +58,11 @@ class Result:
     def columns(self) -> list[str]:
         """Names of the columns."""
         return list(self._schema.names)
+
+    @property
+    def estimate(self) -> Estimate:
+        """How large what will be fetched is, as far as the server knows: nothing, where the rows are here."""
+        return self._fetch.estimate()
 
     def batches(self, *, progress: Wish = False) -> Iterator[pa.RecordBatch]:
         """Fetch the rows piece by piece.
@@ -100,10 +82,12 @@ class Result:
         Raises
         ------
         LakegateError
-            When the statement fails while it runs, or the connection is lost; rows handed out before are then
-            not all there are.
+            When the statement fails while it runs, or the connection is lost for longer than `reconnect`; rows handed
+            out before are then not all there are. `Conflict` where the server cannot give the rest of the same rows.
+        TooLarge
+            When more is known to come than `confirm_above`, and nobody wants it.
         """
-        return self._shown(self._arriving(self._schema), progress)
+        return self._fetch.shown(self._schema, progress)
 
     def to_arrow(self, *, max_memory: int | None = None, progress: Wish = None) -> pa.Table:
         """Fetch all rows as an Arrow table.
@@ -155,7 +139,7 @@ class Result:
             raise ValueError(f"types is {types!r}; it can be 'numpy' or 'arrow'")
         import pandas
 
-        schema = self._wire_schema if categories else self._schema
+        schema = self._fetch.wire_schema if categories else self._schema
         if types == "arrow":
             table = self._table(schema, max_memory, progress, lambda batch: batch.nbytes)
             options: dict[str, Any] = {"types_mapper": _arrow_dtype(pandas)}
@@ -203,12 +187,17 @@ class Result:
 
         path = Path(path)
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-        rows = 0
-        try:
+
+        def write() -> int:
+            rows = 0
             with pyarrow.parquet.ParquetWriter(part, self._schema, compression=compression) as writer:
                 for table in _row_groups(self.batches(progress=progress)):
                     writer.write_table(table, row_group_size=max(table.num_rows, 1))
                     rows += table.num_rows
+            return rows
+
+        try:
+            rows = anew(write)
             with part.open("rb+") as written:
                 os.fsync(written.fileno())
             part.replace(path)
@@ -305,7 +294,7 @@ class Result:
                 "to_torch needs PyTorch (pip install torch); .iter_batches() gives the same batches as Arrow without it"
             ) from error
         return TorchRows(
-            self._on_disk(spill_folder, progress),
+            self._fetch.on_disk(_folder(spill_folder), progress),
             batch_size=batch_size,
             shuffle=shuffle,
             shard=shard,
@@ -324,9 +313,7 @@ class Result:
 
     def close(self) -> None:
         """Stop downloads that are still under way, with the work on the server; let go of the local file."""
-        for download in list(self._downloads):
-            download.cancel()
-        self._file = None
+        self._fetch.close()
 
     def __enter__(self) -> Result:
         return self
@@ -369,10 +356,10 @@ class Result:
         progress: Wish,
     ) -> Generator[pa.RecordBatch, None, None]:
         if shuffle is None:
-            arriving = self._shown(self._arriving(self._schema, keep=True, spill_folder=spill_folder), progress)
+            arriving = self._fetch.shown(self._schema, progress, keep=True, folder=_folder(spill_folder))
             rows = _epochs.in_order(arriving, shard=shard)
         else:
-            file = self._on_disk(spill_folder, progress)
+            file = self._fetch.on_disk(_folder(spill_folder), progress)
             rows = _epochs.shuffled(file, seed=f"{shuffle} epoch 0", shard=shard, window_rows=shuffle_window)
         yield from _epochs.of_one_size(rows, size=batch_size, drop_last=drop_last)
 
@@ -380,127 +367,22 @@ class Result:
         self, schema: pa.Schema, max_memory: int | None, progress: Wish, measure: Callable[[pa.RecordBatch], float]
     ) -> pa.Table:
         """Fetch all rows, unless they take too much memory."""
-        file = self._local()
-        rows = self._announced.rows if file is None else file.rows
-        guard = Guard(max_memory, rows=rows, estimated_rows=self._announced.estimated_rows)
-        collected: list[pa.RecordBatch] = []
-        with contextlib.closing(self._shown(self._arriving(schema), progress)) as arriving:
-            for batch in arriving:
-                guard.add(rows=batch.num_rows, bytes=measure(batch))
-                collected.append(batch)
-        return pa.Table.from_batches(collected, schema=schema)
 
-    def _shown(
-        self, batches: Generator[pa.RecordBatch, None, None], wish: Wish
-    ) -> Generator[pa.RecordBatch, None, None]:
-        """Hand on batches, telling how far they are."""
-        total = self._announced.estimated_rows if self._file is None else self._file.rows
-        report = Report(wish, total_rows=total)
-        finished = False
-        try:
-            for batch in batches:
-                report.add(rows=batch.num_rows, bytes=batch.nbytes)
-                yield batch
-                del batch
-            finished = True
-        finally:
-            batches.close()
-            report.end(finished=finished)
-
-    def _arriving(
-        self, schema: pa.Schema, *, keep: bool = False, required: bool = False, spill_folder: str | Path | None = None
-    ) -> Generator[pa.RecordBatch, None, None]:
-        """Yield all rows as `schema` says, from the local disk if they are there, else from the server.
-
-        What comes from the server goes into the cache on its way; with `keep`, to the local disk in any case, and with
-        `required` it is an error where that fails.
-        """
-        file = self._local()
-        if file is not None:
-            for batch in file.batches():
-                yield as_schema(batch, schema)
-            return
-        cached = self._announced.identity is not None and spill_folder is None
-        writer = self._writer(cached, keep, required, spill_folder)
-        download = Download(open_stream=self._open_stream, cancel=self._cancel, url=self._url)
-        self._downloads.append(download)
-        try:
-            with contextlib.closing(download.batches()) as arriving:
+        def collect() -> pa.Table:
+            rows, estimated = self._fetch.rows()
+            guard = Guard(max_memory, rows=rows, estimated_rows=estimated)
+            collected: list[pa.RecordBatch] = []
+            with contextlib.closing(self._fetch.shown(schema, progress)) as arriving:
                 for batch in arriving:
-                    if writer is not None and not _written(writer, as_schema(batch, self._schema), required):
-                        writer = None
-                    yield as_schema(batch, schema)
-                    del batch
-            if writer is not None:
-                self._file = self._settled(writer, cached, keep, required)
-        finally:
-            self._downloads.remove(download)
-            if writer is not None and (self._file is None or self._file.path != writer.path):
-                writer.discard()
+                    guard.add(rows=batch.num_rows, bytes=measure(batch))
+                    collected.append(batch)
+            return pa.Table.from_batches(collected, schema=schema)
 
-    def _on_disk(self, spill_folder: str | Path | None, progress: Wish) -> RowsFile:
-        """Return the file with all rows, after their download where there is none yet."""
-        if self._local() is None:
-            arriving = self._arriving(self._schema, keep=True, required=True, spill_folder=spill_folder)
-            for _ in self._shown(arriving, progress):
-                pass
-        file = self._local()
-        assert file is not None  # noqa: S101 (it was required)
-        return file
-
-    def _local(self) -> RowsFile | None:
-        """Return the file with all rows, where there is one; the cache is asked once."""
-        identity = self._announced.identity
-        if self._file is None and self._cache is not None and identity is not None and self._look_in_cache:
-            self._look_in_cache = False
-            self._file = self._cache.find(identity, self._schema)
-        return self._file
-
-    def _writer(
-        self, cached: bool, keep: bool, required: bool, spill_folder: str | Path | None
-    ) -> RowsFileWriter | None:
-        if cached and self._cache is not None:
-            writer = self._cache.writer(self._schema, bounded=not keep)
-            if writer is not None:
-                return writer
-        if not keep:
-            return None
-        try:
-            return RowsFileWriter(temporary_folder() if spill_folder is None else Path(spill_folder), self._schema)
-        except OSError as error:
-            if required:
-                raise
-            _log.warning("rows are not kept on the local disk, later passes download them again: %s", error)
-            return None
-
-    def _settled(self, writer: RowsFileWriter, cached: bool, keep: bool, required: bool) -> RowsFile | None:
-        """Return the file that a writer wrote: one of the cache, else of this result alone if it is to keep one."""
-        identity = self._announced.identity
-        if cached and self._cache is not None and identity is not None:
-            file = self._cache.adopt(writer, identity)
-            if file is not None or not keep:
-                return file
-        try:
-            writer.finish()
-            return RowsFile(writer.path, remove=True)
-        except (OSError, pa.ArrowException) as error:
-            if required:
-                raise
-            _log.warning("rows are not kept on the local disk, later passes download them again: %s", error)
-            return None
+        return anew(collect)
 
 
-def _written(writer: RowsFileWriter, batch: pa.RecordBatch, required: bool) -> bool:
-    """Write a batch; where that fails (the disk or the cache is full), throw the file away and say so."""
-    try:
-        writer.write(batch)
-    except (OSError, pa.ArrowException) as error:
-        writer.discard()
-        if required:
-            raise
-        _log.warning("a result is not kept on the local disk: %s", error)
-        return False
-    return True
+def _folder(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

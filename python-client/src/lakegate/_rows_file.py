@@ -1,4 +1,4 @@
-"""Rows on the local disk: one Arrow IPC file, written while they arrive and mapped into memory when read."""
+"""Rows on the local disk: Arrow IPC files, written while they arrive and mapped into memory when read."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ _PART = re.compile(r"part-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.a
 
 
 class RowsFile:
-    """A finished file of rows.
+    """Rows in one finished file, or in several of one schema, one after the other.
 
     Parameters
     ----------
-    path
-        Where it is.
+    paths
+        Where they are, at least one.
     remove
-        Whether it goes when this object does: nobody else knows of it.
+        Whether the last one goes when this object does: nobody else knows of it.
     """
 
-    def __init__(self, path: Path, *, remove: bool = False):
-        self.path = path
-        self._source = pa.memory_map(str(path))
-        self._reader = pa.ipc.open_file(self._source)
-        self.schema: pa.Schema = self._reader.schema
-        self.row_counts = [self._reader.get_batch(number).num_rows for number in range(self._reader.num_record_batches)]
-        self.bytes: int = self._source.size()
+    def __init__(self, *paths: Path, remove: bool = False):
+        self.paths = paths
+        sources = [pa.memory_map(str(path)) for path in paths]
+        readers = [pa.ipc.open_file(source) for source in sources]
+        self.schema: pa.Schema = readers[0].schema
+        self._places = [(reader, number) for reader in readers for number in range(reader.num_record_batches)]
+        self.row_counts = [reader.get_batch(number).num_rows for reader, number in self._places]
+        self.bytes: int = sum(source.size() for source in sources)
         # A forked process has a copy of this object, and must not take the file from its parent.
         if remove:
-            weakref.finalize(self, _remove, path, os.getpid())
+            weakref.finalize(self, _remove, paths[-1], os.getpid())
 
     @property
     def rows(self) -> int:
@@ -52,12 +53,13 @@ class RowsFile:
         return sum(self.row_counts)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield all batches in order, each a view of the file."""
+        """Yield all batches in order, each a view of its file."""
         return map(self.batch, range(len(self.row_counts)))
 
     def batch(self, number: int) -> pa.RecordBatch:
-        """Return one batch, a view of the file."""
-        return self._reader.get_batch(number)
+        """Return one batch, a view of its file."""
+        reader, place = self._places[number]
+        return reader.get_batch(place)
 
 
 class RowsFileWriter:

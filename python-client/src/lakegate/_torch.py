@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class TorchRows(IterableDataset):
     """Batches of a local file as dictionaries of tensors; made by :meth:`lakegate.Result.to_torch`.
 
-    It can be sent to the workers of a `DataLoader`, however they are started: it holds no connection, only the file's
-    place, and each worker reads its own part.
+    It can be sent to the workers of a `DataLoader`, however they are started: it holds no connection, only the files'
+    places, and each worker reads its own part.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class TorchRows(IterableDataset):
     ):
         super().__init__()
         self._file: RowsFile | None = file
-        self._path: Path = file.path
+        self._paths: tuple[Path, ...] = file.paths
         self._rows = file.rows
         self._batch_size = batch_size
         self._shuffle = shuffle
@@ -58,7 +58,7 @@ class TorchRows(IterableDataset):
         if worker is not None:
             shard = _epochs.worker_shard(shard, worker=worker.id, workers=worker.num_workers)
         # A worker maps the file itself; one that was forked leaves its parent's mapping alone.
-        file = self._file if self._file is not None and worker is None else RowsFile(self._path)
+        file = self._file if self._file is not None and worker is None else RowsFile(*self._paths)
         if self._shuffle is None:
             batches = _epochs.in_order(file.batches(), shard=shard)
         else:

@@ -9,9 +9,9 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::config::SpoolSettings;
-use crate::delivery::{Position, Spool};
+use crate::delivery::{Opening, Position, Spool};
 use crate::flight::caller::Caller;
-use crate::flight::download::{Core, Download, Kept};
+use crate::flight::download::{Core, Download, Kept, Wanted, Way};
 use crate::flight::gate::Pass;
 use crate::flight::rows::{Outgoing, RunRows};
 use crate::flight::service::Service;
@@ -56,15 +56,16 @@ impl Downloads {
     }
 
     /// Begins a download of rows that are made from the first one on, for a client that wants them from a position on.
-    pub(crate) fn begin(&self, caller: &Caller, rows: RunRows, next: Outgoing, from: Position) -> Download {
+    pub(crate) fn begin(&self, caller: &Caller, rows: RunRows, next: Outgoing, wanted: Wanted) -> Download {
         let ticket = rows.run.handle.ticket;
         let core = Mutex::new(Core {
             reader: 0,
             rows: Some(rows),
             is_whole: false,
             made: Position::default(),
-            left_out: (from.next > 0).then_some(from),
+            left_out: (wanted.from.next > 0).then_some(wanted.from),
             tail: self.0.spool.begin(),
+            opening: Opening::default(),
             writing: None,
             reading: None,
         });
@@ -78,7 +79,7 @@ impl Downloads {
         if let Some(before) = before.filter(|before| before.rests.is_some()) {
             before.kept.let_go();
         }
-        Download { kept, downloads: self.clone(), reader: 0, number: from.next, next, ended: false }
+        Download { kept, downloads: self.clone(), reader: 0, way: Way::new(wanted, next), ended: false }
     }
 
     /// Goes on with the download of a ticket; gives the pass back where what comes after the position is not there any more.
@@ -88,7 +89,7 @@ impl Downloads {
     pub(crate) fn resume(
         &self,
         (service, caller): (&Service, &Caller),
-        (ticket, sql, from): (Uuid, &str, Position),
+        (ticket, sql, wanted): (Uuid, &str, Wanted),
         pass: Pass,
     ) -> Result<Result<Download, Pass>, Status> {
         let claimed = {
@@ -100,8 +101,8 @@ impl Downloads {
             })
         };
         let Some((kept, before)) = claimed else { return Ok(Err(pass)) };
-        let resumed = match kept.holds(from) {
-            Ok(true) => kept.go_on((service, caller), (sql, from, pass)),
+        let resumed = match kept.holds(wanted) {
+            Ok(true) => kept.go_on((service, caller), (sql, wanted, pass)),
             Ok(false) => {
                 self.forget(&kept);
                 return Ok(Err(pass));

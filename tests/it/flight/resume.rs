@@ -210,6 +210,31 @@ async fn whoever_had_other_rows_starts_over_and_the_one_who_had_these_goes_on() 
 }
 
 #[tokio::test]
+async fn who_needs_schema_and_dictionaries_again_is_sent_them_before_the_rest() {
+    fn nothing(settings: &mut Settings) {
+        settings.spool.size = 0;
+    }
+    fn all_kept(_: &mut Settings) {}
+    for change in [all_kept as fn(&mut Settings), nothing] {
+        let server = TestServer::start_with(Options { change, ..Options::default() }).await;
+        let ticket = ticket(&asked(&server, BIG).await);
+        let mut had = begin(&server, &ticket, 4).await;
+        had.lose_the_last();
+        let again = from(&format!("{};opening", had.position), ticket);
+        let mut messages = client(server.address).await.do_get(again).await.unwrap().into_inner();
+        let schema = messages.message().await.unwrap().unwrap();
+        assert_eq!((&schema.data_header, schema.app_metadata.len()), (&had.messages[0].data_header, 0));
+        while let Some(message) = messages.message().await.unwrap() {
+            let after = Position::of_label(&message.app_metadata).expect("only what opens the stream has no label");
+            assert_eq!(after.next, had.position.next + 1);
+            had.position = after;
+            had.messages.push(message);
+        }
+        assert!(had.numbers().await == all());
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_a_result_is_there_for_whoever_lost_it() {
     let server = TestServer::start().await;
     let ticket = ticket(&asked(&server, "select * from weather.stations").await);
