@@ -74,7 +74,7 @@ def connect(
     cache: bool | str | Path = True,
     cache_size: int | None = None,
     reconnect: float = RECONNECT_SECONDS,
-    confirm_above: str | int | None = _confirm.DEFAULT_LIMIT,
+    confirm_above: str | int | None = _confirm.AT_TERMINAL,
 ) -> Client:
     """Connect to a server.
 
@@ -110,7 +110,8 @@ def connect(
     confirm_above
         Bytes on the line, such as `"500MB"` or `"2GiB"`. Of a result that the server knows to be larger no row is
         fetched before whoever sits at the terminal, or `confirm` of :meth:`Client.sql`, agrees; where nobody can be
-        asked it is refused with `TooLarge`. None fetches whatever comes.
+        asked it is refused with `TooLarge`. None fetches whatever comes. Where nothing is given, whoever sits at a
+        terminal is asked above 1 GiB, and programs are not held up.
 
     Returns
     -------
@@ -163,7 +164,7 @@ class Client:
         cache: bool | str | Path = True,
         cache_size: int | None = None,
         reconnect: float = RECONNECT_SECONDS,
-        confirm_above: str | int | None = _confirm.DEFAULT_LIMIT,
+        confirm_above: str | int | None = _confirm.AT_TERMINAL,
     ):
         if not url.startswith(_SCHEMES):
             raise ValueError(f"{url!r} is no address; write grpc://host:port or grpc+tls://host:port")

@@ -14,8 +14,9 @@ from lakegate._progress import size_text
 if TYPE_CHECKING:
     from typing import TextIO
 
-#: What is asked about where nothing else is said: more than a minute and a half of a line of 100 Mbit/s.
-DEFAULT_LIMIT = "1GiB"
+#: Where nothing else is said: whoever sits at a terminal is asked about more than 1 GiB, which takes more than a minute
+#: and a half of a line of 100 Mbit/s; programs nobody watches fetch what they ask for.
+AT_TERMINAL = "1GiB at a terminal"
 #: Decides about what is above the limit; True fetches it.
 Confirm = Callable[[Estimate], bool]
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kKMGT]i?)?B?")
@@ -25,11 +26,15 @@ _POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
 def size_of(text: str | int | None) -> int | None:
     """Return a size as bytes: a number, or a text such as `1GiB`, `500 MB`; None is none.
 
+    So is `AT_TERMINAL` where nobody sits at one.
+
     Raises
     ------
     ValueError
         When it is neither.
     """
+    if text == AT_TERMINAL:
+        return 1 << 30 if _somebody_watches(sys.stdin, sys.stderr) else None
     if text is None or (isinstance(text, int) and not isinstance(text, bool) and text >= 0):
         return text
     found = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
@@ -76,8 +81,12 @@ def told(estimate: Estimate) -> str:
 
 def _asked(estimate: Estimate, keyboard: TextIO | None, screen: TextIO | None) -> bool:
     """Ask whoever sits at the terminal; no where nobody does."""
-    if keyboard is None or screen is None or not keyboard.isatty() or not screen.isatty():
+    if keyboard is None or screen is None or not _somebody_watches(keyboard, screen):
         return False
     screen.write(f"{told(estimate)}. Fetch it? [y/N] ")
     screen.flush()
     return keyboard.readline().strip().lower() in ("y", "yes")
+
+
+def _somebody_watches(keyboard: TextIO | None, screen: TextIO | None) -> bool:
+    return keyboard is not None and screen is not None and keyboard.isatty() and screen.isatty()

@@ -147,7 +147,7 @@ class Result:
             table = self._table(schema, max_memory, progress, frame_bytes)
             # The table is ours alone, so its columns may be given up one by one as they are converted.
             options = {"date_as_object": False, "split_blocks": True, "self_destruct": True}
-        return table.to_pandas(**options)  # type: ignore[no-any-return]
+        return table.to_pandas(**options)
 
     def to_polars(self, *, max_memory: int | None = None, progress: Wish = None) -> polars.DataFrame:
         """Fetch all rows as a polars frame (needs polars: `pip install 'lakegate[polars]'`).
