@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use access::read_calls;
 pub use access::{
     AccessFiles, AccessSettings, CertificateName, GrantLine, GrantList, Grantee, InvalidName, KeySetPlace, MaskLine,
     OidcSettings, RoleDefinition, RowFilterLine, Scope, Spot, TlsSettings, User, UserList, UserToken,

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
+use crate::config::read_calls;
 use crate::query::QueryError;
 use crate::query::dialect::LakeDialect;
 
@@ -132,20 +133,6 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
         return Err(QueryError::invalid(format!("more than {MAX_SETS} queries in one UNION, EXCEPT or INTERSECT")));
     }
     Ok(())
-}
-
-/// The parser knows CURRENT_USER without parentheses only; with them it is a function like any other.
-fn read_calls(tokens: &mut [TokenWithSpan]) {
-    for at in 0..tokens.len() {
-        let (read, rest) = tokens.split_at_mut(at + 1);
-        let Some(TokenWithSpan { token: Token::Word(word), .. }) = read.last_mut() else { continue };
-        if word.keyword == Keyword::CURRENT_USER {
-            let next = rest.iter().find(|token| !matches!(token.token, Token::Whitespace(_)));
-            if next.is_some_and(|next| next.token == Token::LParen) {
-                word.keyword = Keyword::NoKeyword;
-            }
-        }
-    }
 }
 
 /// Takes the words EXPLAIN ESTIMATE from before a statement, and returns whether they were there: the parser does not know

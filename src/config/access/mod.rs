@@ -1,5 +1,6 @@
 //! Who is let in and who may see what: `[access]` of `lakegate.toml`, the users file and the grants file.
 
+mod expression;
 mod grants;
 mod known;
 mod settings;
@@ -15,6 +16,7 @@ use crate::config::reader::{self, SourceFile};
 use crate::config::{TableDefinition, folder};
 use crate::model::TableName;
 
+pub(crate) use expression::read_calls;
 pub use grants::{GrantLine, GrantList, MaskLine, RoleDefinition, RowFilterLine};
 pub use settings::{AccessSettings, CertificateName, KeySetPlace, OidcSettings, TlsSettings};
 pub use users::{InvalidName, User, UserList, UserToken, check_foreign_name, check_user_name};

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use crate::config::access::expression::expression_problem;
 use crate::config::reader::{Context, Low};
 use crate::config::values::{Choice, parsed};
 use crate::model::TableName;
@@ -147,24 +148,6 @@ impl Low for SqlExpression {
 
     fn schema() -> Value {
         json!({ "type": "string", "minLength": 1 })
-    }
-}
-
-/// Why a text is no single SQL expression.
-fn expression_problem(text: &str) -> Option<String> {
-    use datafusion::sql::sqlparser::dialect::GenericDialect;
-    use datafusion::sql::sqlparser::parser::Parser;
-    use datafusion::sql::sqlparser::tokenizer::Token;
-    let mut parser = match Parser::new(&GenericDialect {}).try_with_sql(text) {
-        Ok(parser) => parser,
-        Err(error) => return Some(error.to_string()),
-    };
-    match parser.parse_expr() {
-        Err(error) => Some(error.to_string()),
-        Ok(_) => match parser.peek_token().token {
-            Token::EOF => None,
-            more => Some(format!("after the expression stands `{more}`")),
-        },
     }
 }
 

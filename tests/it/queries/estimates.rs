@@ -30,7 +30,7 @@ async fn lake(config: &str) -> House {
         let (first, last) = (load * LOAD, (load + 1) * LOAD - 1);
         let sql = format!(
             "select x, date '{month}', cast(floor(random() * 1000) as bigint), case when x % 4 = 0 then null else x end, \
-             random(), random(), 'label ' || cast(floor(random() * 5) as bigint) from generate_series({first}, {last}) g(x)"
+             random() as r1, random() as r2, 'label ' || cast(floor(random() * 5) as bigint) from generate_series({first}, {last}) g(x)"
         );
         house.load("t.frames", COLUMNS, &sql).await;
     }

@@ -48,10 +48,10 @@ impl Counted {
             let (first, last) = (load * LOAD, (load + 1) * LOAD - 1);
             let letter = ["a", "b", "c", "d"][usize::try_from(load).unwrap()];
             let late = if load == LOADS - 1 { "x" } else { "cast(null as bigint)" };
-            let random: String = (0..NUMBERS).map(|_| ", random()").collect();
+            let random: String = (0..NUMBERS).map(|number| format!(", random() as r{number}")).collect();
             let sql = format!(
                 "select x, {begins} + (x - {first}) * 60000000, date '{month}', '{letter}' || x, \
-                 named_struct('a', x, 'b', cast(random() as varchar)), {late} {random} \
+                 named_struct('a', x, 'b', cast(random() as varchar)) as s, {late} {random} \
                  from generate_series({first}, {last}) g(x)"
             );
             house.load("t.frames", &columns, &sql).await;
