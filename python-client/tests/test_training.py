@@ -361,6 +361,17 @@ def test_a_file_is_not_removed_by_a_forked_process(tmp_path: Path) -> None:
     assert done.stdout.split() == ["True", "False"]
 
 
+def test_what_is_held_outlasts_the_name_it_had(tmp_path: Path) -> None:
+    writer = RowsFileWriter(tmp_path, pa.schema([("n", pa.int64())]))
+    writer.write(pa.record_batch({"n": pa.array([1, 2])}))
+    writer.finish()
+    held = RowsFile(writer.path).held()
+    writer.path.unlink()  # as one does who makes room
+    assert RowsFile(*held.paths).rows == 2
+    del held
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_of_no_rows_can_be_shuffled(tmp_path: Path) -> None:
     writer = RowsFileWriter(tmp_path, pa.schema([("n", pa.int64())]))
     writer.finish()

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::delivery::WireMessage;
 
-/// Bytes of dictionaries kept for one result: words of columns with few of them, often the same in all messages. A single
-/// set that is larger is kept all the same.
+/// Bytes of dictionaries kept for one result beside the newest: words of columns with few of them, often the same in all messages.
+/// A single set that is larger is kept all the same.
 const MOST_BYTES: usize = 1 << 20;
 
 /// The messages of a result that later ones refer to. Where words change often only the newest are known.
@@ -28,7 +28,8 @@ struct Dictionary {
 }
 
 impl Opening {
-    /// Takes notice of a message, by its number; to be called for each in order.
+    /// Takes notice of a message, by its number; to be called for each in order. What comes before this one is known then,
+    /// whatever makes room: a stream may have to begin with it.
     pub fn note(&mut self, number: u64, message: &WireMessage) {
         let message = WireMessage { app_metadata: Bytes::new(), ..message.clone() };
         if number == 0 {
@@ -38,13 +39,13 @@ impl Opening {
         let root = arrow_ipc::root_as_message(&message.header).ok();
         let id = root.as_ref().and_then(|root| root.header_as_dictionary_batch()).map(|dictionary| dictionary.id());
         let Some(id) = id else { return };
-        self.bytes += len(&message);
-        self.dictionaries.push(Dictionary { number, id, message });
         while self.bytes > MOST_BYTES {
-            let Some((place, replaced_by)) = self.oldest_replaced() else { return };
+            let Some((place, replaced_by)) = self.oldest_replaced() else { break };
             self.bytes -= len(&self.dictionaries.remove(place).message);
             self.since = self.since.max(replaced_by + 1);
         }
+        self.bytes += len(&message);
+        self.dictionaries.push(Dictionary { number, id, message });
     }
 
     /// What a stream begins with whose next message has this number, none of them labelled; none where that is not known
@@ -128,11 +129,14 @@ mod tests {
         for number in 1..10 {
             opening.note(number, &messages(&format!("{many}{number}"))[0]);
         }
-        assert!(opening.bytes <= MOST_BYTES);
-        assert!(opening.before(5).is_none() && opening.before(8).is_none() && opening.before(9).is_some());
-        let large = messages(&"x".repeat(2 * MOST_BYTES));
+        assert!(opening.bytes <= MOST_BYTES + MOST_BYTES / 2);
+        assert!(opening.before(5).is_none() && opening.before(7).is_none() && opening.before(8).is_some());
+        let (large, larger) = (messages(&"x".repeat(2 * MOST_BYTES)), messages(&"x".repeat(3 * MOST_BYTES)));
         opening.note(10, &large[0]);
-        assert!(opening.before(10).is_none());
+        assert!(opening.before(8).is_none() && opening.before(10).is_some());
         assert_eq!(opening.before(11).unwrap()[1], unlabelled(&large[0]));
+        opening.note(11, &larger[0]);
+        assert_eq!(opening.before(11).unwrap()[1], unlabelled(&large[0]), "what comes before the newest is known");
+        assert_eq!(opening.before(12).unwrap()[1], unlabelled(&larger[0]));
     }
 }

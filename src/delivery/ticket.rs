@@ -79,11 +79,11 @@ impl Ticket {
         sealer.seal(Purpose::Ticket, &bytes)
     }
 
-    /// Reads a sealed ticket back.
+    /// Reads a sealed ticket back, whether its time is over or not: what was begun with it goes on, and is stopped by it.
     ///
     /// # Errors
-    /// `NotOurs` when it was altered or sealed elsewhere, `Expired` when its time is over.
-    pub fn open(sealed: &[u8], sealer: &Sealer, now: DateTime<Utc>) -> Result<Self, DeliveryError> {
+    /// `NotOurs` when it was altered or sealed elsewhere.
+    pub fn open(sealed: &[u8], sealer: &Sealer) -> Result<Self, DeliveryError> {
         let bytes = sealer.open(Purpose::Ticket, sealed)?;
         let other = |reason: String| DeliveryError::OtherVersion { reason };
         let Some((&CONTENT_VERSION, json)) = bytes.split_first() else {
@@ -91,9 +91,6 @@ impl Ticket {
         };
         let content: Content = serde_json::from_slice(json).map_err(|error| other(error.to_string()))?;
         let expires_at = DateTime::from_timestamp_millis(content.expires_at).unwrap_or(DateTime::<Utc>::MIN_UTC);
-        if now >= expires_at {
-            return Err(DeliveryError::Expired);
-        }
         let parameters = read_parameters(content.parameters.as_deref()).map_err(|error| other(error.to_string()))?;
         Ok(Self {
             id: content.id,
@@ -102,6 +99,14 @@ impl Ticket {
             profile: content.profile,
             expires_at,
         })
+    }
+
+    /// Checks that something can be begun with it.
+    ///
+    /// # Errors
+    /// `Expired` when its time is over.
+    pub fn check(&self, now: DateTime<Utc>) -> Result<(), DeliveryError> {
+        if now < self.expires_at { Ok(()) } else { Err(DeliveryError::Expired) }
     }
 }
 
@@ -176,14 +181,17 @@ mod tests {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let ticket = ticket(now);
         let sealed = ticket.seal(&sealer()).unwrap();
-        assert_eq!(Ticket::open(&sealed, &sealer(), now).unwrap(), ticket);
+        let opened = Ticket::open(&sealed, &sealer()).unwrap();
+        opened.check(now).unwrap();
+        assert_eq!(opened, ticket);
     }
 
     #[test]
     fn a_ticket_past_its_time_says_to_run_the_query_again() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let sealed = ticket(now).seal(&sealer()).unwrap();
-        let error = Ticket::open(&sealed, &sealer(), now + chrono::Duration::seconds(60)).unwrap_err();
+        let opened = Ticket::open(&sealed, &sealer()).unwrap();
+        let error = opened.check(now + chrono::Duration::seconds(60)).unwrap_err();
         assert!(matches!(error, DeliveryError::Expired));
         assert!(error.to_string().contains("run the query again"), "{error}");
     }

@@ -29,6 +29,9 @@ use crate::flight::pull::{Arrival, Pull, Watcher};
 
 /// How long a server may take to accept a connection: a person is waiting.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long nothing may come while something is asked for until the connection is looked at, and how long an answer to that may
+/// take: on a line that is full it waits behind rows. Who is cut off in silence would wait for ever.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(20));
 /// What a server may send ahead on one call and on one connection: a long line stays full.
 const WINDOW: u32 = 8 << 20;
 
@@ -187,6 +190,8 @@ impl FlightClient {
             .user_agent(USER_AGENT)
             .map_err(unreachable)?
             .connect_timeout(CONNECT_PATIENCE)
+            .http2_keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .tcp_nodelay(true);

@@ -134,7 +134,7 @@ impl Drop for Download {
     fn drop(&mut self) {
         let Some((goes_on, over)) = self.kept.core().leave(self.reader) else { return };
         drop(over);
-        if goes_on { self.downloads.rests(&self.kept) } else { self.downloads.forget(&self.kept) }
+        if goes_on { self.downloads.rests(&self.kept, self.reader) } else { self.downloads.forget(&self.kept) }
     }
 }
 
@@ -149,8 +149,9 @@ impl Kept {
         if core.rows.is_none() && !core.is_whole {
             return Ok(false);
         }
-        if core.left_out == Some(from) {
-            return Ok(true);
+        if let Some(left_out) = core.left_out {
+            // What is made now is left out for somebody else, who has more or less of it.
+            return Ok(left_out == from);
         }
         let here = if from.next == core.made.next { Some(core.made) } else { core.tail.before(from.next) };
         match here {
@@ -172,7 +173,11 @@ impl Kept {
         }
         let mut core = self.core();
         let rows = match core.rows.take() {
-            Some(rows) => rows,
+            Some(mut rows) => {
+                // What its first reader was let in with may end, and what this one was let in with may.
+                rows.run.goes_to(caller.standing.clone());
+                rows
+            }
             None if !core.is_whole => return Err(lost()),
             // All is made and only read again: there is nothing to compute.
             None => {
@@ -219,6 +224,16 @@ impl Kept {
     /// Whether all messages were made.
     fn is_whole(&self) -> bool {
         self.core().is_whole
+    }
+
+    /// Whether a reader has it.
+    fn is_read_by(&self, reader: u64) -> bool {
+        self.core().reader == reader
+    }
+
+    /// Whether nobody has come for it since a reader left.
+    fn is_left_by(&self, reader: u64) -> bool {
+        self.core().reader == reader + 1
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {

@@ -246,6 +246,11 @@ impl Run {
         self.standing.check()
     }
 
+    /// From now on its rows go to whoever has this standing, which covers what it was planned to read.
+    pub(crate) fn goes_to(&mut self, standing: Standing) {
+        self.standing = standing;
+    }
+
     /// Counts a message on its way, and what was made by now: rows, and their bytes before; none where nothing is made.
     pub(crate) fn sends(&self, made: Option<(u64, u64)>, bytes: u64) {
         if let Some((rows, raw_bytes)) = made {

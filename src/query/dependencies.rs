@@ -80,7 +80,7 @@ impl Dependencies {
         if uses.person || identity::may_be_named(sql) {
             self.person = Some(person(principal));
         }
-        self.grows = self.tables.len() == 1 && is_row_by_row(plan);
+        self.grows = matches!(self.tables.as_slice(), [read] if is_row_by_row(plan, read));
         self.day = uses.day.then(|| (now.with_timezone(&zone).date_naive(), now.date_naive()));
         Some(self)
     }
@@ -90,15 +90,19 @@ fn person(principal: &Principal) -> String {
     blake3::hash(format!("{principal:?}").as_bytes()).to_hex().to_string()
 }
 
-/// Whether a plan only filters and projects the rows of a table.
-fn is_row_by_row(plan: &LogicalPlan) -> bool {
+/// Whether a plan only filters and projects the rows of this table. A statement may name it and read another thing only: a
+/// query of WITH that nothing asks for is not planned, and what a function gives is a scan, too.
+fn is_row_by_row(plan: &LogicalPlan, read: &TableRead) -> bool {
     match plan {
         LogicalPlan::Projection(projection) => {
-            projection.expr.iter().all(is_of_one_row) && is_row_by_row(&projection.input)
+            projection.expr.iter().all(is_of_one_row) && is_row_by_row(&projection.input, read)
         }
-        LogicalPlan::Filter(filter) => is_of_one_row(&filter.predicate) && is_row_by_row(&filter.input),
-        LogicalPlan::SubqueryAlias(alias) => is_row_by_row(&alias.input),
-        LogicalPlan::TableScan(scan) => scan.fetch.is_none(),
+        LogicalPlan::Filter(filter) => is_of_one_row(&filter.predicate) && is_row_by_row(&filter.input, read),
+        LogicalPlan::SubqueryAlias(alias) => is_row_by_row(&alias.input, read),
+        LogicalPlan::TableScan(scan) => {
+            let name = scan.table_name.table();
+            scan.fetch.is_none() && (name == read.written.1 || name == read.name.table())
+        }
         _ => false,
     }
 }

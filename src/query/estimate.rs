@@ -205,7 +205,9 @@ impl Estimator<'_> {
         let rows = forecast.rows.filter(|_| !is_masked).map(|count| Rows { count, is_exact: forecast.is_exact });
         let seen = provider.schema();
         let every: Vec<usize> = (0..seen.fields().len()).collect();
-        let stored = forecast.stored.map(|of_row| Stored::new(&forecast.columns, of_row));
+        // What a row takes in the files tells of the columns that are not seen, too.
+        let sees_all = masked.is_empty() && seen.fields().len() == forecast.columns.fields().len();
+        let stored = forecast.stored.filter(|_| sees_all).map(|of_row| Stored::new(&forecast.columns, of_row));
         let places = scan.projection.as_ref().unwrap_or(&every);
         let origins = places.iter().map(|place| origin(seen.field(*place), &forecast, masked, stored.as_ref()));
         Known { rows, origins: origins.collect() }.limited(0, scan.fetch)

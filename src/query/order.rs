@@ -28,7 +28,8 @@ pub(crate) fn in_fixed_order(mut planned: Planned) -> Planned {
 }
 
 /// Whether one thread is about as fast as several: nothing is joined, grouped or put into windows. What reads a file waits for its
-/// client sooner or later; what is packed for the line is packed by several threads in any case.
+/// client sooner or later; what is packed for the line is packed by several threads in any case. No unions: each of their inputs
+/// is a partition of its own, however many are asked for.
 fn costs_little(plan: &LogicalPlan) -> bool {
     let mut little = true;
     let walked = plan.apply_with_subqueries(|node| {
@@ -38,7 +39,6 @@ fn costs_little(plan: &LogicalPlan) -> bool {
                 | LogicalPlan::Filter(_)
                 | LogicalPlan::Projection(_)
                 | LogicalPlan::SubqueryAlias(_)
-                | LogicalPlan::Union(_)
                 | LogicalPlan::Sort(_)
                 | LogicalPlan::Limit(_)
                 | LogicalPlan::Values(_)
@@ -62,7 +62,7 @@ mod tests {
         for (sql, little) in [
             ("select a from t where b > 1", true),
             ("select * from t order by a limit 3", true),
-            ("select a from t union all select b from t", true),
+            ("select a from t union all select b from t", false),
             ("select a, sum(b) from t group by a", false),
             ("select distinct a from t", false),
             ("select * from t join t u on t.a = u.b", false),

@@ -54,7 +54,7 @@ pub(crate) fn rewrite<V: VisitMut>(tree: &mut V, zone: Tz, now: DateTime<Utc>) -
     if tree.visit(&mut PlainNames).is_break() {
         return Err(QueryError::unsupported("`@` in a table's name is not supported; write t VERSION AS OF 12"));
     }
-    match tree.visit(&mut Rewriter { zone, now }) {
+    match tree.visit(&mut Rewriter { zone, now, around: Vec::new() }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
@@ -75,15 +75,49 @@ impl VisitorMut for PlainNames {
 struct Rewriter {
     zone: Tz,
     now: DateTime<Utc>,
+    /// The queries around what is visited, from the outermost on.
+    around: Vec<Around>,
+}
+
+/// A query around others, with the names it gives by WITH.
+struct Around {
+    names: Vec<String>,
+    is_recursive: bool,
+    /// How many queries right within it were visited. Those that are named come first, and are known from then on.
+    visited: usize,
+}
+
+impl Around {
+    fn new(query: &Query) -> Self {
+        let named = query.with.iter().flat_map(|with| &with.cte_tables);
+        let names = named.map(|named| as_meant(&named.alias.name)).collect();
+        let is_recursive = query.with.as_ref().is_some_and(|with| with.recursive);
+        Self { names, is_recursive, visited: 0 }
+    }
+
+    /// Whether a name means one of its queries where the visit is.
+    fn names(&self, name: &str) -> bool {
+        let known = self.visited + usize::from(self.is_recursive);
+        self.names.iter().take(known).any(|named| named == name)
+    }
 }
 
 impl VisitorMut for Rewriter {
     type Break = QueryError;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<QueryError> {
+        self.around.push(Around::new(query));
         fetch_as_limit(query);
         if let SetExpr::Values(values) = query.body.as_mut() {
             values.rows.iter_mut().flat_map(|row| &mut row.content).for_each(lone_double);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<QueryError> {
+        self.around.pop();
+        if let Some(around) = self.around.last_mut() {
+            around.visited += 1;
         }
         ControlFlow::Continue(())
     }
@@ -115,6 +149,17 @@ impl Rewriter {
     /// Puts what of a table is asked for into its name: a version, then a sample of that.
     fn in_the_name(&self, factor: &mut TableFactor) -> Result<(), QueryError> {
         let TableFactor::Table { name, alias, args, version, sample, .. } = factor else { return Ok(()) };
+        // The new name would be that of a table, were there one of the same name as the query.
+        if (version.is_some() || sample.is_some())
+            && let [part] = name.0.as_slice()
+            && let Some(written) = part.as_ident()
+            && self.around.iter().any(|around| around.names(&as_meant(written)))
+        {
+            return Err(QueryError::unsupported(format!(
+                "`{written}` is a query of WITH here, of which there are no versions and no samples; write VERSION AS OF or \
+                 TABLESAMPLE after the table within it"
+            )));
+        }
         if let Some(version) = version.take() {
             let asked = asked(&version, self.zone, self.now)?;
             rename(name, alias, |table| asked.internal_name(table))?;
@@ -186,10 +231,15 @@ fn rename(
     let Some(ident) = last.as_ident().cloned() else {
         return Err(QueryError::unsupported("a version of a function's result is not supported; name a table"));
     };
-    let table = if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() };
+    let table = as_meant(&ident);
     *last = ObjectNamePart::Identifier(Ident::with_quote('"', internal_name(&table)));
     alias.get_or_insert_with(|| TableAlias { explicit: true, name: ident, columns: vec![], at: None });
     Ok(())
+}
+
+/// A name as it is looked up.
+fn as_meant(written: &Ident) -> String {
+    if written.quote_style.is_some() { written.value.clone() } else { written.value.to_lowercase() }
 }
 
 /// `FETCH FIRST n ROWS ONLY` is `LIMIT n`; other forms stay and are refused by `clauses`.
@@ -374,6 +424,27 @@ mod tests {
             ),
         ] {
             assert_eq!(rewritten(written).unwrap(), meant);
+        }
+    }
+
+    #[test]
+    fn queries_of_with_have_no_samples_and_no_versions() {
+        let sample = "tablesample bernoulli (1) repeatable (7)";
+        for written in [
+            format!("with t as (select 1) select * from T {sample}"),
+            "with t as (select 1) select * from (select * from t version as of 3) x".to_owned(),
+            "with t as (select 1), u as (select * from t version as of 3) select 1".to_owned(),
+            "with recursive t as (select 1 union all select * from t version as of 3) select 1".to_owned(),
+        ] {
+            let error = rewritten(&written).unwrap_err().to_string();
+            assert!(error.contains("is a query of WITH"), "{written}: {error}");
+        }
+        for written in [
+            format!("with t as (select * from t {sample}) select * from t"),
+            format!("with t as (select 1) select * from a.t {sample}"),
+            "(with t as (select 1) select * from t) union (select * from t version as of 3)".to_owned(),
+        ] {
+            assert!(rewritten(&written).is_ok(), "{written}");
         }
     }
 

@@ -67,7 +67,11 @@ impl<T> Deref for Entry<T> {
 
 impl<T> Drop for Entry<T> {
     fn drop(&mut self) {
-        self.live.lock().remove(&self.id);
+        let mut live = self.live.lock();
+        // Something else may have entered under the same id since: a result that goes on over another connection.
+        if live.get(&self.id).is_some_and(|thing| Arc::ptr_eq(thing, &self.thing)) {
+            live.remove(&self.id);
+        }
     }
 }
 
@@ -84,6 +88,17 @@ mod tests {
         assert_eq!((**first, live.all().len()), ("first", 2));
         drop(first);
         assert!(live.get(one).is_none() && live.get(other).is_some());
+        drop(second);
+        assert!(live.is_empty());
+    }
+
+    #[test]
+    fn what_was_replaced_does_not_take_along_what_came_in_its_place() {
+        let (live, id) = (Live::default(), Uuid::new_v4());
+        let first = live.enter(id, Arc::new("first"));
+        let second = live.enter(id, Arc::new("second"));
+        drop(first);
+        assert_eq!(live.get(id).as_deref(), Some(&"second"));
         drop(second);
         assert!(live.is_empty());
     }

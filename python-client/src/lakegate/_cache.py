@@ -246,7 +246,8 @@ class Cache:
         if self._root is None or self._own is None:
             return None
         try:
-            _make_private(self._root)
+            # A folder of the user's own may be meant for others too; what is kept in it is not.
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             _make_private(self._own)
             sweep(self._own)
             return RowsFileWriter(self._own, schema, limit=self._bound() if bounded else None)

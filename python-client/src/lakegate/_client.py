@@ -29,7 +29,13 @@ DEFAULT_URL = "grpc://127.0.0.1:8815"
 #: Seconds to try to go on for, after the line was cut.
 RECONNECT_SECONDS = 300.0
 # Between two attempts to connect, in milliseconds: gRPC's own wait up to two minutes.
-_CONNECTING = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 5000)]
+_CONNECTING = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5000),
+    # A line that died without a word is noticed, so that a download goes on over another.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
 #: Longest time in seconds that asking the server to stop may take.
 CANCEL_SECONDS = 5.0
 # Fewer bytes on the way; people see plain types all the same.

@@ -160,8 +160,16 @@ class Download:
 
     def _recover(self, error: LakegateError) -> None:
         """Make ready for another attempt after an error, or raise it."""
-        if self._given_up.is_set() or self._position is None:
+        if self._given_up.is_set():
             raise error
+        if self._position is None:
+            # Rows that were here may have been handed out for longer than the ticket is good for.
+            late = isinstance(error, PermissionDenied) and not self._handed_out and not self._asked_again
+            if not late or not self._source.is_named:
+                raise error
+            self._asked_again = True
+            self._source.ask_again()
+            return
         resuming = self._cut_at is not None
         if resuming and isinstance(error, Conflict):
             self._start_over(error)

@@ -17,7 +17,7 @@ from lakegate._columns import as_schema, plain
 from lakegate._download import MOST_STARTS, Download, StartOver
 from lakegate._errors import Conflict
 from lakegate._progress import Report, Wish
-from lakegate._rows_file import RowsFile, RowsFileWriter, temporary_folder
+from lakegate._rows_file import RowsFile, RowsFileWriter, sweep, temporary_folder
 from lakegate._source import Had
 
 if TYPE_CHECKING:
@@ -226,8 +226,10 @@ class Fetch:
         return self._announced.identity is not None and folder is None
 
     def _own_writer(self, folder: Path | None, required: bool) -> RowsFileWriter | None:
+        folder = temporary_folder() if folder is None else folder
         try:
-            return RowsFileWriter(temporary_folder() if folder is None else folder, self.schema)
+            sweep(folder)
+            return RowsFileWriter(folder, self.schema)
         except OSError as error:
             if required:
                 raise

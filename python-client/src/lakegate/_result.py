@@ -232,7 +232,9 @@ class Result:
             perfectly. So this is no perfect shuffle: rows of one arriving batch come within one window.
         shard
             `(i, n)`: row i, i + n, i + 2n … of the order, which is the same for all n. The shards of one n have all
-            rows and none twice; their sizes differ by one at most.
+            rows and none twice; their sizes differ by one at most. Several processes that take a shard each need the
+            same order: the statement has to have an `order by` over columns that name a row, else rows may be in two
+            shards or in none.
         drop_last
             Leave out a last batch of fewer rows.
         shuffle_window
@@ -294,7 +296,8 @@ class Result:
                 "to_torch needs PyTorch (pip install torch); .iter_batches() gives the same batches as Arrow without it"
             ) from error
         return TorchRows(
-            self._fetch.on_disk(_folder(spill_folder), progress),
+            # Workers open the files by name at the beginning of each pass.
+            self._fetch.on_disk(_folder(spill_folder), progress).held(),
             batch_size=batch_size,
             shuffle=shuffle,
             shard=shard,

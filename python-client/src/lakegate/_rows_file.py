@@ -61,6 +61,25 @@ class RowsFile:
         reader, place = self._places[number]
         return reader.get_batch(place)
 
+    def held(self) -> RowsFile:
+        """Return the same rows under names of their own, which go with what is returned.
+
+        For who opens them by name later: whoever makes room in a cache removes the names they have there. The same
+        object where a file system has no second names.
+        """
+        names = [path.with_name(_part_name()) for path in self.paths]
+        try:
+            for path, name in zip(self.paths, names, strict=True):
+                os.link(path, name)
+            held = RowsFile(*names)
+        except (OSError, pa.ArrowException):
+            for name in names:
+                _remove(name, os.getpid())
+            return self
+        for name in names:
+            weakref.finalize(held, _remove, name, os.getpid())
+        return held
+
 
 class RowsFileWriter:
     """Writes rows under a temporary name, counting their checksum.
@@ -78,7 +97,7 @@ class RowsFileWriter:
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, *, limit: int | None = None):
-        self.path = folder / f"part-{_host()}-{os.getpid()}-{secrets.token_hex(8)}.arrow"
+        self.path = folder / _part_name()
         self._sink = _Sink(self.path, limit)
         self._finished: tuple[int, int] | None = None
         try:
@@ -180,6 +199,11 @@ def _alive(process: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _part_name() -> str:
+    """Return a name for a file that goes with this process, and that :func:`sweep` knows."""
+    return f"part-{_host()}-{os.getpid()}-{secrets.token_hex(8)}.arrow"
 
 
 def _host() -> str:

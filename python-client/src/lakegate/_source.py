@@ -81,6 +81,11 @@ class Source:
             self._had, self._info, self._announced = had, info, announced
             return info.schema, announced
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the server names the result, so that it can be told later whether it is the same."""
+        return self._announced.identity is not None
+
     def ask_again(self) -> None:
         """Ask for a new ticket in place of one that is not good any more.
 

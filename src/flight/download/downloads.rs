@@ -16,7 +16,8 @@ use crate::flight::gate::Pass;
 use crate::flight::rows::{Outgoing, RunRows};
 use crate::flight::service::Service;
 
-/// Downloads that rest at most: each may hold a few messages that were made ahead. The one that rests longest makes room.
+/// Downloads that rest at most: each may hold a few messages that were made ahead. One of which all was sent makes room, else the
+/// one that rests longest.
 const MOST_AT_REST: usize = 128;
 /// How long the end of a result is kept of which all was sent: what is on its way then is through sooner.
 const WHOLE: Duration = Duration::from_secs(30);
@@ -46,6 +47,8 @@ struct Entry {
     address: Option<SocketAddr>,
     /// Since when nobody reads it.
     rests: Option<Instant>,
+    /// Whether all of it was made when it was left: hardly anybody comes back to those.
+    is_whole: bool,
 }
 
 impl Downloads {
@@ -70,7 +73,7 @@ impl Downloads {
             reading: None,
         });
         let kept = Arc::new(Kept { ticket, access: caller.access.clone(), core });
-        let entry = Entry { kept: Arc::clone(&kept), address: caller.address, rests: None };
+        let entry = Entry { kept: Arc::clone(&kept), address: caller.address, rests: None, is_whole: false };
         let before = {
             let mut table = self.table();
             if table.closed { None } else { table.by_ticket.insert(ticket, entry) }
@@ -109,25 +112,31 @@ impl Downloads {
             }
             Err(status) => Err(status),
         };
-        if resumed.is_err() {
-            // Whoever has it, or comes for it with better right, finds it as it was.
-            let mut table = self.table();
-            if let Some(entry) = table.by_ticket.get_mut(&ticket).filter(|entry| Arc::ptr_eq(&entry.kept, &kept)) {
-                // Its reader may have left meanwhile.
-                (entry.address, entry.rests) = (before.0, entry.rests.or(before.1));
+        let mut table = self.table();
+        if let Some(entry) = table.by_ticket.get_mut(&ticket).filter(|entry| Arc::ptr_eq(&entry.kept, &kept)) {
+            match &resumed {
+                // The one before may have left while this one came.
+                Ok(download) if kept.is_read_by(download.reader) => entry.rests = None,
+                Ok(_) => {}
+                // Whoever has it, or comes for it with better right, finds it as it was; its reader may have left meanwhile.
+                Err(_) => (entry.address, entry.rests) = (before.0, entry.rests.or(before.1)),
             }
         }
+        drop(table);
         resumed.map(Ok)
     }
 
-    /// Nobody reads a download any more. It rests, if somebody can come back to it.
-    pub(super) fn rests(&self, kept: &Arc<Kept>) {
+    /// The reader of a download has left it. It rests, if somebody can come back to it and has not yet.
+    pub(super) fn rests(&self, kept: &Arc<Kept>, reader: u64) {
+        let is_whole = kept.is_whole();
         let gone = {
             let mut table = self.table();
             let closed = table.closed;
             match table.by_ticket.get_mut(&kept.ticket).filter(|entry| Arc::ptr_eq(&entry.kept, kept)) {
+                // Whoever came back meanwhile reads it.
+                Some(_) if !kept.is_left_by(reader) => None,
                 Some(entry) if !closed => {
-                    entry.rests = Some(Instant::now());
+                    (entry.rests, entry.is_whole) = (Some(Instant::now()), is_whole);
                     table.surplus()
                 }
                 Some(_) => table.by_ticket.remove(&kept.ticket).map(|entry| entry.kept),
@@ -204,13 +213,14 @@ impl Downloads {
 }
 
 impl Table {
-    /// Takes out the one that rests longest, where too many rest.
+    /// Takes out the one that is missed least, where too many rest.
     fn surplus(&mut self) -> Option<Arc<Kept>> {
-        let resting = || self.by_ticket.iter().filter_map(|(ticket, entry)| Some((entry.rests?, *ticket)));
+        let resting =
+            || self.by_ticket.iter().filter_map(|(ticket, entry)| Some((!entry.is_whole, entry.rests?, *ticket)));
         if resting().count() <= MOST_AT_REST {
             return None;
         }
-        let (_, ticket) = resting().min()?;
+        let (_, _, ticket) = resting().min()?;
         self.by_ticket.remove(&ticket).map(|entry| entry.kept)
     }
 }

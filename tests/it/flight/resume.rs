@@ -284,6 +284,20 @@ async fn another_server_with_the_same_key_goes_on_where_one_died() {
 }
 
 #[tokio::test]
+async fn a_download_goes_on_when_its_ticket_is_past_its_time_and_none_begins() {
+    let server = TestServer::start().await;
+    let ticket = ticket(&asked(&server, BIG).await);
+    let mut had = begin(&server, &ticket, 4).await;
+    had.lose_the_last();
+    server.clock.advance(Duration::from_secs(3600));
+    go_on(&server, &mut had, &ticket).await.unwrap();
+    assert_eq!(times_planned(&server), 1);
+    check_all(&had.numbers().await);
+    let refused = go_on(&server, &mut Had::default(), &ticket).await.unwrap_err();
+    assert!(refused.code() == Code::PermissionDenied && refused.message().contains("expired"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn nobody_is_waited_for_longer_than_was_said() {
     fn short(settings: &mut Settings) {
         settings.spool.keep = Duration::from_millis(1);

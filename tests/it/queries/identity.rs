@@ -213,6 +213,7 @@ async fn what_does_not_grow_row_by_row_is_sent_whole() {
         "select id from t.v where id > (select min(id) from t.v)",
         "select id from t.v version as of 0",
         "select unnest([id, id]) from t.v",
+        "with v as (select id from t.v) select value from generate_series(1, 3)",
         "select 1",
     ] {
         assert_eq!(basis(&channel, sql).await, None, "{sql}");
