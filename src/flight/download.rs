@@ -11,7 +11,7 @@ mod downloads;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures::FutureExt;
 use tokio::task::JoinHandle;
@@ -93,6 +93,8 @@ pub(crate) struct Kept {
 struct Core {
     /// Which reader has it; others have lost it.
     reader: u64,
+    /// Wakes that reader, who is told when it has lost it.
+    waker: Option<Waker>,
     /// None once it is over.
     rows: Option<RunRows>,
     /// Whether all messages were made.
@@ -119,6 +121,7 @@ impl Download {
             let elsewhere = "the download goes on over another connection";
             return Poll::Ready(Some(Err(refuse(ErrorKind::Cancelled, elsewhere))));
         }
+        core.waker = Some(context.waker().clone());
         let polled = ready!(core.poll_sent(&mut self.way, context));
         if !matches!(polled, Some(Ok(_))) {
             self.ended = true;
@@ -190,8 +193,7 @@ impl Kept {
         lane.tell(&service.journal, rows.run.handle.id, caller.name());
         core.rows = Some(rows);
         core.reading = None;
-        core.reader += 1;
-        let reader = core.reader;
+        let reader = core.next_reader();
         drop(core);
         let (kept, downloads, way) =
             (Arc::clone(self), service.downloads.clone(), Way::new(wanted, Outgoing::new(lane)));
@@ -202,7 +204,7 @@ impl Kept {
     fn let_go(&self) {
         let rows = {
             let mut core = self.core();
-            core.reader += 1;
+            core.next_reader();
             core.is_whole = false;
             core.tail.give_up();
             core.rows.take()
@@ -248,6 +250,15 @@ impl Way {
 }
 
 impl Core {
+    /// Takes it from its reader; the number of whoever has it next.
+    fn next_reader(&mut self) -> u64 {
+        self.reader += 1;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        self.reader
+    }
+
     /// The next message of a way, once it may be sent.
     fn poll_sent(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
         let Some(rows) = &mut self.rows else { return Poll::Ready(None) };

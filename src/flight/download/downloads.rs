@@ -63,6 +63,7 @@ impl Downloads {
         let ticket = rows.run.handle.ticket;
         let core = Mutex::new(Core {
             reader: 0,
+            waker: None,
             rows: Some(rows),
             is_whole: false,
             made: Position::default(),

@@ -4,6 +4,7 @@
 //! known of, such as a comparison of texts, is unknown: a guess would be taken for knowledge.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -170,9 +171,12 @@ struct Shares<'a> {
 impl Shares<'_> {
     /// The share that matches, from 0 to 1; none where it is not known.
     fn of(&self, predicate: &Arc<dyn PhysicalExpr>) -> Option<f64> {
+        let (moments, other): (Vec<_>, Vec<_>) =
+            split_conjunction(predicate).into_iter().partition(|part| Moment::of(part, self.schema).is_some());
         let (compared, other): (Vec<_>, Vec<_>) =
-            split_conjunction(predicate).into_iter().cloned().partition(|part| is_comparison(part, self.schema));
+            other.into_iter().cloned().partition(|part| is_comparison(part, self.schema));
         let mut share = if compared.is_empty() { 1.0 } else { self.compared(conjunction(compared))? };
+        share *= self.at_moments(moments.into_iter().filter_map(|part| Moment::of(part, self.schema)))?;
         for part in other {
             share *= self.part(&part)?;
         }
@@ -223,8 +227,7 @@ impl Shares<'_> {
         let mut share = 0.0;
         for item in list.list() {
             let equal = BinaryExpr::new(Arc::clone(list.expr()), Operator::Eq, Arc::clone(item));
-            let equal = Arc::new(equal) as Arc<dyn PhysicalExpr>;
-            share += if is_comparison(&equal, self.schema) { self.compared(equal)? } else { return None };
+            share += self.of(&(Arc::new(equal) as Arc<dyn PhysicalExpr>))?;
         }
         let share = share.min(1.0);
         if list.negated() { Some(self.values(list.expr())? - share) } else { Some(share) }
@@ -242,6 +245,32 @@ impl Shares<'_> {
         let bounds = bounds.collect::<Option<Vec<_>>>()?;
         let found = analyze(&predicate, AnalysisContext::new(bounds), self.schema).ok()?;
         Some(found.selectivity? * self.values(&predicate)?)
+    }
+
+    /// Of comparisons of days and times with literals, of whose intervals the engine does not know the length.
+    fn at_moments<'m>(&self, compared: impl Iterator<Item = Moment<'m>>) -> Option<f64> {
+        let mut spans: HashMap<&str, [i128; 4]> = HashMap::new();
+        for Moment { column, operator, value } in compared {
+            let [.., from, to] = match spans.entry(column) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let (least, greatest) = self.known.between(column, self.places)?;
+                    let (least, greatest) = (moment(&least)?, moment(&greatest)?);
+                    new.insert([least, greatest, least, greatest])
+                }
+            };
+            if matches!(operator, Operator::Eq | Operator::Gt | Operator::GtEq) {
+                *from = (*from).max(value + i128::from(operator == Operator::Gt));
+            }
+            if matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq) {
+                *to = (*to).min(value - i128::from(operator == Operator::Lt));
+            }
+        }
+        let shares = spans.into_iter().map(|(column, [least, greatest, from, to])| {
+            let (left, all) = ((to - from + 1).max(0) as f64, (greatest - least + 1) as f64);
+            Some(left / all * (1.0 - self.null_share_of(column)?))
+        });
+        shares.product()
     }
 
     /// The share of rows that have values in all columns of an expression.
@@ -270,9 +299,45 @@ fn is_comparison(part: &Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> bool {
         && check_support(part, schema)
 }
 
+/// A comparison of a column of days or times with a literal of its type.
+struct Moment<'a> {
+    column: &'a str,
+    operator: Operator,
+    value: i128,
+}
+
+impl<'a> Moment<'a> {
+    fn of(part: &'a Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> Option<Self> {
+        let binary = part.downcast_ref::<BinaryExpr>()?;
+        let (column, operator, literal) = match binary.left().downcast_ref::<Column>() {
+            Some(column) => (column, *binary.op(), binary.right()),
+            None => (binary.right().downcast_ref::<Column>()?, binary.op().swap()?, binary.left()),
+        };
+        let literal = literal.downcast_ref::<Literal>()?.value();
+        let is_compared =
+            matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+        if !is_compared || schema.field_with_name(column.name()).ok()?.data_type() != &literal.data_type() {
+            return None;
+        }
+        Some(Self { column: column.name(), operator, value: moment(literal)? })
+    }
+}
+
+/// A day or time as its number.
+fn moment(value: &ScalarValue) -> Option<i128> {
+    match value {
+        ScalarValue::Date32(Some(days)) => Some(i128::from(*days)),
+        ScalarValue::TimestampSecond(Some(time), _)
+        | ScalarValue::TimestampMillisecond(Some(time), _)
+        | ScalarValue::TimestampMicrosecond(Some(time), _)
+        | ScalarValue::TimestampNanosecond(Some(time), _) => Some(i128::from(*time)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, UInt64Array};
+    use arrow::array::{Date32Array, Int64Array, UInt64Array};
     use arrow::datatypes::{DataType, Field, Schema};
     use datafusion::common::DFSchema;
     use datafusion::logical_expr::{col, lit};
@@ -280,11 +345,13 @@ mod tests {
 
     use super::*;
 
-    /// The share of a file of 1,000 rows; `id` is from 1 to 1,000, of `late` 250 are null, and `name` is text.
+    /// The share of a file of 1,000 rows; `id` is from 1 to 1,000, of `late` 250 are null, of `day`, from 0 to 9,
+    /// 500, and `name` is text.
     fn share(filter: Expr) -> Option<f64> {
         let schema = Arc::new(Schema::new(vec![
             Field::new("id", DataType::Int64, true),
             Field::new("late", DataType::Int64, true),
+            Field::new("day", DataType::Date32, true),
             Field::new("name", DataType::Utf8, true),
         ]));
         let columns = DFSchema::try_from(Arc::clone(&schema)).unwrap();
@@ -295,7 +362,12 @@ mod tests {
             nulls: Some(Arc::new(UInt64Array::from(vec![nulls]))),
         };
         let nothing = ColumnBounds { minima: None, maxima: None, nulls: None };
-        let columns = [("id", bounds(0)), ("late", bounds(250)), ("name", nothing)];
+        let days = ColumnBounds {
+            minima: Some(Arc::new(Date32Array::from(vec![0]))),
+            maxima: Some(Arc::new(Date32Array::from(vec![9]))),
+            nulls: Some(Arc::new(UInt64Array::from(vec![500]))),
+        };
+        let columns = [("id", bounds(0)), ("late", bounds(250)), ("day", days), ("name", nothing)];
         let known = KnownBounds(columns.into_iter().map(|(name, known)| (name.to_owned(), known)).collect());
         Shares { schema: &schema, known: &known, places: &[0], rows: 1_000.0 }.of(&predicate)
     }
@@ -318,6 +390,12 @@ mod tests {
         is_about(col("late").lt_eq(lit(500_i64)), 0.375);
         is_about(col("id").lt_eq(lit(500_i64)).and(col("late").lt_eq(lit(500_i64))), 0.1875);
         is_about(col("id").lt_eq(lit(500_i64)).or(col("late").is_null()), 0.625);
+        let day = |number| lit(ScalarValue::Date32(Some(number)));
+        is_about(col("day").eq(day(3)), 0.05);
+        is_about(col("day").gt_eq(day(2)).and(col("day").lt(day(6))), 0.2);
+        is_about(day(6).lt(col("day")).and(col("id").lt_eq(lit(500_i64))), 0.075);
+        is_about(col("day").in_list(vec![day(3), day(4)], false), 0.1);
+        is_about(col("day").gt(day(20)), 0.0);
     }
 
     #[test]

@@ -50,7 +50,9 @@ impl MemoryEngine {
     /// Tables `weather.hourly`, `weather.stations`, `shapes.wide`, `big.numbers`, `slow.endless`, `slow.broken`, `system.loads`.
     pub(crate) fn new() -> Self {
         let endless = Arc::new(Endless::default());
-        let config = SessionConfig::new().with_default_catalog_and_schema("lakegate", "weather");
+        // One partition: rows come in the order they are in.
+        let config =
+            SessionConfig::new().with_default_catalog_and_schema("lakegate", "weather").with_target_partitions(1);
         let context = SessionContext::new_with_config(config);
         let catalog = MemoryCatalogProvider::new();
         for schema in ["weather", "shapes", "big", "slow", "system"] {

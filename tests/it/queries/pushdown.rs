@@ -51,7 +51,7 @@ impl Counted {
             let random: String = (0..NUMBERS).map(|number| format!(", random() as r{number}")).collect();
             let sql = format!(
                 "select x, {begins} + (x - {first}) * 60000000, date '{month}', '{letter}' || x, \
-                 named_struct('a', x, 'b', cast(random() as varchar)) as s, {late} {random} \
+                 named_struct('a', x, 'b', cast(random() as varchar)) as s, {late} as late {random} \
                  from generate_series({first}, {last}) g(x)"
             );
             house.load("t.frames", &columns, &sql).await;
