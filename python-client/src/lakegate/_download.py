@@ -102,9 +102,10 @@ class Download:
             if not over:
                 self.cancel()
                 if self._position is not None:
-                    # The server would wait for this client to come back.
+                    # The server would wait for this client to come back. Not by the executor: the garbage collector may
+                    # come by here while this thread holds the lock that its `submit` takes.
                     with contextlib.suppress(RuntimeError):  # the interpreter ends
-                        caller.submit(self._source.cancel)
+                        threading.Thread(target=self._source.cancel, name="lakegate-cancel", daemon=True).start()
             self._reader = None
             caller.shutdown(wait=False)
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, UInt64Array};
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
@@ -22,6 +22,7 @@ use datafusion::physical_expr::{
     AnalysisContext, ExprBoundaries, PhysicalExpr, analyze, conjunction, split_conjunction,
 };
 use datafusion::physical_optimizer::pruning::PruningStatistics;
+use deltalake::kernel::scalars::ScalarExt;
 
 use crate::lake::bounds::SafeBounds;
 use crate::lake::scan::{Leaf, PlainScan};
@@ -118,7 +119,8 @@ impl KnownBounds {
         let columns = collect_columns(predicate).into_iter().map(|column| {
             let named = Named::from_name(column.name());
             let (minima, maxima) = (bounds.min_values(&named), bounds.max_values(&named));
-            (column.name().to_owned(), ColumnBounds { minima, maxima, nulls: bounds.null_counts(&named) })
+            let nulls = bounds.null_counts(&named).or_else(|| counted(pinned, column.name()));
+            (column.name().to_owned(), ColumnBounds { minima, maxima, nulls })
         });
         Self(columns.collect())
     }
@@ -140,6 +142,17 @@ impl KnownBounds {
         });
         counts.sum()
     }
+}
+
+/// How many values of a column are null in each file. The library gives this for 64-bit integers only, as it reads counts by the
+/// column's type.
+fn counted(pinned: &Pinned, column: &str) -> Option<ArrayRef> {
+    if pinned.files().len() > MOST_FILES {
+        return None;
+    }
+    let views = pinned.eager.log_data();
+    let counts = views.iter().map(|view| view.null_counts()?.to_json().get(column)?.as_u64());
+    Some(Arc::new(counts.collect::<UInt64Array>()))
 }
 
 fn extreme(
@@ -337,7 +350,7 @@ fn moment(value: &ScalarValue) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Date32Array, Int64Array, UInt64Array};
+    use arrow::array::{Date32Array, Int64Array};
     use arrow::datatypes::{DataType, Field, Schema};
     use datafusion::common::DFSchema;
     use datafusion::logical_expr::{col, lit};
