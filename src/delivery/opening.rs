@@ -115,7 +115,7 @@ mod tests {
         for (number, message) in [&schema, &one, &rows, &rows, &other, &rows].into_iter().enumerate() {
             opening.note(number as u64, message);
         }
-        assert_eq!(opening.before(1).unwrap(), [schema.clone()]);
+        assert_eq!(opening.before(1).unwrap(), std::slice::from_ref(&schema));
         for (number, words) in [(2, &one), (4, &one), (5, &other), (6, &other)] {
             assert_eq!(opening.before(number).unwrap(), [schema.clone(), unlabelled(words)]);
         }

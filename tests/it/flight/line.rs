@@ -57,7 +57,7 @@ impl Pull {
         Some((message.data_header.len() + message.data_body.len()) as u64)
     }
 
-    async fn to_the_end(mut self) {
+    async fn read_to_end(mut self) {
         while self.next().await.is_some() {}
     }
 }
@@ -118,7 +118,7 @@ async fn the_anonymous_share_by_address_and_a_place_is_free_once_its_client_is_g
     let server = TestServer::start_with(Options { change: line_to_here, ..Options::default() }).await;
     let small = async || {
         let begun = Instant::now();
-        Pull::begin(server.address, "127.0.0.3", SMALL, None).await.to_the_end().await;
+        Pull::begin(server.address, "127.0.0.3", SMALL, None).await.read_to_end().await;
         begun.elapsed()
     };
     let alone = small().await;

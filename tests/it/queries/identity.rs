@@ -177,7 +177,7 @@ async fn of_a_result_that_grew_only_the_new_rows_are_sent() {
     house.load("t.v", ID, "select 21 as id union all select 22").await;
     house.load("t.v", ID, "select 24 as id").await;
     assert_eq!(gained(&channel, sql, &before).await, (vec!["23".to_owned(), "25".to_owned()], own));
-    let whole = vec!["11", "23", "25", "3", "5", "7", "9"];
+    let whole = ["11", "23", "25", "3", "5", "7", "9"];
     assert_eq!(gained(&channel, sql, "").await, (whole.iter().map(ToString::to_string).collect(), None));
     // Of several the newest counts, and what cannot be read is none.
     let middle = basis(&channel, sql).await.unwrap();
