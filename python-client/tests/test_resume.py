@@ -283,7 +283,8 @@ def test_rows_in_no_order_start_over_where_nothing_was_handed_out(tmp_path: Path
         def read() -> None:
             tables.append(result.to_arrow(progress=lambda _: begun.set()))
 
-        way.hold_after = 4 << 20
+        # The first stream fills its window with what nobody reads.
+        way.hold_after = way.carried + (16 << 20)
         reading = threading.Thread(target=read)
         reading.start()
         assert begun.wait(60)

@@ -9,7 +9,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::FlightInfo;
+use arrow_flight::{FlightDescriptor, FlightInfo};
+use bytes::Bytes;
 use serde_json::json;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -129,6 +130,8 @@ impl Described {
     pub(crate) fn not_modified(&self) -> Result<FlightInfo, Status> {
         let info = FlightInfo::new().try_with_schema(&self.schema).map_err(|error| malformed(&error))?;
         let metadata = json!({ "lakegate": FORM, "identity": self.identity, "not_modified": true });
+        // Some libraries take no description without a descriptor; that of the call may be long.
+        let info = info.with_descriptor(FlightDescriptor::new_cmd(Bytes::new()));
         Ok(info.with_ordered(true).with_app_metadata(metadata.to_string()))
     }
 
