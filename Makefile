@@ -91,7 +91,7 @@ bench: prerequisites
 LINE ?=
 
 bench-line: prerequisites
-	@echo "== Building lakegate as it is shipped (fat link-time optimisation: 20 to 40 minutes on 2 cores the first time)"
+	@echo "== Building lakegate as it is shipped (fully optimised: about 45 minutes on 2 cores the first time)"
 	@cargo build --locked --profile dist --bin lakegate
 	@cargo build --locked --profile dist -p mssql-fixture
 	@.ci/venv $(VENVS)/bench benches/requirements.txt

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["client", "served", "walked"]
 
 
+@pytest.fixture(autouse=True)
+def cache_of_the_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Give each test a cache folder of its own: our own client keeps results."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
+
+
 @pytest.fixture(scope="session")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server over the tables of `walked.py`."""
