@@ -17,7 +17,7 @@ DEMO_PYTHON = $(abspath $(VENVS))/demo/bin/python
 
 help: ## list these commands
 	@echo "make demo    real data from files and a database to pandas and a chart; first time perhaps 15 minutes on 2 cores, then 1"
-	@echo "make test    all tests; first time about 25 minutes on 2 cores, then perhaps 15"
+	@echo "make test    all tests; first time about 40 minutes on 2 cores, then 25"
 	@echo "make test-clients  clients in Java, Go and Node.js, which have to be there; first time 5 minutes more, then 2"
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
 	@echo "make fuzz    bytes of nobody's making against the server, guided by coverage, 5 minutes a kind of call; needs cargo-fuzz"

@@ -33,6 +33,8 @@ class Breaking:
         self.cuts = 0
         #: Once so many bytes have come from there, no more are carried: those who wait stay where they are.
         self.hold_after: int | None = None
+        #: Set once somebody waits.
+        self.held = threading.Event()
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -92,6 +94,7 @@ class Breaking:
                     self.cut()
                     return
                 if counted and self.hold_after is not None and self.carried >= self.hold_after:
+                    self.held.set()
                     self._ended.wait()
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

@@ -17,7 +17,7 @@ from pyarrow import flight
 
 import lakegate
 from breaking import Breaking
-from lakegate import _download
+from lakegate import _client, _download
 from lakegate._download import Download, StartOver
 from lakegate._errors import from_arrow, was_cut
 from served import Served, program, run, serve
@@ -268,6 +268,24 @@ def test_a_download_goes_on_after_a_restart_of_the_real_server(tmp_path: Path) -
     with serve(found.program, found.folder) as url, Breaking(url, port=way.port), client:
         arrived += batches
     assert sorted(pa.Table.from_batches(arrived)["n"].to_pylist()) == list(range(MANY))
+
+
+def test_a_line_that_dies_without_a_word_is_noticed(many: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient = [(name, 1000 if value == 20_000 else value) for name, value in _client._CONNECTING]
+    monkeypatch.setattr(_client, "_CONNECTING", impatient)
+    with Breaking(many.url) as way, lakegate.connect(way.url, cache=False) as client:
+        way.hold_after = 2 << 20
+
+        def carry_others() -> None:
+            assert way.held.wait(60)
+            way.hold_after = None
+
+        threading.Thread(target=carry_others, daemon=True).start()
+        seen: list[Progress] = []
+        found = client.sql("select n from t.many").to_arrow(progress=seen.append)
+        assert way.held.is_set()
+        assert seen[-1].cuts >= 1
+        assert len(set(found["n"].to_pylist())) == found.num_rows >= MANY
 
 
 def test_rows_in_no_order_start_over_where_nothing_was_handed_out(tmp_path: Path) -> None:

@@ -251,3 +251,9 @@ def test_what_is_remembered_is_private_and_can_be_damaged(server: Standin, tmp_p
             assert numbers(client.sql("select secret", max_staleness=60)) == list(range(3000))
         client.cache.clear()
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_where_nothing_is_said_only_whoever_sits_at_a_terminal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for watched, limit in ((True, 1 << 30), (False, None)):
+        monkeypatch.setattr(_confirm, "_somebody_watches", lambda *_, watched=watched: watched)
+        assert _confirm.size_of(_confirm.AT_TERMINAL) == limit

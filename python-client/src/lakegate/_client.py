@@ -35,6 +35,9 @@ _CONNECTING = [
     # A line that died without a word is noticed, so that a download goes on over another.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    # During a download the client sends no data of its own, and gRPC would stop asking after two times.
+    ("grpc.http2.max_pings_without_data", 0),
 ]
 #: Longest time in seconds that asking the server to stop may take.
 CANCEL_SECONDS = 5.0
