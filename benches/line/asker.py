@@ -3,9 +3,10 @@
 `asker.py KIND ADDRESS` where the kind is `flight` (pyarrow's client, Flight SQL), `lakegate` (our client; with
 `--cache FOLDER` where it has one), `files` (whole Parquet files over HTTP, then DuckDB), `pymssql` or `connectorx`.
 
-A line is JSON: `sql`; `headers`; `times` to ask so often; `until`, seconds after which it stops, of which the first
-`skip` do not count, asking again where an answer ends before; `pause`, seconds between two batches; `pandas` to make a
-DataFrame.
+A line is JSON: `sql`, a statement or several that are asked in turn; `headers`; `times` to ask so often; `until`,
+seconds after which it stops, asking again where an answer ends before; `first` to stop at the first rows; `timeline` to
+tell when how much had come; `timeout`, seconds one call may take; `pandas` to make a DataFrame; `describe` to ask what
+there would be, and pull nothing.
 """
 
 from __future__ import annotations
@@ -44,9 +45,12 @@ class Pull:
     cpu_seconds: float = 0.0
     pandas_seconds: float | None = None
     schema_bytes: int = 0
-    #: Plain bytes between `skip` and `until`, and the seconds of each time it was asked.
-    counted_bytes: int = 0
+    #: The seconds of each time it was asked.
     each: list[float] = field(default_factory=list)
+    #: Moments of the machine's monotonic clock, and the plain bytes that had come by then.
+    timeline: list[tuple[float, int]] = field(default_factory=list)
+    #: What the server told of the result beforehand.
+    metadata: str | None = None
     error: str | None = None
 
 
@@ -56,12 +60,15 @@ class Flight:
     def __init__(self, address: str, _: argparse.Namespace):
         self._client = flight.connect(f"grpc://{address}")
 
-    def batches(self, sql: str, headers: dict[str, str]) -> Iterator[pa.RecordBatch]:
+    def info(self, sql: str, asked: dict[str, Any]) -> tuple[flight.FlightInfo, flight.FlightCallOptions]:
+        """Return the description of a result, and how it is asked for."""
+        headers = [(k.encode(), v.encode()) for k, v in asked.get("headers", {}).items()]
+        options = flight.FlightCallOptions(timeout=asked.get("timeout", TIMEOUT_SECONDS), headers=headers)
+        return self._client.get_flight_info(flight.FlightDescriptor.for_command(command(sql)), options), options
+
+    def batches(self, sql: str, asked: dict[str, Any]) -> Iterator[pa.RecordBatch]:
         """Ask, and give what comes."""
-        options = flight.FlightCallOptions(
-            timeout=TIMEOUT_SECONDS, headers=[(k.encode(), v.encode()) for k, v in headers.items()]
-        )
-        info = self._client.get_flight_info(flight.FlightDescriptor.for_command(command(sql)), options)
+        info, options = self.info(sql, asked)
         for endpoint in info.endpoints:
             reader = self._client.do_get(endpoint.ticket, options)
             yield pa.RecordBatch.from_pylist([], schema=reader.schema)
@@ -80,12 +87,14 @@ class Own:
         import lakegate
 
         known = inspect.signature(lakegate.connect).parameters
-        cache = {"cache": str(given.cache) if given.cache else False} if "cache" in known else {}
-        self._client = lakegate.connect(f"grpc://{address}", timeout=TIMEOUT_SECONDS, allow_plaintext=True, **cache)
+        terms: dict[str, Any] = {"cache": str(given.cache) if given.cache else False} if "cache" in known else {}
+        if given.header:
+            terms["headers"] = dict(header.split("=", 1) for header in given.header)
+        self._client = lakegate.connect(f"grpc://{address}", timeout=TIMEOUT_SECONDS, allow_plaintext=True, **terms)
 
-    def batches(self, sql: str, headers: dict[str, str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, sql: str, asked: dict[str, Any]) -> Iterator[pa.RecordBatch]:
         """Ask, and give what comes."""
-        if headers:
+        if asked.get("headers"):
             raise ValueError("our client sends the headers it is made with")
         result = self._client.sql(sql)
         yield pa.RecordBatch.from_pylist([], schema=result.schema)
@@ -98,7 +107,7 @@ class Files:
     def __init__(self, address: str, _: argparse.Namespace):
         self._address = address
 
-    def batches(self, sql: str, _: dict[str, str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, sql: str, _: dict[str, Any]) -> Iterator[pa.RecordBatch]:
         """Fetch the files of the tables that are named `files:<table>`, and ask DuckDB."""
         import duckdb
 
@@ -122,7 +131,7 @@ class Database:
         self._host, self._port = address.rsplit(":", 1)
         self._kind, self._password = given.kind, given.password
 
-    def batches(self, sql: str, _: dict[str, str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, sql: str, _: dict[str, Any]) -> Iterator[pa.RecordBatch]:
         """Ask, and give all of it as one table."""
         if self._kind == "connectorx":
             import connectorx
@@ -166,29 +175,26 @@ def part(number: int, value: bytes) -> bytes:
 
 def pull(client: Any, asked: dict[str, Any]) -> Pull:
     """Pull as a line says."""
-    taken, kept = Pull(), []
+    if asked.get("describe"):
+        return Pull(metadata=client.info(asked["sql"], asked)[0].app_metadata.decode())
+    taken = Pull()
+    kept: list[pa.RecordBatch] = []
+    statements = asked["sql"] if isinstance(asked["sql"], list) else [asked["sql"]]
     started, cpu = time.perf_counter(), time.process_time()
-    until, skip = asked.get("until"), asked.get("skip", 0.0)
+    until = asked.get("until")
     goes_on = True
     while goes_on:
         began = time.perf_counter()
-        for batch in client.batches(asked["sql"], asked.get("headers", {})):
-            now = time.perf_counter() - started
-            taken.schema_bytes = taken.schema_bytes or batch.schema.serialize().size
-            taken.rows += batch.num_rows
-            taken.raw_bytes += batch.nbytes
-            if batch.num_rows and taken.first_seconds is None:
-                taken.first_seconds = now
-            if until is not None and skip <= now < until:
-                taken.counted_bytes += batch.nbytes
-            if until is not None and now >= until:
-                break
+        for batch in client.batches(statements[len(taken.each) % len(statements)], asked):
+            note(taken, batch, time.perf_counter() - started, asked)
             if asked.get("pandas"):
                 kept.append(batch)
-            if asked.get("pause"):
-                time.sleep(asked["pause"])
+            if until is not None and time.perf_counter() - started >= until:
+                break
+            if asked.get("first") and taken.rows:
+                break
         taken.each.append(time.perf_counter() - began)
-        times_left = len(taken.each) < asked.get("times", 1)
+        times_left = len(taken.each) < asked.get("times", len(statements))
         goes_on = times_left if until is None else time.perf_counter() - started < until
     taken.seconds = time.perf_counter() - started
     if asked.get("pandas"):
@@ -198,12 +204,24 @@ def pull(client: Any, asked: dict[str, Any]) -> Pull:
     return taken
 
 
+def note(taken: Pull, batch: pa.RecordBatch, now: float, asked: dict[str, Any]) -> None:
+    """Count a batch that came `now` seconds after the start."""
+    taken.schema_bytes = taken.schema_bytes or batch.schema.serialize().size
+    taken.rows += batch.num_rows
+    taken.raw_bytes += batch.nbytes
+    if batch.num_rows and taken.first_seconds is None:
+        taken.first_seconds = now
+    if batch.num_rows and asked.get("timeline"):
+        taken.timeline.append((time.monotonic(), taken.raw_bytes))
+
+
 def main() -> None:
     """Answer line after line."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("kind", choices=KINDS)
     arguments.add_argument("address")
     arguments.add_argument("--cache", type=Path)
+    arguments.add_argument("--header", action="append", default=[], help="NAME=VALUE that our client sends")
     arguments.add_argument("--password")
     given = arguments.parse_args()
     client = KINDS[given.kind](given.address, given)

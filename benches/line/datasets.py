@@ -15,6 +15,8 @@ import pyarrow.parquet as parquet
 
 #: Rows of one session of the frames.
 FRAMES = 3_000
+#: Plain bytes of Arrow that a row of lineitem takes.
+LINEITEM_ROW_BYTES = 169
 WIDE_ROWS = 100_000
 WIDE_COLUMNS = 200
 #: Emotions whose probabilities a frame has.
@@ -47,9 +49,21 @@ SAMPLES = {
     "duckdb": "select * from {lineitem} tablesample 1 percent (bernoulli, 7)",
     "sail": "select * from {lineitem} tablesample (1 percent) repeatable (7)",
 }
+#: Further statements whose size is told beforehand, and then measured.
+ESTIMATED = {
+    "keys": "select * from {lineitem} where l_orderkey between 100000 and 130000",
+    "dates": "select l_orderkey, l_shipdate, l_extendedprice from {lineitem} where l_shipdate < date '1993-01-01'",
+    "many": "select * from {orders} where o_orderkey in (1, 33, 66, 99, 1000, 4001, 7008, 30017)",
+    "amounts": "select * from {orders} where o_totalprice > 200000",
+    "texts": "select * from {orders} where o_orderpriority = '1-URGENT'",
+    "customers": "select c_custkey, c_name, c_address, c_acctbal from {customer}",
+    "computed": "select l_orderkey, l_extendedprice * (1 - l_discount) as p from {lineitem} where l_orderkey < 600000",
+    "grouped": "select l_suppkey, sum(l_quantity) as quantity from {lineitem} group by l_suppkey",
+    "joined": "select o_orderkey, o_orderdate, c_name from {orders} join {customer} on o_custkey = c_custkey",
+}
 TABLES = ("lineitem", "orders", "customer", "frames", "wide")
-#: Statements that pull much, whose time the line decides.
-BULK = ("full", "proj", "frames", "wide")
+#: Bits a second of the slowest line through which the largest statements pull everything.
+WHOLE_BITS = 500_000_000
 
 
 def make(folder: Path, scale: float, share: float = 1.0) -> Path:
@@ -132,16 +146,17 @@ def wide(rows: int):
 
 
 def statements(bits: int | None, scale: float) -> dict[str, str]:
-    """Return the statements for a line, bounded so that its largest plain result takes some ten seconds.
+    """Return the statements for a line, bounded so that in the best encoding the largest takes some three seconds.
 
-    At 10 Mbit/s these are 60,000 rows of lineitem, at 100 Mbit/s 600,000, above it all. Braces stay around tables.
+    At 10 Mbit/s `full` has 120,000 rows of lineitem, at 100 Mbit/s 1,200,000, above it all, where the scale has so
+    many. Braces stay around tables.
     """
-    share = min(1.0, (bits or 10**9) / 10**9)
+    share = min(1.0, (bits or WHOLE_BITS) / WHOLE_BITS)
     orders = round(6_000_000 * share)
     few = {
         "few": max(orders, round(6_000_000 * scale)) if share == 1 else orders,
-        "frames_few": max(30, round(FRAMES * share)),
-        "wide_few": max(1_000, round(WIDE_ROWS * share)),
+        "frames_few": round(FRAMES * share),
+        "wide_few": round(WIDE_ROWS * share),
     }
     tables = {table: "{" + table + "}" for table in TABLES}
     return {name: text.format(**few, **tables) for name, text in STATEMENTS.items()}

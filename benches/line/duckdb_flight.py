@@ -1,7 +1,6 @@
-"""DuckDB behind pyarrow's Flight server, as one would put it there in an afternoon; and the same server from memory.
+"""DuckDB behind pyarrow's Flight server, as one would put it there in an afternoon.
 
-`duckdb_flight.py HOST FOLDER` serves each folder in it as a table, and takes Flight SQL's command for a statement. With
-`--memory` each statement is answered once and kept, so that it streams batches out of memory and does nothing else.
+`duckdb_flight.py HOST FOLDER` serves each folder in it as a table, and takes Flight SQL's command for a statement.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import argparse
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 from pyarrow import flight
 
 ROWS = 65_536
@@ -19,10 +17,9 @@ ROWS = 65_536
 class Server(flight.FlightServerBase):
     """Answers statements; the ticket is the command itself."""
 
-    def __init__(self, host: str, folder: Path, *, memory: bool):
+    def __init__(self, host: str, folder: Path):
         super().__init__(f"grpc://{host}:0")
         self._database = duckdb.connect()
-        self._kept: dict[bytes, pa.Table] | None = {} if memory else None
         for table in sorted(path for path in folder.iterdir() if path.is_dir()):
             self._database.execute(f"create view {table.name} as select * from '{table}/*.parquet'")
 
@@ -34,13 +31,7 @@ class Server(flight.FlightServerBase):
 
     def do_get(self, _: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
         """Run the statement, and stream what it gives."""
-        if self._kept is not None and ticket.ticket in self._kept:
-            return flight.RecordBatchStream(self._kept[ticket.ticket])
-        reader = self._database.cursor().sql(statement(ticket.ticket)).to_arrow_reader(ROWS)
-        if self._kept is None:
-            return flight.RecordBatchStream(reader)
-        self._kept[ticket.ticket] = reader.read_all()
-        return flight.RecordBatchStream(self._kept[ticket.ticket])
+        return flight.RecordBatchStream(self._database.cursor().sql(statement(ticket.ticket)).to_arrow_reader(ROWS))
 
 
 def statement(command: bytes) -> str:
@@ -64,8 +55,7 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("host")
     arguments.add_argument("folder", type=Path)
-    arguments.add_argument("--memory", action="store_true")
     given = arguments.parse_args()
-    server = Server(given.host, given.folder, memory=given.memory)
+    server = Server(given.host, given.folder)
     print(f"listening on {given.host}:{server.port}", flush=True)
     server.serve()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +37,11 @@ class Link:
         return f"{rate}, {self.round_trip * 1000:.0f} ms" if self.round_trip else rate
 
     @property
+    def is_slow(self) -> bool:
+        """Tell whether the line decides how long a pull takes, not the processor."""
+        return self.bits is not None and self.bits <= 100_000_000
+
+    @property
     def bytes_per_second(self) -> float | None:
         """Return what of it data can have."""
         return self.bits / 8 * EFFICIENCY if self.bits else None
@@ -50,6 +55,8 @@ class Namespaces:
     networks = ("10.77.0.0/24",)
     #: What is counted over what the streams carry: 66 bytes of headers on 1448.
     around = 1.046
+    #: What clients of lakegate say so that they are served as over a network.
+    headers: ClassVar[dict[str, str]] = {}
     says = "network namespaces, a veth pair and tbf on the server's side; bytes are those it sent, headers included"
 
     def __init__(self) -> None:
@@ -116,6 +123,8 @@ class Loopback:
     other_source = "127.0.0.3"
     networks = ("127.0.0.0/8",)
     around = 1.0
+    #: On the server's own machine nothing would be compressed.
+    headers: ClassVar[dict[str, str]] = {"lakegate-codec": "zstd"}
     says = "no right to make network namespaces: token-bucket proxies on the loopback; bytes are without headers"
 
     def __init__(self) -> None:

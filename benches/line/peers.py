@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -35,6 +36,14 @@ PASSWORD = "Bench-2022"  # noqa: S105 of a server that lives as long as a benchm
 #: Rows of lineitem that stand in the database too.
 DATABASE_ROWS = 50_000
 START_SECONDS = 120
+#: What lakegate is given for statements; see `measure.settings`.
+SERVER_MEMORY = 512 * 1024 * 1024
+#: Settings by which no encoded result is kept for the next who asks; the first that is known counts.
+NOTHING_KEPT = ('\n[results]\nsize = "0B"\n',)
+#: A server rests when it takes less than this share of a core and the line carries no more than some packets, each
+#: time it is looked at, so many times in a row; for that it has so long.
+LOOK_SECONDS, QUIET_LOOKS, QUIET_SHARE, QUIET_BYTES = 0.5, 2, 0.06, 2_000
+REST_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -114,14 +123,18 @@ class Lake:
 
 
 @contextlib.contextmanager
-def lakegate(where: Namespaces | Loopback, lake: Lake, *, line: str = "") -> Iterator[Peer]:
-    """Serve the lake; `line` is what its settings say more. The peer asks as stock pyarrow does."""
+def lakegate(where: Namespaces | Loopback, lake: Lake, *, line: str = "", keeps: bool = False) -> Iterator[Peer]:
+    """Serve the lake; `line` is what its settings say more. The peer asks as stock pyarrow does.
+
+    Unless it `keeps` them, results that were sent are computed anew, so that each run does what the first one did.
+    """
     home = lake.home.parent / "served"
     shutil.rmtree(home, ignore_errors=True)
     settings(home)
     shutil.copytree(lake.home / "tables", home / "tables")
     text = (home / "lakegate.toml").read_text(encoding="utf-8").replace('"lake"', f'"{lake.home / "lake"}"')
     text += "\n[serve]\nallow_anonymous_network = true\nallow_plaintext_network = true\n" + line
+    text += "" if keeps else nothing_kept(lake)
     (home / "lakegate.toml").write_text(text, encoding="utf-8")
     command = [*where.server, str(lake.target / "lakegate"), "serve", "--flight", f"{where.host}:0", "--no-loads"]
     with started([*command, "--ready-file", "ready"], home, log=home / "log") as server:
@@ -131,7 +144,7 @@ def lakegate(where: Namespaces | Loopback, lake: Lake, *, line: str = "") -> Ite
             time.sleep(0.05)
         address = (home / "ready").read_text(encoding="utf-8").strip().removeprefix("grpc://")
         tables = {table: f"bench.{table}" for table in (*TABLES, "growing", "pulled")}
-        yield Peer("lakegate, stock pyarrow", "flight", address, server.pid, tables)
+        yield Peer("lakegate, stock pyarrow", "flight", address, server.pid, tables, headers=where.headers)
 
 
 def takes(lake: Lake, setting: str) -> bool:
@@ -142,6 +155,11 @@ def takes(lake: Lake, setting: str) -> bool:
     with (home / "lakegate.toml").open("a", encoding="utf-8") as file:
         file.write(setting)
     return subprocess.run([str(lake.target / "lakegate"), "check"], cwd=home, capture_output=True).returncode == 0
+
+
+def nothing_kept(lake: Lake) -> str:
+    """Return the setting by which a lakegate that keeps encoded results keeps none; nothing where it keeps none."""
+    return next((setting for setting in NOTHING_KEPT if takes(lake, setting)), "")
 
 
 @contextlib.contextmanager
@@ -172,13 +190,26 @@ def sail(where: Namespaces | Loopback, lake: Lake) -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def duckdb(where: Namespaces | Loopback, lake: Lake, *, memory: bool = False) -> Iterator[Peer]:
-    """Serve the files with DuckDB behind Flight, or out of memory."""
+def duckdb(where: Namespaces | Loopback, lake: Lake) -> Iterator[Peer]:
+    """Serve the files with DuckDB behind Flight."""
     command = [*where.server, sys.executable, str(HERE / "duckdb_flight.py"), where.host, str(lake.files)]
-    with told([*command, *(["--memory"] if memory else [])], lake.files.parent) as (address, pid):
+    with told(command, lake.files.parent) as (address, pid):
         tables = {table: table for table in TABLES}
-        name = "a bare Flight server, from memory" if memory else "DuckDB behind Flight"
-        yield Peer(name, "flight", address, pid, tables, dialect="duckdb")
+        yield Peer("DuckDB behind Flight", "flight", address, pid, tables, dialect="duckdb")
+
+
+@contextlib.contextmanager
+def bare(where: Namespaces | Loopback, lake: Lake, source: Peer, sql: str, program: list[str]) -> Iterator[Peer]:
+    """Serve out of memory, and do nothing else, the batches that another server streams for a statement."""
+    given = ["--from", source.address, "--sql", sql, "--host", where.host]
+    with told([*where.server, *program, *given], lake.files.parent) as (address, pid):
+        yield Peer(
+            f"a bare Flight server ({'C++' if program[0] == sys.executable else 'Rust'})",
+            "flight",
+            address,
+            pid,
+            source.tables,
+        )
 
 
 @contextlib.contextmanager
@@ -223,8 +254,8 @@ def literal(value: object) -> str:
     return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
 
 
-#: Servers beside lakegate and the database, by name.
-PEERS = {"ROAPI": roapi, "Sail": sail, "DuckDB behind Flight": duckdb, "whole files over HTTP": files}
+#: Servers beside lakegate and the database, by the word that names them.
+PEERS = {"roapi": roapi, "sail": sail, "duckdb": duckdb, "files": files}
 
 
 def program(name: str) -> Path:
@@ -307,6 +338,21 @@ def processor_seconds(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def at_rest(where: Namespaces | Loopback, pid: int, patience: float = REST_SECONDS) -> bool:
+    """Wait until a server takes no processor time and the line carries nothing; false where it goes on, or is gone."""
+    end, quiet = time.monotonic() + patience, 0
+    try:
+        before = processor_seconds(pid), where.sent() or 0
+        while quiet < QUIET_LOOKS and time.monotonic() < end:
+            time.sleep(LOOK_SECONDS)
+            now = processor_seconds(pid), where.sent() or 0
+            rests = now[0] - before[0] <= LOOK_SECONDS * QUIET_SHARE and now[1] - before[1] <= QUIET_BYTES
+            quiet, before = (quiet + 1 if rests else 0), now
+    except FileNotFoundError:
+        return False
+    return quiet >= QUIET_LOOKS
+
+
 def memory(pid: int, name: str) -> int:
     """Return a line of a process's memory in bytes: `VmRSS` now, `VmHWM` at most."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
@@ -320,26 +366,28 @@ class Asker:
         command = [*where.client, sys.executable, str(HERE / "asker.py"), kind, address, "--password", PASSWORD]
         if cache:
             command += ["--cache", str(cache)]
+        for name, value in where.headers.items():
+            command += ["--header", f"{name}={value}"]
         client = str(HERE.parents[1] / "python-client" / "src")
         surroundings = {**os.environ, "PYTHONPATH": client}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=surroundings
         )
-        self._line()
+        self._line(START_SECONDS)
 
-    def start(self, sql: str, **asked: object) -> None:
+    def start(self, sql: str | list[str], **asked: object) -> None:
         """Let it pull; the answer is fetched by `finish`."""
         if self._process.stdin:
             print(json.dumps({"sql": sql, **asked}), file=self._process.stdin, flush=True)
 
-    def finish(self) -> dict:
-        """Wait for the answer."""
-        return dict(json.loads(self._line()))
+    def finish(self, patience: float | None = None) -> dict:
+        """Wait for the answer; raises `OSError` where none comes in so many seconds, or the process ended."""
+        return dict(json.loads(self._line(patience)))
 
-    def pull(self, sql: str, **asked: object) -> dict:
-        """Pull, and return what it took."""
+    def pull(self, sql: str | list[str], *, patience: float | None = None, **asked: object) -> dict:
+        """Pull, and return what it took; as `finish`."""
         self.start(sql, **asked)
-        return self.finish()
+        return self.finish(patience)
 
     def __enter__(self) -> Asker:
         return self
@@ -348,8 +396,12 @@ class Asker:
         self._process.kill()
         self._process.communicate()
 
-    def _line(self) -> str:
-        line = self._process.stdout.readline() if self._process.stdout else ""
+    def _line(self, patience: float | None) -> str:
+        output = self._process.stdout
+        # One line is one answer, so that none waits in the buffer that `select` does not see.
+        if output is None or not select.select([output], [], [], patience)[0]:
+            raise OSError(f"no answer within {patience:.0f} s")
+        line = output.readline()
         if not line:
-            raise SystemExit("a client ended; what it said stands above")
+            raise OSError("the client ended; what it said stands above")
         return line

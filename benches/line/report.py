@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from budget import STOCK, UNCOMPRESSED, WORDED, encoding
 from further import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 BEGIN, END = "<!-- line: begin -->", "<!-- line: end -->"
+PART = "<!-- line: {} -->"
 PICTURES = (
-    "\n![Seconds of a full table, by link](line-seconds.svg)\n\n![Bytes on the wire, by statement](line-bytes.svg)\n"
+    "![Seconds of a full table, by link](line-seconds.svg)\n\n![Bytes on the wire, by statement](line-bytes.svg)\n"
 )
-STOCK = "lakegate, stock pyarrow"
-WORDED = ("lakegate, pyarrow with dictionaries", "lakegate, own client")
-UNCOMPRESSED = ("ROAPI", "Sail", "DuckDB behind Flight")
 #: Statements whose bytes have a bar: whole tables and projections.
 WHOLE = ("full", "proj", "frames", "wide")
-#: Smaller than this a pull is round trips, and says nothing of encodings.
-LEAST_BYTES = 100_000
+#: Smaller than this a pull is round trips and headers, and says nothing of encodings.
+LEAST_BYTES = 1_000_000
+#: What a part is called that has no table by link.
+HEADINGS = {
+    "matrix": "Pulls",
+    "database": "The same rows from the stand-in for SQL Server",
+    "estimates": "Bytes told beforehand by a server that had sent nothing",
+}
 
 
 def median(values: Iterable[float]) -> float:
@@ -59,41 +65,95 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(
-    title: str, records: Sequence[dict], database: Sequence[dict], found: Sequence[Finding], absent: dict[str, str]
-) -> str:
-    """Return all figures."""
-    parts = [f"{title}\n", "#### Bars\n", table(["what", "bar", "seen", ""], (finding.row() for finding in found))]
-    made = cells(records)
-    for link in dict.fromkeys(link for link, _, _ in made):
-        rows = []
-        for (at, statement, peer), pulls in made.items():
-            if at == link:
-                rows.append(row(statement, peer, pulls))
-        head = [
-            "statement",
-            "who",
-            "rows",
-            "MB on the wire",
-            "× stock",
-            "s (least to most)",
-            "first rows, s",
-            "× limit",
-        ]
-        head += ["server CPU, s", "client CPU, s"]
-        parts += [f"#### {link}\n", table(head, rows)]
-    if database:
-        rows = []
-        for (link, _, peer), pulls in cells(database).items():
-            figures = f"{middle(pulls, 'wire_bytes') / 1e6:,.2f}", f"{middle(pulls, 'seconds'):.2f}"
-            rows.append([link, peer, f"{pulls[0]['rows']:,}", *figures])
-        head = ["link", "who", "rows", "MB on the wire", "s"]
-        parts += ["#### The same rows from the stand-in for SQL Server\n", table(head, rows)]
-    failed = {f"{r['peer']}, {r['statement']}": r["error"] for r in [*records, *database] if r["error"]}
-    missing = [f"* {name}: {why}" for name, why in {**absent, **failed}.items()]
+class Page:
+    """The figures as blocks of the page, one a part; blocks and bars of parts that are not known stay as they are."""
+
+    def __init__(self, parts: dict[str, dict[str, Any]]):
+        self._parts = parts
+        self.rows = [[part, *finding.row()] for part, known in parts.items() for finding in findings(part, known)]
+        self.blocks = {part: block(part, known) for part, known in parts.items()}
+
+    def text(self, page: str = "") -> str:
+        """Return all blocks: those that are known, and the others of a page's text between its markers."""
+        rows, blocks = list(self.rows), dict(self.blocks)
+        for name, text in split(page).items():
+            if name == "bars":
+                old = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines()[4:]]
+                rows += [row for row in old if len(row) == len(HEAD) and row[0] not in self._parts]
+            elif name not in blocks:
+                blocks[name] = text
+        bars = f"#### Bars\n\n{table(HEAD, rows)}"
+        return "\n".join(f"{PART.format(name)}\n\n{text}" for name, text in {"bars": bars, **blocks}.items())
+
+    def write(self, path: Path) -> None:
+        """Put the figures between the markers of a page."""
+        before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+        within, after = rest.split(END)
+        path.write_text(f"{before}{BEGIN}\n\n{self.text(within)}\n{END}{after}", encoding="utf-8")
+
+
+HEAD = ("part", "what", "bar", "seen", "")
+
+
+def split(page: str) -> dict[str, str]:
+    """Return the blocks of a page's text by the parts they are of."""
+    pieces = re.split(r"<!-- line: (\w+) -->\n", page)
+    return {name: text.strip("\n") + "\n" for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+
+
+def findings(part: str, known: dict[str, Any]) -> list[Finding]:
+    """Return the bars of a part."""
+    return bars(known["pulls"]) if part == "matrix" else [Finding(**found) for found in known.get("findings", [])]
+
+
+def block(part: str, known: dict[str, Any]) -> str:
+    """Return what the page says of a part beside its bars."""
+    title = HEADINGS.get(part)
+    pieces = [f"#### {title}\n"] if title else []
+    pieces.append(f"{'' if title else f'`{part}`: '}{known['title']}\n")
+    if part == "matrix":
+        pieces += [sizes_table(known["pulls"]), *link_tables(known["pulls"]), PICTURES]
+    elif part == "database":
+        pieces.append(database_table(known["pulls"]))
+    elif part == "estimates":
+        head = ["statement", "encoding", "rows told", "rows", "bytes told", "bytes", "told / real"]
+        pieces.append(table(head, known["rows"]))
+    failed = {
+        f"{r['peer']}, {r['statement']}, from {r['link']} on": r["error"] for r in known.get("pulls", []) if r["error"]
+    }
+    missing = [f"* {name}: {why}" for name, why in {**known.get("absent", {}), **failed}.items()]
     if missing:
-        parts += ["#### Not measured\n", "\n".join(" ".join(line.split())[:300] for line in missing) + "\n"]
-    return "\n".join(parts)
+        pieces += ["Not measured:\n", "\n".join(" ".join(line.split())[:300] for line in missing) + "\n"]
+    return "\n".join(pieces)
+
+
+def sizes_table(records: Sequence[dict]) -> str:
+    """Return what each result takes in the encodings that are compared with."""
+    rows = []
+    for (link, statement), size in {(r["link"].split(",")[0], r["statement"]): r["sizes"] for r in records}.items():
+        figures = [f"{size[name] / 1e6:,.2f}" for name in ("raw", "plain", "stock", "best")]
+        rows.append([link, statement, f"{size['rows']:,}", *figures])
+    head = ["link", "statement", "rows", "MB plain", "ZSTD 1", "best stock clients decode", "least of all"]
+    return table(head, rows)
+
+
+def link_tables(records: Sequence[dict]) -> Iterator[str]:
+    """Return a table for each link."""
+    made = cells(records)
+    head = ["statement", "who", "runs", "rows", "MB on the wire", "× stock", "s (least to most)", "first rows, s"]
+    head += ["× limit", "server CPU, s", "client CPU, s"]
+    for link in dict.fromkeys(link for link, _, _ in made):
+        rows = [row(statement, peer, pulls) for (at, statement, peer), pulls in made.items() if at == link]
+        yield f"##### {link}\n\n{table(head, rows)}"
+
+
+def database_table(records: Sequence[dict]) -> str:
+    """Return what the database and lakegate took for the same rows."""
+    rows = []
+    for (link, _, peer), pulls in cells(records).items():
+        figures = f"{middle(pulls, 'wire_bytes') / 1e6:,.2f}", f"{middle(pulls, 'seconds'):.2f}"
+        rows.append([link, peer, f"{pulls[0]['rows']:,}", *figures])
+    return table(["link", "who", "rows", "MB on the wire", "s"], rows)
 
 
 def row(statement: str, peer: str, pulls: Sequence[dict]) -> list[str]:
@@ -105,6 +165,7 @@ def row(statement: str, peer: str, pulls: Sequence[dict]) -> list[str]:
     return [
         statement,
         peer,
+        str(len(pulls)),
         f"{pulls[0]['rows']:,}",
         f"{wire / 1e6:,.2f}",
         f"{wire / pulls[0]['sizes']['stock']:.2f}",
@@ -137,12 +198,13 @@ def bars(records: Sequence[dict]) -> list[Finding]:
             (median(p["seconds"] / p["limit"] for p in pulls), f"{statement} at {link}")
             for (link, statement, who), pulls in made.items()
             if who == peer and statement in WHOLE and (pulls[0]["bits"] or 10**12) <= 10**8
+            if pulls[0]["sizes"][encoding(peer)] > LEAST_BYTES
         ]
         if ratios:
             worst, where = max(ratios)
-            what = f"time at ≤ 100 Mbit/s, {peer}"
+            what = f"time at ≤ 100 Mbit/s of results > 1 MB, {peer}"
             found.append(Finding(what, "≤ 1.10 × the limit", f"{worst:.2f} × at worst ({where})", worst <= 1.10))
-    return found + first_rows(made) + unshaped(made)
+    return found + unshaped(made)
 
 
 def bytes_bar(made: dict[tuple[str, str, str], list[dict]], peers: Sequence[str], size: str) -> list[Finding]:
@@ -156,20 +218,9 @@ def bytes_bar(made: dict[tuple[str, str, str], list[dict]], peers: Sequence[str]
         ]
         if ratios:
             worst, where = max(ratios)
-            what = f"bytes of whole tables and projections, {peer}, without the headers of packets"
+            what = f"bytes of whole tables and projections > 1 MB, {peer}, without the headers of packets"
             bar = "≤ 1.05 × the best stock encoding" if size == "stock" else "≤ 1.05 × plain ZSTD 1"
             found.append(Finding(what, bar, f"{worst:.2f} × at worst ({where})", worst <= 1.05))
-    return found
-
-
-def first_rows(made: dict[tuple[str, str, str], list[dict]]) -> list[Finding]:
-    """Return the bar of the first rows at 10 Mbit/s."""
-    found = []
-    for (link, statement, peer), pulls in made.items():
-        if pulls[0]["bits"] == 10**7 and statement == "full" and peer.startswith("lakegate"):
-            seconds, most = middle(pulls, "first_seconds"), pulls[0]["round_trip"] + 0.3
-            what = f"first rows at {link}, {peer}"
-            found.append(Finding(what, "≤ RTT + 300 ms", f"{seconds * 1000:.0f} ms", seconds <= most))
     return found
 
 
@@ -227,10 +278,3 @@ def bars_of(values: dict[tuple[str, str], float], label: str, path: Path) -> Non
     axes.legend(fontsize="small")
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
-
-
-def write(page_file: Path, text: str) -> None:
-    """Put figures between the markers of a page."""
-    before, rest = page_file.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    page_file.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")

@@ -8,6 +8,7 @@ with dictionaries and ZSTD 9.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -120,3 +121,9 @@ def jain(shares: Sequence[float]) -> float:
     """Return Jain's index of fairness: 1 where all have the same, 1/n where one has all."""
     squares = sum(share * share for share in shares)
     return sum(shares) ** 2 / (len(shares) * squares) if squares else 0.0
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the least value that so large a share of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
