@@ -22,7 +22,7 @@ help: ## list these commands
 	@echo "make lint    formatting, clippy, licences of dependencies, ruff and mypy; first time about 10 minutes"
 	@echo "make fuzz    bytes of nobody's making against the server, guided by coverage, 5 minutes a kind of call; needs cargo-fuzz"
 	@echo "make bench   the figures of docs/benchmarks.md; about 1 hour once built, and 20 GB of disk"
-	@echo "make bench-line  lakegate and its peers over slow lines; some hours, LINE=quick tries it in minutes; 5 GB of disk"
+	@echo "make bench-line  lakegate and its peers over slow lines; about 1 hour once built, LINE=quick tries it in minutes; 5 GB of disk"
 
 prerequisites:
 	@.ci/prerequisites
@@ -87,7 +87,9 @@ bench: prerequisites
 	@$(abspath $(VENVS))/bench/bin/python benches/run.py --target "$(abspath $(CARGO_TARGET_DIR))/dist" \
 	  --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" $(BENCH)
 
-# LINE=quick: one line, few rows, one run. Network namespaces need root; without them proxies stand in, and it says so.
+# LINE=quick: one line, few rows, one run. LINE='--parts small,fair', '--links 10,unshaped', '--only full,wide', '--peers none' and
+# '--runs 3' measure that alone, and replace only its figures. Network namespaces need root; without them proxies stand in, and
+# it says so.
 LINE ?=
 
 bench-line: prerequisites
@@ -95,7 +97,7 @@ bench-line: prerequisites
 	@cargo build --locked --profile dist --bin lakegate
 	@cargo build --locked --profile dist -p mssql-fixture
 	@.ci/venv $(VENVS)/bench benches/requirements.txt
-	@echo "== Measuring (some hours for all; LINE=quick in minutes; LINE='--scale 10' for ten times the data)"
+	@echo "== Measuring (about 1 hour for all; LINE=quick or LINE='--parts small' in minutes; LINE='--scale 10' for ten times the data)"
 	@PYTHONPATH=benches $(abspath $(VENVS))/bench/bin/python benches/line/bench.py \
 	  --target "$(abspath $(CARGO_TARGET_DIR))/dist" --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" \
 	  --docs docs/benchmarks.md $(if $(filter quick,$(LINE)),--quick,$(LINE))

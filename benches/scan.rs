@@ -25,6 +25,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Runs of each side, in turn; the medians count.
 const RUNS: usize = 7;
+/// Least speed over Flight, times that in process.
+const BAR: f64 = 0.9;
 /// Bytes the client lets the server send ahead.
 const WINDOW: u32 = 16 << 20;
 /// Bytes of the frames the client takes.
@@ -169,4 +171,6 @@ fn report(inside: &mut [Run], over_flight: &mut [Run], cpu: [Cpu; 2]) {
         cpu[1].server / RUNS as f64,
         cpu[1].client / RUNS as f64,
     );
+    let speed = inside.0.as_secs_f64() / over_flight.0.as_secs_f64();
+    println!("\nBar: ≥ {BAR} ×: {}.", if speed >= BAR { "met" } else { "missed" });
 }

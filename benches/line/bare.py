@@ -1,7 +1,7 @@
 """The least a Flight server can do: hands out batches that lie in its memory, by pyarrow's server (C++).
 
 `bare.py --host HOST --from ADDRESS --sql SQL` fetches a result from another server once, and streams the very batches
-to whoever asks for anything. `benches/serving.rs` has the same in Rust.
+to whoever asks for anything. `benches/bare.rs` is the same in Rust.
 """
 
 from __future__ import annotations

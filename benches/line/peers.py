@@ -38,8 +38,8 @@ DATABASE_ROWS = 50_000
 START_SECONDS = 120
 #: What lakegate is given for statements; see `measure.settings`.
 SERVER_MEMORY = 512 * 1024 * 1024
-#: Settings by which no encoded result is kept for the next who asks; the first that is known counts.
-NOTHING_KEPT = ('\n[results]\nsize = "0B"\n',)
+#: What `measure.settings` says so that no result is kept for the next who asks, and what is said where one is.
+NOTHING_KEPT, KEPT = 'cache = "0B"', 'cache = "6GiB"'
 #: A server rests when it takes less than this share of a core and the line carries no more than some packets, each
 #: time it is looked at, so many times in a row; for that it has so long.
 LOOK_SECONDS, QUIET_LOOKS, QUIET_SHARE, QUIET_BYTES = 0.5, 2, 0.06, 2_000
@@ -134,7 +134,7 @@ def lakegate(where: Namespaces | Loopback, lake: Lake, *, line: str = "", keeps:
     shutil.copytree(lake.home / "tables", home / "tables")
     text = (home / "lakegate.toml").read_text(encoding="utf-8").replace('"lake"', f'"{lake.home / "lake"}"')
     text += "\n[serve]\nallow_anonymous_network = true\nallow_plaintext_network = true\n" + line
-    text += "" if keeps else nothing_kept(lake)
+    text = text.replace(NOTHING_KEPT, KEPT) if keeps else text
     (home / "lakegate.toml").write_text(text, encoding="utf-8")
     command = [*where.server, str(lake.target / "lakegate"), "serve", "--flight", f"{where.host}:0", "--no-loads"]
     with started([*command, "--ready-file", "ready"], home, log=home / "log") as server:
@@ -155,11 +155,6 @@ def takes(lake: Lake, setting: str) -> bool:
     with (home / "lakegate.toml").open("a", encoding="utf-8") as file:
         file.write(setting)
     return subprocess.run([str(lake.target / "lakegate"), "check"], cwd=home, capture_output=True).returncode == 0
-
-
-def nothing_kept(lake: Lake) -> str:
-    """Return the setting by which a lakegate that keeps encoded results keeps none; nothing where it keeps none."""
-    return next((setting for setting in NOTHING_KEPT if takes(lake, setting)), "")
 
 
 @contextlib.contextmanager

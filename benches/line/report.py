@@ -6,7 +6,7 @@ import re
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from budget import STOCK, UNCOMPRESSED, WORDED, encoding
+from budget import PARTS, STOCK, UNCOMPRESSED, WORDED, encoding
 from further import Finding
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Page:
     """The figures as blocks of the page, one a part; blocks and bars of parts that are not known stay as they are."""
 
     def __init__(self, parts: dict[str, dict[str, Any]]):
+        order = ["matrix", *PARTS]
+        parts = dict(sorted(parts.items(), key=lambda item: order.index(item[0])))
         self._parts = parts
         self.rows = [[part, *finding.row()] for part, known in parts.items() for finding in findings(part, known)]
         self.blocks = {part: block(part, known) for part, known in parts.items()}
@@ -110,7 +112,7 @@ def block(part: str, known: dict[str, Any]) -> str:
     """Return what the page says of a part beside its bars."""
     title = HEADINGS.get(part)
     pieces = [f"#### {title}\n"] if title else []
-    pieces.append(f"{'' if title else f'`{part}`: '}{known['title']}\n")
+    pieces.append(f"{known['title']}; {known['around']}\n" if title else f"`{part}`: {known['title']}.\n")
     if part == "matrix":
         pieces += [sizes_table(known["pulls"]), *link_tables(known["pulls"]), PICTURES]
     elif part == "database":

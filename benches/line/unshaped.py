@@ -29,9 +29,9 @@ def measure(where: Namespaces | Loopback, lake: peers.Lake, runs: int, absent: d
     taken: dict[str, list[float]] = {}
     programs = {"C++": [sys.executable, str(BARE)]}
     if rust := rust_program(lake.target):
-        programs["Rust"] = [str(rust), "bare"]
+        programs["Rust"] = [str(rust)]
     else:
-        build = f"cargo bench --locked --no-run --profile {lake.target.name} --bench serving"
+        build = f"cargo bench --locked --no-run --profile {lake.target.name} --bench bare"
         absent["a bare Flight server (Rust)"] = f"not built: `{build}`"
     with contextlib.ExitStack() as stack:
         served = stack.enter_context(peers.lakegate(where, lake, keeps=True))
@@ -60,6 +60,6 @@ def measure(where: Namespaces | Loopback, lake: peers.Lake, runs: int, absent: d
 
 
 def rust_program(target: Path) -> Path | None:
-    """Return the newest built `benches/serving.rs`, or nothing."""
-    built = [path for path in (target / "deps").glob("serving-*") if path.suffix == ""]
+    """Return the newest built `benches/bare.rs`, or nothing."""
+    built = [path for path in (target / "deps").glob("bare-*") if path.suffix == ""]
     return max(built, key=lambda path: path.stat().st_mtime, default=None)
