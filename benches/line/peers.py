@@ -328,8 +328,10 @@ def free(where: Namespaces | Loopback) -> int:
 
 
 def processor_seconds(pid: int) -> float:
-    """Return what a process has taken of the processor."""
+    """Return what a process has taken of the processor; raises `FileNotFoundError` where it has ended."""
     words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    if words[0] == "Z":
+        raise FileNotFoundError(f"process {pid} has ended")
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 

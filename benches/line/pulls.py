@@ -77,13 +77,15 @@ class Seat:
         if peer.address != self._address:
             self.close()
             self._open()
-        sent, cpu = self._way.sent(), peers.processor_seconds(peer.pid)
+        sent, cpu = self._way.sent(), 0.0
         asked = {"headers": peer.headers, "pandas": name == "frames", "timeout": patience}
         try:
+            cpu = peers.processor_seconds(peer.pid)
             taken = self._asker.pull(peer.asks(name, text), patience=patience + 5, **asked)
         except OSError as problem:
             taken = dataclasses.asdict(asker.Pull(error=str(problem)))
         taken |= {"peer": peer.name, "statement": name, "wire_bytes": self._way.sent() - sent}
+        taken |= {"server_cpu_seconds": 0.0, "server_peak_bytes": 0}
         with contextlib.suppress(FileNotFoundError):  # a server that is gone is started anew by `recover`
             taken["server_cpu_seconds"] = peers.processor_seconds(peer.pid) - cpu
             taken["server_peak_bytes"] = peers.memory(peer.pid, "VmHWM")
@@ -92,11 +94,15 @@ class Seat:
     def recover(self) -> str:
         """End the client and wait until its server and the line rest, else start the server anew; says which."""
         self.close()
-        rests = peers.at_rest(self._where, self.contender.peer.pid)
-        if not rests:
-            self.contender.served.again()
+        said = ""
+        if not peers.at_rest(self._where, self.contender.peer.pid):
+            said = "; it did not come to rest, and was started anew"
+            try:
+                self.contender.served.again()
+            except OSError as problem:
+                said = f"; it did not start again: {str(problem).strip()[-100:]}"
         self._open()
-        return "" if rests else "; it did not come to rest, and was started anew"
+        return said
 
     def close(self) -> None:
         """End the client and its way."""
@@ -209,7 +215,7 @@ def measure(
                     one = Statement(link, name, text, theory.sizes(name, text), theory.files_bytes(text))
                     for record in one.pulled(seats, wanted.runs, absent, hopeless):
                         size = one.size
-                        cpu = record["cpu_seconds"] + record.get("server_cpu_seconds", 0.0)
+                        cpu = record["cpu_seconds"] + record["server_cpu_seconds"]
                         best = size.plain if record["peer"] == budget.STOCK else size.stock
                         record["limit"] = sizes.limit(link, best, size.raw, cpu, copied)
                         record |= {"sizes": dataclasses.asdict(size), "around": where.around}

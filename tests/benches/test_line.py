@@ -15,9 +15,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches" / "line"))
 
-import bench
-
 import asker
+import bench
 import budget
 import datasets
 import further
@@ -193,8 +192,7 @@ def test_a_server_rests_when_it_takes_no_processor_time_and_is_gone_when_it_ende
             assert not peers.at_rest(where, process.pid, patience=2)
         finally:
             process.kill()
-        process.wait()
-        assert not peers.at_rest(where, process.pid)
+        assert not peers.at_rest(where, process.pid), "nobody has waited for it, and it has ended all the same"
 
 
 def pull(link: str, statement: str, peer: str, seconds: float) -> dict[str, Any]:
