@@ -100,7 +100,7 @@ bench-line: prerequisites
 	@echo "== Measuring (about 1 hour for all; LINE=quick or LINE='--parts small' in minutes; LINE='--scale 10' for ten times the data)"
 	@PYTHONPATH=benches $(abspath $(VENVS))/bench/bin/python benches/line/bench.py \
 	  --target "$(abspath $(CARGO_TARGET_DIR))/dist" --folder "$(abspath $(CARGO_TARGET_DIR))/bench-data" \
-	  --docs docs/benchmarks.md $(if $(filter quick,$(LINE)),--quick,$(LINE))
+	  --docs docs/benchmarks.md $(patsubst quick,--quick,$(LINE))
 
 # What is fuzzed, one after the other, and for how long each; FUZZ=sql FUZZ_SECONDS=0 goes on with one until it breaks.
 FUZZ ?= command ticket action parameters ingest authorization sql

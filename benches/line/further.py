@@ -137,9 +137,9 @@ def small(where: Namespaces | Loopback, lake: peers.Lake, link: Link) -> list[Fi
         beside: dict[str, list[float]] = {}
         for who, way_there in (("another's", other), ("one's own", one)):
             with peers.Asker(where, "flight", way_there.address) as bulk:
-                before = way_there.count()
+                enough = way_there.count() + UNDER_WAY
                 bulk.start(served.asks("", "select * from {lineitem}"), headers=where.headers, until=180.0)
-                wait(lambda before=before, way=way_there: way.count() - before > UNDER_WAY)
+                wait(way_there, enough)
                 beside[who] = asked(SMALL)
             peers.at_rest(where, served.pid)
         alone += asked(SMALL // 2)
@@ -289,10 +289,10 @@ def held_memory(where: Namespaces | Loopback, lake: peers.Lake, link: Link, seco
     ]
 
 
-def wait(ready: object, seconds: float = 60.0) -> None:
-    """Wait until something is so."""
+def wait(line: Proxied, enough: int, seconds: float = 60.0) -> None:
+    """Wait until so many bytes have come through a proxy."""
     end = time.monotonic() + seconds
-    while not ready():  # type: ignore[operator]
+    while line.count() < enough:
         if time.monotonic() > end:
             raise SystemExit("a bulk pull did not get under way")
         time.sleep(0.02)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: How far a sample's rows may be from another's, as each draws its own.
 SAMPLE_SPREAD = 0.2
+#: What is asked first over a connection, so that the pulls that count find it warm, and how long that may take.
+WARMING, WARM_SECONDS = "select * from {lineitem} where l_orderkey = 1", 30.0
 
 
 class Served:
@@ -113,6 +115,10 @@ class Seat:
         self._address = peer.address
         self._way: Way = self._stack.enter_context(way(self._where, self._link, peer.address))
         self._asker = self._stack.enter_context(peers.Asker(self._where, peer.kind, self._way.address))
+        if peer.kind in ("flight", "lakegate"):  # the others connect for each pull
+            with contextlib.suppress(OSError):  # a server that does not answer is told of by the pull that counts
+                asked = {"headers": peer.headers, "timeout": WARM_SECONDS}
+                self._asker.pull(peer.asks("", WARMING), patience=WARM_SECONDS, **asked)
 
 
 @contextlib.contextmanager
@@ -246,7 +252,10 @@ class Statement:
                 if peer == budget.FILES and (why := budget.too_long(self.link, self.files_bytes)):
                     absent[f"{peer}, {self.name}, {self.link.name}"] = why
                     continue
-                taken = seat.pull(self.name, self.text, budget.patience(self.link, self.size, self.files_bytes))
+                patience = budget.patience(self.link, self.size, self.files_bytes)
+                taken = seat.pull(self.name, self.text, patience)
+                if taken["error"] and "TimedOut" in taken["error"]:
+                    taken["error"] = f"no whole answer within {patience:.0f} s"
                 taken |= {
                     "link": self.link.name,
                     "bits": self.link.bits,
