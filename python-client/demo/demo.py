@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import datetime
 import functools
+import shlex
 import shutil
 import signal
 import subprocess
@@ -133,13 +134,12 @@ def loop_of_changes(program: Path, folder: Path, port: int) -> None:
 
 def over_a_thin_line(program: Path, folder: Path, archive: Path) -> None:
     """Pull a table over a line of a few megabits, which is cut on the way."""
+    print(f"The configuration says that the line to the clients carries {pulls.RATE} ([[line]] in thin.toml), and the")
+    print("server sends no more. In the place of a line stands a small program (python-client/demo/thin_line.py):")
+    print("it counts the bytes, and breaks when it is told to; unlike a long line it has no delay. On the server's own")
     print(
-        f"The configuration says that the line to the clients carries {pulls.RATE} ([[line]] in thin.toml): the server"
+        "machine rows come unpacked: this client asks for packed ones, as others get them (lakegate-codec).", flush=True
     )
-    print(
-        "sends no more. In the place of a line stands a small program (python-client/demo/thin_line.py), which counts"
-    )
-    print("the bytes and breaks when it is told to. It has no delay, as a line of some length would have.", flush=True)
     usual = (folder / "lakegate.toml").read_text(encoding="utf-8")
     (folder / "thin.toml").write_text(usual + pulls.CONFIGURATION, encoding="utf-8")
     with (
@@ -160,7 +160,7 @@ def section(title: str) -> Iterator[None]:
 
 def run(program: Path, *arguments: str, folder: Path) -> None:
     """Run the program in the demo's folder; end the demo where it fails."""
-    print(f"$ lakegate {' '.join(arguments)}", flush=True)
+    print(f"$ {shlex.join(['lakegate', *arguments])}", flush=True)
     status = subprocess.run([str(program), *arguments], cwd=folder, check=False).returncode
     if status != 0:
         raise SystemExit(f"lakegate {' '.join(arguments)} ended with {status}")

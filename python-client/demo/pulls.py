@@ -75,7 +75,7 @@ def walk(line: ThinLine, run: Callable[..., object], *, archive: Path, folder: P
     with lakegate.connect(line.url, headers=HEADERS, cache=folder / "cache") as client:
         estimated = told_before(client)
         columns_told_before(line, run)
-        rows, whole = watched(client, line)
+        rows, whole = watched(client, line, estimated=estimated)
         again = cut(client, line, expected=rows, whole=whole)
         repeated = once_more(client, line, expected=rows)
         dropped = landing.lay_out_new_year(archive, folder / "landing" / "flights")
@@ -101,18 +101,18 @@ def columns_told_before(line: ThinLine, run: Callable[..., object]) -> None:
     """Ask the same on the command line."""
     fewer = f"select carrier, dep_delay, time_hour from {TABLE} where month = 1"
     tour.heading(
-        "Fewer columns and rows, asked on the command line: EXPLAIN ESTIMATE (it names no codec, so: unpacked)"
+        "Fewer rows and columns, asked on the command line (EXPLAIN ESTIMATE; for it the rows would be unpacked)"
     )
     run("query", "--server", line.url, "--estimate", fewer)
 
 
-def watched(client: lakegate.Client, line: ThinLine) -> tuple[pa.Table, int]:
+def watched(client: lakegate.Client, line: ThinLine, *, estimated: int) -> tuple[pa.Table, int]:
     """Pull all rows; returns them, and how many bytes that took."""
     tour.heading("The pull, and how far it is")
     before = line.carried
     rows = client.sql(QUERY).to_arrow(progress=display())
     whole = line.carried - before
-    print(f"the line carried {size(whole)}")
+    print(f"the line carried {size(whole)}; {size(estimated)} were expected")
     return rows, whole
 
 
@@ -151,7 +151,7 @@ def a_few_more(client: lakegate.Client, line: ThinLine, *, before: pa.Table) -> 
     carried = line.carried
     rows = client.sql(QUERY).to_arrow()
     moved = line.carried - carried
-    print(f"the line carried {size(moved)} for {len(rows) - len(before):,} new rows; a DataFrame has all {len(rows):,}")
+    print(f"the line carried {size(moved)} for {len(rows) - len(before):,} new rows; there are {len(rows):,} now")
     if len(rows) <= len(before) or not rows.slice(0, len(before)).equals(before):
         raise SystemExit("the new rows are not there, or the old ones are others")
     return moved

@@ -36,8 +36,8 @@ FLIGHTS = (
 WEATHER = "origin,year,month,day,hour,temp,dewp,humid,wind_dir,wind_speed,wind_gust,precip,pressure,visib,time_hour"
 #: Rows of each kind: enough that the broken ones stay below the tenth that may be rejected.
 ROWS = 60
-#: Flights that take more than a few messages.
-MANY = 30_000
+#: Flights that take a dozen messages.
+MANY = 100_000
 
 
 @pytest.fixture
