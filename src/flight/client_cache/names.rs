@@ -79,7 +79,10 @@ pub(super) fn stored(folder: &Path) -> Vec<Stored> {
 
 /// Those of one result, the one used last first.
 pub(super) fn stored_of(folder: &Path, identity: &str) -> Vec<Stored> {
-    let mut found: Vec<_> = stored(folder).into_iter().filter(|file| file.identity == identity).collect();
+    let begins =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(identity.as_bytes()));
+    let files = paths(folder).filter(begins).filter_map(Stored::read);
+    let mut found: Vec<_> = files.filter(|file| file.identity == identity).collect();
     found.sort_by_key(|file| std::cmp::Reverse(file.used_at));
     found
 }
@@ -309,7 +312,7 @@ mod tests {
         }
         sweep(folder.path());
         let mut found: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        let mut wanted: Vec<_> = [elsewhere, own, "kept.arrow".to_owned()].map(Into::into).to_vec();
+        let mut wanted = [elsewhere, own, "kept.arrow".to_owned()].map(std::ffi::OsString::from);
         found.sort();
         wanted.sort();
         assert_eq!(found, wanted);

@@ -66,7 +66,7 @@ async fn what_was_kept_is_found_by_its_owner_and_read_by_nobody_else() {
     let (_folder, cache) = cache(None);
     assert_eq!(found(&cache, FIRST).await, None);
     assert!(keep(&cache, FIRST, None, 0..1000));
-    assert_eq!(found(&cache, FIRST).await.unwrap(), Vec::from_iter(0..1000));
+    assert_eq!(found(&cache, FIRST).await.unwrap(), Vec::from_iter(0..1000_i64));
     assert_eq!(found(&cache, SECOND).await, None);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let kept = files(&cache);
@@ -109,8 +109,8 @@ async fn new_rows_stand_alone_and_hang_on_those_before() {
     let (_folder, cache) = cache(None);
     assert!(keep(&cache, FIRST, None, 0..10) && keep(&cache, SECOND, Some(FIRST), 10..20));
     assert!(keep(&cache, THIRD, Some(SECOND), 20..30));
-    assert_eq!(found(&cache, THIRD).await.unwrap(), Vec::from_iter(0..30));
-    assert_eq!(found(&cache, FIRST).await.unwrap(), Vec::from_iter(0..10));
+    assert_eq!(found(&cache, THIRD).await.unwrap(), Vec::from_iter(0..30_i64));
+    assert_eq!(found(&cache, FIRST).await.unwrap(), Vec::from_iter(0..10_i64));
     let second = files(&cache).into_iter().find(|name| name.starts_with(SECOND)).unwrap();
     fs::remove_file(cache.own.join(second)).unwrap();
     assert_eq!(found(&cache, THIRD).await, None);
