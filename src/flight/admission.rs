@@ -243,7 +243,7 @@ impl Drop for Slot {
 }
 
 fn busy(told: &str) -> Status {
-    refuse(ErrorKind::Unavailable, format!("the server is busy: {told}; try again in a while"))
+    not_now(format!("the server is busy: {told}; try again in a while"))
 }
 
 #[cfg(test)]

@@ -248,5 +248,5 @@ fn too_soon(wait: Duration) -> Status {
 }
 
 fn busy() -> Status {
-    refuse(ErrorKind::Unavailable, "too many people log in at this moment; try again in a second")
+    not_now("too many people log in at this moment; try again in a second")
 }

@@ -79,7 +79,7 @@ impl Connections {
             "there are {} connections already (`limits.connections`); close those that are not used, or try again later",
             self.0.most
         );
-        Err(refuse(ErrorKind::Unavailable, told))
+        Err(not_now(told))
     }
 
     /// Whether the connection from an address is open.

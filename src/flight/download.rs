@@ -398,7 +398,7 @@ impl Core {
 
 /// The client tries again, and then nothing is kept any more.
 fn lost() -> Status {
-    refuse(ErrorKind::Unavailable, "what was kept of the result is lost; try again")
+    not_now("what was kept of the result is lost; try again")
 }
 
 fn other_rows() -> Status {
