@@ -147,8 +147,12 @@ impl Kept {
     /// Whether what comes after a position is there.
     ///
     /// # Errors
-    /// When somebody who is there had other rows before.
-    fn holds(&self, wanted: Wanted) -> Result<bool, Status> {
+    /// When somebody may not see it any more, or who is there had other rows before.
+    fn holds(&self, access: &Access, wanted: Wanted) -> Result<bool, Status> {
+        if !access.covers(&self.access) {
+            let told = "what you may see was changed since the download began; run the query again";
+            return Err(refuse(ErrorKind::PermissionDenied, told));
+        }
         let from = wanted.from;
         let core = self.core();
         if core.rows.is_none() && !core.is_whole {
@@ -166,16 +170,12 @@ impl Kept {
         }
     }
 
-    /// Lets a caller go on with it from a position that it holds.
+    /// Lets a caller who may see it go on with it from a position that it holds.
     fn go_on(
         self: &Arc<Self>,
         (service, caller): (&Service, &Caller),
         (sql, wanted, pass): (&str, Wanted, Pass),
     ) -> Result<Download, Status> {
-        if !caller.access.covers(&self.access) {
-            let told = "what you may see was changed since the download began; run the query again";
-            return Err(refuse(ErrorKind::PermissionDenied, told));
-        }
         let mut core = self.core();
         let rows = match core.rows.take() {
             Some(mut rows) => {
@@ -217,6 +217,16 @@ impl Kept {
             let why = rows.run.stopped();
             rows.run.end(Err(&why));
         }
+    }
+
+    /// Ends one that rests where its person may not see it any more; whoever comes back for it is told so.
+    fn end_without_standing(&self) {
+        let over = {
+            let Ok(mut core) = self.core.try_lock() else { return };
+            let Some(Err(status)) = core.rows.as_mut().map(|rows| rows.run.check_standing()) else { return };
+            core.end(Some(&status))
+        };
+        drop(over);
     }
 
     /// Keeps nothing of it any more.
@@ -269,7 +279,7 @@ impl Core {
 
     /// The next message of a way, once it may be sent.
     fn poll_sent(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
-        let Some(rows) = &mut self.rows else { return Poll::Ready(None) };
+        let Some(rows) = &mut self.rows else { return Poll::Ready(Some(Err(lost()))) };
         if let Err(status) = rows.check(context) {
             return Poll::Ready(Some(Err(status)));
         }

@@ -106,7 +106,7 @@ impl Downloads {
             })
         };
         let Some((kept, before)) = claimed else { return Ok(Err(pass)) };
-        let resumed = match kept.holds(wanted) {
+        let resumed = match kept.holds(&caller.access, wanted) {
             Ok(true) => kept.go_on((service, caller), (sql, wanted, pass)),
             Ok(false) => {
                 self.forget(&kept);
@@ -190,6 +190,8 @@ impl Downloads {
             };
             if rested >= longest || kept.is_stopped() {
                 self.forget_at_rest(&kept, since);
+            } else {
+                kept.end_without_standing();
             }
         }
     }
