@@ -16,8 +16,7 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use crate::config::ServingLimits;
-use crate::error::ErrorKind;
-use crate::flight::status::refuse;
+use crate::flight::status::not_now;
 
 /// The turns of one server. Clones are one.
 #[derive(Clone, Debug)]

@@ -26,7 +26,7 @@ use crate::flight::entrance::Entrance;
 use crate::flight::server::ServiceParts;
 use crate::flight::session_token::{self, Origin, SessionToken, password_mark};
 use crate::flight::standing::{self, Standing};
-use crate::flight::status::refuse;
+use crate::flight::status::{not_now, refuse};
 use crate::runtime::clock::Clock;
 
 /// Tells who makes a call.

@@ -14,9 +14,8 @@ use tonic::Status;
 use tonic::transport::server::Connected;
 
 use crate::config::ServingLimits;
-use crate::error::ErrorKind;
 use crate::flight::connection::Peer;
-use crate::flight::status::refuse;
+use crate::flight::status::not_now;
 
 /// Connections above the limit that are accepted all the same, to be told why they are refused.
 const TOLD: usize = 64;

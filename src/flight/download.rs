@@ -27,7 +27,7 @@ use crate::flight::patience::Patience;
 use crate::flight::rows::{Outgoing, RunRows};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
-use crate::flight::status::refuse;
+use crate::flight::status::{not_now, refuse};
 
 pub(crate) use downloads::Downloads;
 
