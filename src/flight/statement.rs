@@ -126,7 +126,7 @@ fn resume(
 ) -> Result<Result<Download, Pass>, Status> {
     let asked = (ticket.id, ticket.statement.sql.as_str(), wanted);
     let resumed = service.downloads.resume((service, caller), asked, pass)?;
-    if resumed.is_err() && wanted.from.next > 1 && ticket.statement.options.partitions != Some(1) {
+    if resumed.is_err() && wanted.from.next > 1 && ticket.statement.options.partitions.is_none() {
         return Err(start_over(
             "nothing of it is kept any more, and the statement need not give its rows in the same order again",
         ));
