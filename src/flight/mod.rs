@@ -21,6 +21,7 @@ mod do_get;
 mod download;
 mod entrance;
 mod error;
+mod frame;
 mod gate;
 mod handshake;
 mod housekeeping;

@@ -29,7 +29,7 @@ fn line_to(settings: &mut Settings, networks: &str) {
     // The line alone decides who goes next.
     settings.limits.serving.statements = 64.try_into().unwrap();
     let networks = vec![networks.parse().unwrap()];
-    settings.lines = vec![LineSettings { networks, rate: Some(RATE), fast: false, weights: [].into() }];
+    settings.lines = vec![LineSettings { networks, rate: Some(RATE), ..LineSettings::default() }];
 }
 
 fn line_to_here(settings: &mut Settings) {
