@@ -25,6 +25,7 @@ pub(super) fn queries(common: &Common, arguments: &Queries) -> Result<(), CliErr
             output: None,
             parameters: Vec::new(),
             estimate: false,
+            headers: Vec::new(),
             login: arguments.login.clone(),
         },
     )

@@ -15,7 +15,7 @@ use crate::cli::program::{self, Chatter};
 use crate::cli::signals;
 use crate::config::{LogFormat, LogSettings};
 use crate::error::{Classify, ErrorKind};
-use crate::flight::{ClientError, FlightClient};
+use crate::flight::{ClientError, ClientOptions, FlightClient};
 
 /// How long a server that is told to stop a statement may take to answer.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub(super) fn run(common: &Common, arguments: &Query) -> Result<(), CliError> {
     let sql = if arguments.estimate { format!("explain estimate {sql}") } else { sql };
     let format = format(arguments)?;
     let destination = Destination::open(arguments.output.as_deref(), format)?;
-    let options = login::options(&arguments.login)?;
+    let options = ClientOptions { headers: arguments.headers.clone(), ..login::options(&arguments.login)? };
     program::runtime(2)?.block_on(async {
         let stop = signals::listen()?;
         let given_up = || CliError::Failed("given up".to_owned());
@@ -140,6 +140,7 @@ pub(super) fn tell(error: ClientError) -> CliError {
             ClientError::Address(_)
             | ClientError::Authority(_)
             | ClientError::Credentials
+            | ClientError::Header(_)
             | ClientError::Parameter(_)
             | ClientError::Plaintext(_),
             _,

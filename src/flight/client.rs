@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use prost::Message;
 use secrecy::{ExposeSecret, SecretString};
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{AsciiMetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request};
 use uuid::Uuid;
@@ -49,6 +49,8 @@ pub struct ClientOptions {
     pub certificate: Option<(Vec<u8>, SecretString)>,
     /// Whether credentials may go to another machine in the clear.
     pub allow_plaintext: bool,
+    /// Headers that go with every call, such as `lakegate-codec`.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Who asks.
@@ -80,6 +82,8 @@ pub type Batches = BoxStream<'static, Result<RecordBatch, ClientError>>;
 #[derive(Debug)]
 pub struct FlightClient {
     service: FlightSqlServiceClient<Channel>,
+    /// Those of the options.
+    headers: MetadataMap,
     watcher: Watcher,
     /// What is being read.
     running: Option<FlightInfo>,
@@ -103,6 +107,9 @@ pub enum ClientError {
     /// The credentials cannot be sent.
     #[error("user, password or token hold letters that cannot be sent")]
     Credentials,
+    /// A header cannot be sent.
+    #[error("the header `{0}` cannot be sent: its name is of letters, digits and `-`, and its value of ASCII letters")]
+    Header(String),
     /// Nobody answers.
     #[error(
         "no lakegate server answers at {address}; start one with `lakegate serve`, or name another with --server grpc://HOST:PORT"
@@ -140,9 +147,12 @@ pub enum ClientError {
 impl Classify for ClientError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Address(_) | Self::Parameter(_) | Self::Plaintext(_) | Self::Authority(_) | Self::Credentials => {
-                ErrorKind::InvalidInput
-            }
+            Self::Address(_)
+            | Self::Parameter(_)
+            | Self::Plaintext(_)
+            | Self::Authority(_)
+            | Self::Credentials
+            | Self::Header(_) => ErrorKind::InvalidInput,
             Self::Unreachable { .. } | Self::Untrusted { .. } => ErrorKind::Unavailable,
             Self::Status(status) => kind_of(status.code()),
             Self::Answer(_) => ErrorKind::DataLoss,
@@ -207,7 +217,14 @@ impl FlightClient {
         token.into_iter().for_each(|token| service.set_token(token));
         // Results are planned so that they can be gone on with.
         service.set_header(RESUME, "0");
-        Ok(Self { service, watcher: Watcher(Arc::new(|_| ())), running: None })
+        let mut headers = MetadataMap::new();
+        for (name, value) in &options.headers {
+            let unsendable = || ClientError::Header(name.clone());
+            let key = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| unsendable())?;
+            headers.insert(key, MetadataValue::try_from(value.as_str()).map_err(|_| unsendable())?);
+            service.set_header(name, value);
+        }
+        Ok(Self { service, headers, watcher: Watcher(Arc::new(|_| ())), running: None })
     }
 
     /// Tells `watcher` from now on what happens to results on their way.
@@ -255,22 +272,29 @@ impl FlightClient {
 
     async fn act(&mut self, action: Action) -> Result<(), ClientError> {
         let mut request = Request::new(action);
-        if let Some(token) = self.service.token() {
-            let bearer = MetadataValue::try_from(format!("Bearer {token}"));
-            request.metadata_mut().insert("authorization", bearer.map_err(|_| ClientError::Credentials)?);
-        }
+        *request.metadata_mut() = self.all_headers()?;
         let answer = self.service.inner_mut().do_action(request).await.map_err(WireError::from)?.into_inner();
         answer.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|status| WireError::from(status).into())
+    }
+
+    /// The headers of a call, that of whoever asks among them.
+    fn all_headers(&self) -> Result<MetadataMap, ClientError> {
+        let mut headers = self.headers.clone();
+        if let Some(token) = self.service.token() {
+            let bearer = MetadataValue::try_from(format!("Bearer {token}"));
+            headers.insert("authorization", bearer.map_err(|_| ClientError::Credentials)?);
+        }
+        Ok(headers)
     }
 
     fn fetch(&mut self, info: FlightInfo) -> Result<(SchemaRef, Batches), ClientError> {
         let schema = Arc::new(info.clone().try_decode_schema()?);
         self.running = Some(info.clone());
-        let (calls, token) = (self.service.inner().clone(), self.service.token().cloned());
+        let (calls, headers) = (self.service.inner().clone(), self.all_headers()?);
         let watcher = self.watcher.clone();
         let parts = stream::iter(info.endpoint).map(move |endpoint| {
             let ticket = endpoint.ticket.ok_or_else(|| WireError::protocol("an endpoint has no ticket"))?;
-            let messages = Pull::new(calls.clone(), token.clone(), ticket, watcher.clone()).messages();
+            let messages = Pull::new(calls.clone(), headers.clone(), ticket, watcher.clone()).messages();
             Ok::<_, ClientError>(FlightRecordBatchStream::new_from_flight_data(messages).map_err(ClientError::from))
         });
         Ok((schema, parts.try_flatten().boxed()))
