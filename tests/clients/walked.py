@@ -1,8 +1,8 @@
 """The server that the tests of every client walk: the type matrix, and tables of unusual shapes.
 
 `python tests/clients/walked.py COMMAND …` runs a command beside such a server, which it finds in `LAKEGATE_HOST`,
-`LAKEGATE_PORT` and `LAKEGATE_URL`; on `LAKEGATE_SLOW_PORT` the same tables are behind a slow line. So the tests in Java,
-Go and JavaScript need not know how a server is made.
+`LAKEGATE_PORT` and `LAKEGATE_URL`; on `LAKEGATE_SLOW_PORT` the same tables are behind a slow line. So the tests in
+Java, Go and JavaScript need not know how a server is made.
 """
 
 from __future__ import annotations
