@@ -34,6 +34,7 @@ use crate::flight::status::refuse;
 
 /// The path of the one call that is answered here.
 const DO_GET: &str = "/arrow.flight.protocol.FlightService/DoGet";
+
 /// The service as it stands on the connection.
 #[derive(Clone)]
 pub(crate) struct WireService {
