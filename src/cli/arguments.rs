@@ -208,6 +208,9 @@ pub(super) struct Query {
     /// Tell how large the result would be, and fetch nothing of it
     #[arg(long)]
     pub(super) estimate: bool,
+    /// A header that goes with the statement, as lakegate-codec=lz4 or lakegate-precision=rounded
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(super) headers: Vec<(String, String)>,
     #[command(flatten)]
     pub(super) kept: Kept,
     #[command(flatten)]
@@ -260,6 +263,11 @@ pub(super) struct CacheFolder {
     /// The folder [default: lakegate in $XDG_CACHE_HOME or ~/.cache]
     #[arg(long, value_name = "FOLDER")]
     pub(super) cache: Option<PathBuf>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 
 /// Who asks a server, and whom to believe.

@@ -26,6 +26,7 @@ pub(super) fn queries(common: &Common, arguments: &Queries) -> Result<(), CliErr
             parameters: Vec::new(),
             estimate: false,
             kept: Kept { no_cache: true, ..Kept::default() },
+            headers: Vec::new(),
             login: arguments.login.clone(),
         },
     )

@@ -33,7 +33,7 @@ pub(super) fn run(common: &Common, arguments: &Query) -> Result<(), CliError> {
     let sql = if arguments.estimate { format!("explain estimate {sql}") } else { sql };
     let format = format(arguments)?;
     let destination = Destination::open(arguments.output.as_deref(), format)?;
-    let options = login::options(&arguments.login)?;
+    let options = ClientOptions { headers: arguments.headers.clone(), ..login::options(&arguments.login)? };
     let cache = cache::open(&arguments.kept, &arguments.server, &options);
     let (parameters, fresh) = (arguments.parameters.as_slice(), arguments.kept.fresh);
     let question = Question { sql: &sql, parameters, cache: cache.as_ref(), fresh };
@@ -202,6 +202,7 @@ pub(super) fn tell(error: ClientError) -> CliError {
             ClientError::Address(_)
             | ClientError::Authority(_)
             | ClientError::Credentials
+            | ClientError::Header(_)
             | ClientError::Parameter(_)
             | ClientError::Plaintext(_),
             _,

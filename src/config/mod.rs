@@ -41,9 +41,9 @@ pub use client::{ClientEnvironment, client_cache_folder, client_environment};
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{Format, json_schema};
 pub use settings::{
-    Connection, DailyHours, Encrypt, HistorySettings, Isolation, LakeSettings, Limits, LineSettings, LogFormat,
-    LogSettings, S3Connection, ServeSettings, ServingLimits, Settings, SpoolSettings, SqlServerConnection,
-    SqlServerLogin, TextsKept, TicketSettings, Trust,
+    CodecDefault, Connection, DailyHours, Encrypt, HistorySettings, Isolation, LakeSettings, Limits, LineSettings,
+    LogFormat, LogSettings, ResultSettings, S3Connection, ServeSettings, ServingLimits, Settings, SpoolSettings,
+    SqlServerConnection, SqlServerLogin, TextsKept, TicketSettings, Trust,
 };
 pub use sqlserver::source_table_name;
 pub use state::state_folder;

@@ -20,12 +20,12 @@ pub mod wire_estimate;
 pub mod wire_schema;
 
 pub use basis::Basis;
-pub use encode::{EncodedResult, Encoders, MESSAGE_BYTES, WireMessage, single_batch};
+pub use encode::{EncodedResult, Encoders, MESSAGE_BYTES, WireMessage, Work, single_batch};
 pub use error::DeliveryError;
 pub use identity::Identity;
 pub use key::TicketKey;
 pub use learned::{LearnedSizes, Learning};
-pub use line::{Lane, Lines};
+pub use line::{Lane, LineDefaults, Lines};
 pub use opening::Opening;
 pub use position::Position;
 pub use seal::{Purpose, Sealer};

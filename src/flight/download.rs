@@ -13,6 +13,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
 use futures::FutureExt;
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -112,8 +113,13 @@ struct Core {
 }
 
 impl Download {
-    /// The next message, once it may be sent.
-    pub(crate) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+    /// Whether its frames may be compressed.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.way.next.is_compressed()
+    }
+
+    /// What of the next message goes in one turn, once it may be sent.
+    pub(crate) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<VecDeque<Bytes>, Status>>> {
         if self.ended {
             return Poll::Ready(None);
         }
@@ -198,7 +204,7 @@ impl Kept {
         let reader = core.next_reader();
         drop(core);
         let (kept, downloads, way) =
-            (Arc::clone(self), service.downloads.clone(), Way::new(wanted, Outgoing::new(lane)));
+            (Arc::clone(self), service.downloads.clone(), Way::new(wanted, caller.outgoing(lane, &service.encoders)));
         Ok(Download { kept, downloads, reader, way, ended: false })
     }
 
@@ -277,10 +283,12 @@ impl Core {
         self.reader
     }
 
-    /// The next message of a way, once it may be sent.
-    fn poll_sent(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+    /// What of the next message of a way goes in one turn, once it may be sent.
+    fn poll_sent(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Option<Result<VecDeque<Bytes>, Status>>> {
         let Some(rows) = &mut self.rows else { return Poll::Ready(Some(Err(lost()))) };
-        if let Err(status) = rows.check(context) {
+        if !way.next.has_begun()
+            && let Err(status) = rows.check(context)
+        {
             return Poll::Ready(Some(Err(status)));
         }
         if way.next.is_empty() {
@@ -298,7 +306,7 @@ impl Core {
             }
         }
         let Some(rows) = &self.rows else { return Poll::Ready(None) };
-        rows.poll_sent(&mut way.next, context).map(|message| Some(Ok(message)))
+        rows.poll_sent(&mut way.next, context).map(Some)
     }
 
     /// Lets the next message of the result go ahead; nothing where there is none.

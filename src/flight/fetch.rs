@@ -102,7 +102,7 @@ impl<'a> Question<'a> {
             let (writer, before) = (cache.writer(&announced.schema)?, announced.appended_to.clone());
             Some(Keeping { cache, writer, before, question: name, known })
         });
-        Ok(Answer::of_arriving(client, announced, before, keeping))
+        Answer::of_arriving(client, announced, before, keeping)
     }
 
     async fn ask_for_all(&self, client: &mut FlightClient) -> Result<Announcement, ClientError> {
@@ -137,10 +137,10 @@ impl<'a> Answer<'a> {
         announced: Announcement,
         before: Option<KeptRows>,
         keeping: Option<Keeping<'a>>,
-    ) -> Self {
+    ) -> Result<Self, ClientError> {
         let (schema, moved) =
             (Arc::clone(&announced.schema), if before.is_some() { Moved::NewRows } else { Moved::Whole });
-        Self { schema, moved, kept: before, arriving: Some(client.fetch(announced)), keeping }
+        Ok(Self { schema, moved, kept: before, arriving: Some(client.fetch(announced)?), keeping })
     }
 
     /// Its columns.

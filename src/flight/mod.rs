@@ -24,6 +24,7 @@ mod download;
 mod entrance;
 mod error;
 mod fetch;
+mod frame;
 mod gate;
 mod handshake;
 mod housekeeping;

@@ -8,7 +8,7 @@ use arrow_flight::error::FlightError as WireError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, Ticket};
 use futures::stream::{self, Stream};
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
@@ -50,7 +50,7 @@ impl fmt::Debug for Watcher {
 /// One result on its way.
 pub(crate) struct Pull {
     calls: FlightServiceClient<Channel>,
-    token: Option<String>,
+    headers: MetadataMap,
     ticket: Ticket,
     watcher: Watcher,
     rows: Option<Streaming<FlightData>>,
@@ -61,14 +61,14 @@ pub(crate) struct Pull {
 }
 
 impl Pull {
-    /// Asks for the result of a ticket, as whoever has the token.
+    /// Asks for the result of a ticket with these headers, that of whoever asks among them.
     pub(crate) fn new(
         calls: FlightServiceClient<Channel>,
-        token: Option<String>,
+        headers: MetadataMap,
         ticket: Ticket,
         watcher: Watcher,
     ) -> Self {
-        Self { calls, token, ticket, watcher, rows: None, position: Some(Position::default()), attempt: 0 }
+        Self { calls, headers, ticket, watcher, rows: None, position: Some(Position::default()), attempt: 0 }
     }
 
     /// The messages, without those that came twice.
@@ -98,7 +98,7 @@ impl Pull {
         let rows = match &mut self.rows {
             Some(rows) => rows,
             none => {
-                let request = request(&self.ticket, self.token.as_deref(), self.position.unwrap_or_default())?;
+                let request = request(&self.ticket, &self.headers, self.position.unwrap_or_default())?;
                 none.insert(self.calls.do_get(request).await?.into_inner())
             }
         };
@@ -125,13 +125,10 @@ impl Pull {
     }
 }
 
-fn request(ticket: &Ticket, token: Option<&str>, from: Position) -> Result<Request<Ticket>, Status> {
+fn request(ticket: &Ticket, headers: &MetadataMap, from: Position) -> Result<Request<Ticket>, Status> {
     let mut request = Request::new(ticket.clone());
-    let unsendable = |_| Status::invalid_argument("the token holds letters that cannot be sent");
-    if let Some(token) = token {
-        let bearer = MetadataValue::try_from(format!("Bearer {token}")).map_err(unsendable)?;
-        request.metadata_mut().insert("authorization", bearer);
-    }
+    *request.metadata_mut() = headers.clone();
+    let unsendable = |_| Status::internal("the position holds letters that cannot be sent");
     let from = MetadataValue::try_from(from.to_string()).map_err(unsendable)?;
     request.metadata_mut().insert(RESUME, from);
     Ok(request)

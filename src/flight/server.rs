@@ -174,6 +174,7 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
         admission: Admission::new(limits),
         allowances: Allowances::new(limits, Arc::clone(&parts.clock)),
         lines: Lines::open(&parts.settings.lines),
+        results: parts.settings.results,
         idle_reader: limits.idle_reader,
         sizes: LearnedSizes::default(),
         max_result_bytes: limits.max_result_bytes,

@@ -18,7 +18,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use crate::config::HistorySettings;
+use crate::config::{HistorySettings, ResultSettings};
 use crate::delivery::{Encoders, LearnedSizes, Lines, Sealer, result_schema, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::admission::Admission;
@@ -32,7 +32,7 @@ use crate::flight::download::{Downloads, start_over};
 use crate::flight::gate::{Gate, Pass};
 use crate::flight::metadata::MetadataCommand;
 use crate::flight::plans::Plans;
-use crate::flight::results::{ResultStream, encapsulated, flight_data, flight_info};
+use crate::flight::results::{ResultStream, encapsulated, flight_info};
 use crate::flight::run::{Handle, StopReason, stop_all};
 use crate::flight::session::Sessions;
 use crate::flight::status::refuse;
@@ -75,6 +75,8 @@ pub(crate) struct Service {
     pub(crate) allowances: Allowances,
     /// The lines that people share.
     pub(crate) lines: Lines,
+    /// How results are sent where nobody says otherwise.
+    pub(crate) results: ResultSettings,
     /// How long a client may take nothing of a result.
     pub(crate) idle_reader: Duration,
     /// How large columns are on the line.
@@ -149,7 +151,7 @@ impl Service {
     async fn metadata(&self, caller: &Caller, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
         let rows: SendableRecordBatchStream = single_batch(command.answer(self, caller).await?);
         let answer = (command.schema(), caller.wishes().codec());
-        ResultStream::of_answer(self, answer, rows, pass, caller.lane(&self.lines))
+        ResultStream::of_answer(self, answer, rows, pass, caller)
     }
 
     /// The tables as things that can be flown: each with the command that reads it.
@@ -250,11 +252,9 @@ impl FlightService for FlightCalls {
         self.service.schema(&caller, request.get_ref()).await.map(Response::new)
     }
 
-    /// What `do_get.rs` answers on a connection, in the shape the generated service wants it.
-    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let caller = self.caller(request.metadata(), request.extensions()).await?;
-        let rows = self.service.rows(&caller, request.get_ref(), self.gate.enter()?).await?;
-        Ok(Response::new(rows.map(|message| message.map(|message| flight_data(&message))).boxed()))
+    /// `do_get.rs` answers on a connection, before the generated service is asked.
+    async fn do_get(&self, _request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        Err(refuse(ErrorKind::Unsupported, "rows are sent by another way; ask again"))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
@@ -299,7 +299,7 @@ impl FlightCalls {
     async fn stranger(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
         self.service.connections.check(peer(extensions).address)?;
         let caller = Caller::read(&self.service.authenticator, headers, extensions).await?;
-        Ok(caller.on(&self.service.lines))
+        Ok(caller.on(&self.service.lines, self.service.results))
     }
 }
 

@@ -27,7 +27,7 @@ use crate::delivery::encode::pack::{Packed, Packer, PlainPacker, SentDictionarie
 use crate::delivery::encode::workers::Packing;
 use crate::model::{Codec, WireProfile};
 
-pub use workers::Encoders;
+pub use workers::{Encoders, Work};
 
 /// Bytes of rows a message is cut to where no line asks for fewer: far enough below 4 MiB, what gRPC clients accept unless told
 /// otherwise, and large enough for the cost of a message not to count.

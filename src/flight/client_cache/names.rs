@@ -162,8 +162,11 @@ pub(crate) fn owner(server: &str, options: &ClientOptions) -> String {
     let certificate = options.certificate.as_ref().map(|(pem, _)| hex(digest(&SHA256, pem).as_ref()));
     let who = [Some(server), user, token, certificate]
         .map(|part| part.map_or_else(|| "null".to_owned(), |part| quoted(&part)));
-    // The empty list is where the Python client has headers of the user's own.
-    short(format!("[[{}], []]", who.join(", ")).as_bytes())
+    let mut headers: Vec<_> = options.headers.iter().collect();
+    headers.sort();
+    let headers: Vec<_> =
+        headers.iter().map(|(name, value)| format!("[{}, {}]", quoted(name), quoted(value))).collect();
+    short(format!("[[{}], [{}]]", who.join(", "), headers.join(", ")).as_bytes())
 }
 
 /// Whom a token is about: an identity provider's is renewed each hour, and stays about the same person.
@@ -244,6 +247,9 @@ mod tests {
         );
         let with_certificate = ClientOptions { certificate: Some((b"pem".to_vec(), "key".into())), ..token("lgp_abc") };
         assert_eq!(owner(server, &with_certificate), "56c2f1cecaf0a92f85deda805eca56bb");
+        let headers = [("lakegate-precision", "float32"), ("a", "b")].map(|(name, value)| (name.into(), value.into()));
+        let with_headers = ClientOptions { headers: headers.into(), ..ClientOptions::default() };
+        assert_eq!(owner("grpc://localhost:8815", &with_headers), "11d1dd4fe27ac728d562c60509f439e2");
     }
 
     #[test]

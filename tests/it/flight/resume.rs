@@ -169,7 +169,7 @@ pub(super) async fn soon<T>(work: impl Future<Output = T>) -> T {
 /// A line of small messages that holds nobody up for long.
 pub(super) fn small_messages(settings: &mut Settings) {
     let networks = vec!["127.0.0.0/8".parse().unwrap()];
-    settings.lines = vec![LineSettings { networks, rate: Some(199_000_000), fast: false, weights: [].into() }];
+    settings.lines = vec![LineSettings { networks, rate: Some(199_000_000), ..LineSettings::default() }];
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
