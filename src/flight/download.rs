@@ -19,7 +19,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::access::Access;
-use crate::delivery::{Opening, Position, Tail, WireMessage};
+use crate::delivery::{Found, Opening, Position, Tail, WireMessage};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
@@ -27,6 +27,7 @@ use crate::flight::patience::Patience;
 use crate::flight::rows::{Outgoing, RunRows};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
+use crate::flight::sharing::Shared;
 use crate::flight::status::refuse;
 
 pub(crate) use downloads::Downloads;
@@ -104,6 +105,8 @@ struct Core {
     /// What the client has of an earlier run: made again, compared, and not sent.
     left_out: Option<Position>,
     tail: Tail,
+    /// Where what is shared is kept: then nothing is kept here but where each message begins.
+    shared: Option<(Arc<Shared>, Vec<Position>)>,
     opening: Opening,
     writing: Option<JoinHandle<io::Result<()>>>,
     reading: Option<JoinHandle<io::Result<WireMessage>>>,
@@ -156,7 +159,7 @@ impl Kept {
             // What is made now is left out for somebody else, who has more or less of it.
             return Ok(left_out == from);
         }
-        let here = if from.next == core.made.next { Some(core.made) } else { core.tail.before(from.next) };
+        let here = if from.next == core.made.next { Some(core.made) } else { core.before(from.next) };
         match here {
             None => Ok(false),
             Some(here) if here == from => Ok(!wanted.opens || core.opening.before(from.next).is_some()),
@@ -206,7 +209,7 @@ impl Kept {
             let mut core = self.core();
             core.next_reader();
             core.is_whole = false;
-            core.tail.give_up();
+            core.give_up();
             core.rows.take()
         };
         if let Some(mut rows) = rows
@@ -321,14 +324,28 @@ impl Core {
         let reading = match &mut self.reading {
             Some(reading) => reading,
             none => {
-                let Some(read) = self.tail.read(number) else { return Poll::Ready(Some(Err(lost()))) };
-                none.insert(tokio::task::spawn_blocking(read))
+                let reading = match &self.shared {
+                    Some((shared, _)) => match shared.kept(number) {
+                        Some(Found::Here(message)) => Some(tokio::task::spawn_blocking(move || Ok(message))),
+                        Some(Found::OnDisk(read)) => Some(tokio::task::spawn_blocking(read)),
+                        None => None,
+                    },
+                    None => self.tail.read(number).map(tokio::task::spawn_blocking),
+                };
+                let Some(reading) = reading else { return Poll::Ready(Some(Err(lost()))) };
+                none.insert(reading)
             }
         };
         let read = ready!(reading.poll_unpin(context));
         self.reading = None;
         match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(message) => Poll::Ready(Some(Ok(message))),
+            Ok(mut message) => {
+                if let Some((_, before)) = &self.shared {
+                    let next = usize::try_from(number + 1).ok().and_then(|next| before.get(next));
+                    message.app_metadata = next.unwrap_or(&self.made).label().into();
+                }
+                Poll::Ready(Some(Ok(message)))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a result that was kept for a client that was cut off cannot be read");
                 Poll::Ready(Some(Err(lost())))
@@ -351,10 +368,15 @@ impl Core {
             let before = self.made;
             self.made = before.after(&message);
             self.opening.note(before.next, &message);
+            if let Some((_, all)) = &mut self.shared {
+                all.push(before);
+            }
             match self.left_out {
                 None => {
                     message.app_metadata = self.made.label().into();
-                    self.writing = self.tail.put(before, &message).map(tokio::task::spawn_blocking);
+                    if self.shared.is_none() {
+                        self.writing = self.tail.put(before, &message).map(tokio::task::spawn_blocking);
+                    }
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Some(position) if position == self.made => self.left_out = None,
@@ -364,6 +386,21 @@ impl Core {
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// What comes before the message of a number; none where that is not kept.
+    fn before(&self, number: u64) -> Option<Position> {
+        let Some((shared, all)) = &self.shared else { return self.tail.before(number) };
+        let before = all.get(usize::try_from(number).ok()?)?;
+        shared.kept(number).map(|_| *before)
+    }
+
+    /// Keeps nothing any more.
+    fn give_up(&mut self) {
+        self.tail.give_up();
+        if let Some((_, all)) = &mut self.shared {
+            all.clear();
+        }
     }
 
     /// A reader leaves: whether somebody can come back, and what is to be dropped. None where another has taken over.
@@ -387,7 +424,7 @@ impl Core {
         let mut rows = self.rows.take();
         if failed.is_some() {
             self.is_whole = false;
-            self.tail.give_up();
+            self.give_up();
         }
         if let Some(rows) = &mut rows {
             rows.run.end(failed.map_or(Ok(()), Err));

@@ -35,6 +35,7 @@ use crate::flight::plans::Plans;
 use crate::flight::results::{ResultStream, encapsulated, flight_data, flight_info};
 use crate::flight::run::{Handle, StopReason, stop_all};
 use crate::flight::session::Sessions;
+use crate::flight::sharing::Sharing;
 use crate::flight::status::refuse;
 use crate::flight::{actions, handshake, ingest, prepared, statement, update};
 use crate::journal::Journal;
@@ -89,6 +90,8 @@ pub(crate) struct Service {
     pub(crate) encoders: Encoders,
     /// Results that outlive the connection they are read over.
     pub(crate) downloads: Downloads,
+    /// Results that several may have.
+    pub(crate) sharing: Sharing,
 }
 
 impl Service {

@@ -61,6 +61,7 @@ impl Downloads {
     /// Begins a download of rows that are made from the first one on, for a client that wants them from a position on.
     pub(crate) fn begin(&self, caller: &Caller, rows: RunRows, next: Outgoing, wanted: Wanted) -> Download {
         let ticket = rows.run.handle.ticket;
+        let shared = rows.shared().map(|shared| (shared, Vec::new()));
         let core = Mutex::new(Core {
             reader: 0,
             waker: None,
@@ -69,6 +70,7 @@ impl Downloads {
             made: Position::default(),
             left_out: (wanted.from.next > 0).then_some(wanted.from),
             tail: self.0.spool.begin(),
+            shared,
             opening: Opening::default(),
             writing: None,
             reading: None,
