@@ -26,6 +26,7 @@ use crate::delivery::{EncodedResult, Found, Identity, Put, ResultCache, ResultKe
 use crate::error::ErrorKind;
 use crate::flight::admission::{Admission, Person, Slot};
 use crate::flight::status::{panicked, refuse};
+use crate::journal::SharedFrom;
 use crate::model::WireProfile;
 use crate::query::{Planned, StatementKind};
 
@@ -96,6 +97,8 @@ pub(crate) struct SharedRows {
     cache: ResultCache<Shared>,
     person: Person,
     id: u64,
+    /// Whose work it shares; none where it began with this reader.
+    from: Option<SharedFrom>,
     /// The message that comes next.
     number: u64,
     sent: (u64, u64),
@@ -158,9 +161,11 @@ impl Sharing {
     }
 
     fn join(&self, shared: &Arc<Shared>, key: &ResultKey, person: &Person) -> Option<SharedRows> {
-        let (id, is_whole) = shared.core().join()?;
-        tracing::debug!(principal = person.name, is_whole, "a result is shared");
-        Some(self.rows(shared, key, person, id))
+        let (id, from) = shared.core().join()?;
+        tracing::debug!(principal = person.name, from = from.as_str(), "a result is shared");
+        let mut rows = self.rows(shared, key, person, id);
+        rows.from = Some(from);
+        Some(rows)
     }
 
     fn rows(&self, shared: &Arc<Shared>, key: &ResultKey, person: &Person, id: u64) -> SharedRows {
@@ -170,6 +175,7 @@ impl Sharing {
             cache: self.0.clone(),
             person: person.clone(),
             id,
+            from: None,
             number: 0,
             sent: (0, 0),
             reading: None,
@@ -219,6 +225,11 @@ impl SharedRows {
         &self.shared
     }
 
+    /// Whose work they share; none where it began for them.
+    pub(crate) fn shared_from(&self) -> Option<SharedFrom> {
+        self.from
+    }
+
     /// How many rows were encoded by now for this reader, and how many bytes they were before.
     pub(crate) fn sent(&self) -> (u64, u64) {
         self.sent
@@ -265,8 +276,10 @@ impl SharedRows {
                 Next::End => return Poll::Ready(None),
                 Next::Failed(status) => return Poll::Ready(Some(Err(status))),
                 Next::NotMade => {
-                    let made =
-                        self.drive(context, |core, cache, person, context| core.poll_more(cache, person, context));
+                    let number = self.number;
+                    let made = self.drive(context, |core, cache, person, context| {
+                        core.poll_more(number, (cache, person), context)
+                    });
                     if let Err(status) = ready!(made) {
                         return Poll::Ready(Some(Err(status)));
                     }
@@ -332,14 +345,14 @@ impl Drop for SharedRows {
 }
 
 impl Core {
-    /// One reader more, who begins at the first message, and whether all is made; none where it is too late.
-    fn join(&mut self) -> Option<(u64, bool)> {
+    /// One reader more, who begins at the first message, and whose work they share; none where it is too late.
+    fn join(&mut self) -> Option<(u64, SharedFrom)> {
         if self.closed {
             return None;
         }
         self.last_reader += 1;
         self.readers.insert(self.last_reader, 0);
-        Some((self.last_reader, self.is_whole))
+        Some((self.last_reader, if self.is_whole { SharedFrom::Disk } else { SharedFrom::Run }))
     }
 
     /// A reader leaves. What is to be dropped where it was the last one.
@@ -382,13 +395,17 @@ impl Core {
         }
     }
 
-    /// Makes one message more, or comes to the end.
+    /// Makes one message more, or comes to the end, for a reader who wants the message of a number.
     fn poll_more(
         &mut self,
-        cache: &ResultCache<Shared>,
-        person: &Person,
+        number: u64,
+        (cache, person): (&ResultCache<Shared>, &Person),
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Status>> {
+        // Another may have come to it first.
+        if number < self.made || self.is_whole || self.failed.is_some() {
+            return Poll::Ready(Ok(()));
+        }
         self.waits_since = None;
         ready!(self.poll_written(context));
         ready!(self.poll_taken(context));
@@ -546,4 +563,193 @@ impl Wake for Bell {
 /// The client tries again, and then runs the statement anew.
 fn lost() -> Status {
     refuse(ErrorKind::Unavailable, "what was kept of the result is lost; try again")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use arrow::array::{Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field};
+    use datafusion::error::DataFusionError;
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+    use tonic::Code;
+
+    use super::*;
+    use crate::delivery::{Encoders, TicketKey};
+    use crate::query::{Dependencies, Statement, StatementOptions, TablePins, TableRead};
+
+    /// Messages of a result in these tests: the schema, a first one of 64 KiB, and some of 512 KiB.
+    const LEAST_MESSAGES: usize = 8;
+
+    struct Ground {
+        sharing: Sharing,
+        admission: Admission,
+        executed: Arc<AtomicUsize>,
+    }
+
+    impl Ground {
+        /// With so much disk, in a folder of its own or one that cannot be.
+        fn new(cache: u64, folder: Option<&str>) -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let settings = crate::config::load(place.path(), None).unwrap();
+            let spool = SpoolSettings { folder: folder.map(Into::into), size: 0, keep: Duration::ZERO, cache };
+            let admission = Admission::new(&settings.limits.serving);
+            Self { sharing: Sharing::new(&spool), admission, executed: Arc::default() }
+        }
+
+        fn key(&self, version: u64) -> ResultKey {
+            let name = "a.b".parse().unwrap();
+            let written = ("a".to_owned(), "b".to_owned());
+            let tables = vec![TableRead { written, name, id: "one".to_owned(), version }];
+            let planned = Planned {
+                statement: Statement {
+                    sql: "select n from a.b".to_owned(),
+                    parameters: vec![],
+                    pins: TablePins::new(),
+                    options: StatementOptions::default(),
+                },
+                schema: schema(),
+                parameters: vec![],
+                kind: StatementKind::Query,
+                plan: Arc::new(()),
+                memory: Arc::default(),
+                dependencies: Some(Dependencies {
+                    tables,
+                    rights: "all".to_owned(),
+                    person: None,
+                    day: None,
+                    grows: true,
+                }),
+            };
+            let sealer = Sealer::new(&TicketKey::parse(&"01".repeat(32)).unwrap());
+            self.sharing.key(&planned, &schema(), (WireProfile::default(), 512 << 10), &sealer).unwrap()
+        }
+
+        async fn begin(&self, version: u64) -> SharedRows {
+            let person = Person { name: "ann".to_owned(), is_admin: false };
+            let slot = self.admission.enter(&person).await.unwrap();
+            let starting = starting(Arc::clone(&self.executed));
+            self.sharing.begin(&self.key(version), (starting, Some(slot)), (&self.admission, &person))
+        }
+
+        fn follow(&self, version: u64) -> Option<SharedRows> {
+            self.sharing.follow(&self.key(version), &Person { name: "bob".to_owned(), is_admin: false })
+        }
+
+        fn executed(&self) -> usize {
+            self.executed.load(Ordering::SeqCst)
+        }
+    }
+
+    fn schema() -> Arc<Schema> {
+        Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]))
+    }
+
+    /// Some four megabytes of rows.
+    fn starting(executed: Arc<AtomicUsize>) -> Starting {
+        let batches = (0..5).map(|batch| {
+            let numbers = Int64Array::from_iter_values(batch * 100_000..(batch + 1) * 100_000);
+            Ok::<_, DataFusionError>(RecordBatch::try_new(schema(), vec![Arc::new(numbers)]).unwrap())
+        });
+        let batches = RecordBatchStreamAdapter::new(schema(), futures::stream::iter(batches.collect::<Vec<_>>()));
+        async move {
+            executed.fetch_add(1, Ordering::SeqCst);
+            let encoders = Encoders::new(1, 64 << 20);
+            EncodedResult::new(schema(), Box::pin(batches), WireProfile::default(), 512 << 10, &encoders)
+                .map_err(Status::from)
+        }
+        .boxed()
+    }
+
+    async fn message(rows: &mut SharedRows) -> Option<Result<WireMessage, Status>> {
+        poll_fn(|context| rows.poll_message(context)).await
+    }
+
+    async fn rest(mut rows: SharedRows) -> Result<Vec<WireMessage>, Status> {
+        let mut messages = Vec::new();
+        while let Some(made) = message(&mut rows).await {
+            messages.push(made?);
+        }
+        Ok(messages)
+    }
+
+    /// Messages, however their bodies are cut to parts.
+    fn joined(messages: &[WireMessage]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        messages.iter().map(|message| (message.header.to_vec(), message.contiguous_body().to_vec())).collect()
+    }
+
+    #[tokio::test]
+    async fn all_read_the_same_from_one_run_and_from_what_is_kept_of_it() {
+        let ground = Ground::new(64 << 20, None);
+        let (first, second) = (ground.begin(1).await, ground.begin(1).await);
+        assert_eq!((first.shared_from(), second.shared_from()), (None, Some(SharedFrom::Run)));
+        let second = rest(second).await.unwrap();
+        assert!(second.len() >= LEAST_MESSAGES);
+        let later = ground.follow(1).unwrap();
+        assert_eq!(later.shared_from(), Some(SharedFrom::Disk));
+        let (first, later) = (rest(first).await.unwrap(), rest(later).await.unwrap());
+        assert_eq!((joined(&first), joined(&later)), (joined(&second), joined(&second)));
+        assert_eq!((ground.executed(), ground.admission.taken()), (1, 0));
+        assert!(ground.follow(2).is_none());
+    }
+
+    #[tokio::test]
+    async fn the_work_goes_on_without_who_began_it_and_ends_with_the_last() {
+        let ground = Ground::new(64 << 20, None);
+        let (first, mut second, mut third) = (ground.begin(1).await, ground.begin(1).await, ground.begin(1).await);
+        drop(first);
+        poll_fn(|context| second.poll_started(context)).await.unwrap();
+        message(&mut second).await.unwrap().unwrap();
+        assert_eq!((ground.executed(), ground.admission.taken()), (1, 1));
+        drop(second);
+        message(&mut third).await.unwrap().unwrap();
+        drop(third);
+        assert_eq!(ground.admission.taken(), 0);
+        assert!(ground.follow(1).is_none());
+        rest(ground.begin(1).await).await.unwrap();
+        assert_eq!(ground.executed(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_was_given_away_is_got_again() {
+        let ground = Ground::new(64 << 20, None);
+        let mut rows = ground.begin(1).await;
+        message(&mut rows).await.unwrap().unwrap();
+        rows.yield_place(Duration::from_secs(600));
+        assert_eq!(ground.admission.taken(), 1);
+        rows.yield_place(Duration::ZERO);
+        assert_eq!(ground.admission.taken(), 0);
+        assert!(rest(rows).await.unwrap().len() + 1 >= LEAST_MESSAGES);
+        assert_eq!(ground.admission.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_disk_those_who_read_together_go_on_together_and_who_takes_nothing_is_let_go() {
+        for folder in [None, Some("/dev/null/no-folder")] {
+            let ground = Ground::new(if folder.is_some() { 64 << 20 } else { 1 << 20 }, folder);
+            let (one, other, mut silent) = (ground.begin(1).await, ground.begin(1).await, ground.begin(1).await);
+            message(&mut silent).await.unwrap().unwrap();
+            let (one, other) = tokio::join!(rest(one), rest(other));
+            let (one, other) = (one.unwrap(), other.unwrap());
+            assert!(one.len() >= LEAST_MESSAGES && joined(&one) == joined(&other), "{folder:?}");
+            let told = rest(silent).await.unwrap_err();
+            assert_eq!(told.code(), Code::Unavailable, "{folder:?}: {told:?}");
+            assert!(ground.follow(1).is_none(), "{folder:?}: it was not kept");
+            assert_eq!(ground.executed(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_longest_ago_makes_room() {
+        let ground = Ground::new(20 << 20, None);
+        for version in 1..=7 {
+            rest(ground.begin(version).await).await.unwrap();
+        }
+        assert!(ground.follow(7).is_some() && ground.follow(1).is_none());
+        let kept = rest(ground.follow(7).unwrap()).await.unwrap();
+        assert!(kept.len() >= LEAST_MESSAGES);
+        assert_eq!(ground.executed(), 7);
+    }
 }

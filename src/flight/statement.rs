@@ -198,7 +198,9 @@ async fn rows(
     let patience = Patience::new(caller.options().timeout(service.query_timeout));
     let followed = key.as_ref().and_then(|key| service.sharing.follow(key, &run.handle.person));
     if let Some(rows) = followed {
-        run.takes_no_turn();
+        if is_planned {
+            run.takes_no_turn();
+        }
         if service.max_result_bytes.is_some() {
             size(service, caller, (&planned, encoding.0), run).await?;
         }
@@ -268,6 +270,9 @@ async fn started(mut rows: SharedRows, mut patience: Patience, run: &Run) -> Res
         started = patience.wait(poll_fn(|context| rows.poll_started(context))) => started??,
         () = run.pass().stopped() => return Err(run.stopped()),
     };
+    if let Some(from) = rows.shared_from() {
+        run.told.shares(from);
+    }
     // Who has taken a turn only to plan needs it no more.
     let slot = run.handle.held().slot.take();
     drop(slot);

@@ -83,19 +83,19 @@ fn from<T>(position: &str, message: T) -> Request<T> {
     request
 }
 
-async fn client(address: SocketAddr) -> FlightServiceClient<Channel> {
+pub(super) async fn client(address: SocketAddr) -> FlightServiceClient<Channel> {
     let channel = Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap();
     FlightServiceClient::new(channel).max_decoding_message_size(64 << 20)
 }
 
-async fn asked(server: &TestServer, sql: &str) -> FlightInfo {
+pub(super) async fn asked(server: &TestServer, sql: &str) -> FlightInfo {
     let descriptor = FlightDescriptor::new_cmd(sql.to_owned());
     client(server.address).await.get_flight_info(from("0", descriptor)).await.unwrap().into_inner()
 }
 
 /// What came of a result, in order.
 #[derive(Default)]
-struct Had {
+pub(super) struct Had {
     messages: Vec<FlightData>,
     position: Position,
 }
@@ -121,7 +121,7 @@ impl Had {
     }
 
     /// The last message was sent, and did not arrive.
-    fn lose_the_last(&mut self) {
+    pub(super) fn lose_the_last(&mut self) {
         self.messages.pop();
         self.position = Position::of_label(&self.messages.last().unwrap().app_metadata).unwrap();
     }
@@ -131,7 +131,7 @@ impl Had {
     }
 
     /// The numbers of `big.numbers`.
-    async fn numbers(self) -> Vec<i64> {
+    pub(super) async fn numbers(self) -> Vec<i64> {
         let messages = futures::stream::iter(self.messages.into_iter().map(Ok));
         let batches: Vec<RecordBatch> =
             FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await.unwrap();
@@ -140,7 +140,7 @@ impl Had {
 }
 
 /// Each row came once, in order.
-fn check_all(numbers: &[i64]) {
+pub(super) fn check_all(numbers: &[i64]) {
     let wrong = numbers.iter().zip(0..).position(|(number, wanted)| *number != wanted);
     let around = wrong.map(|at| &numbers[at.saturating_sub(2)..numbers.len().min(at + 3)]);
     assert_eq!((wrong, numbers.len() as i64), (None, BIG_ROWS), "{around:?}");
@@ -151,14 +151,14 @@ fn times_planned(server: &TestServer) -> usize {
 }
 
 /// Reads so many messages over a connection that is then gone.
-async fn begin(server: &TestServer, ticket: &Ticket, messages: usize) -> Had {
+pub(super) async fn begin(server: &TestServer, ticket: &Ticket, messages: usize) -> Had {
     let mut had = Had::default();
     had.read(&mut client(server.address).await, ticket, messages).await.unwrap();
     had
 }
 
 /// Reads the rest over a new connection.
-async fn go_on(server: &TestServer, had: &mut Had, ticket: &Ticket) -> Result<(), Status> {
+pub(super) async fn go_on(server: &TestServer, had: &mut Had, ticket: &Ticket) -> Result<(), Status> {
     had.read(&mut client(server.address).await, ticket, usize::MAX).await
 }
 
