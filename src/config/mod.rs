@@ -37,7 +37,7 @@ pub use access::{
     OidcSettings, RoleDefinition, RowFilterLine, Scope, Spot, TlsSettings, User, UserList, UserToken,
     check_foreign_name, check_user_name, read_users,
 };
-pub use client::{ClientEnvironment, client_environment};
+pub use client::{ClientEnvironment, client_cache_folder, client_environment};
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{Format, json_schema};
 pub use settings::{

@@ -60,6 +60,11 @@ impl Lines {
         Self { networks: networks.collect(), lines: settings.iter().map(Line::open).collect() }
     }
 
+    /// Bytes that the messages of a result should have that is sent to an address.
+    pub fn message_bytes(&self, address: Option<SocketAddr>) -> usize {
+        self.line(address).map_or(MESSAGE_BYTES, Line::message_bytes)
+    }
+
     /// A result for a principal begins to be sent to an address.
     pub fn enter(&self, principal: &Principal, address: Option<SocketAddr>) -> Lane {
         let line = self.line(address);
@@ -70,11 +75,6 @@ impl Lines {
         let flow = line.map(|line| Arc::clone(&line.flow));
         let message_bytes = self.message_bytes(address);
         Lane { place, flow, message_bytes, told: None, waits_since: None }
-    }
-
-    /// Bytes that the messages of a result should have that is sent to an address.
-    pub fn message_bytes(&self, address: Option<SocketAddr>) -> usize {
-        self.line(address).map_or(MESSAGE_BYTES, Line::message_bytes)
     }
 
     /// Whether an address is in a network so fast that no compression pays.

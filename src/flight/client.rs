@@ -24,7 +24,10 @@ use tonic::{Code, Request};
 use uuid::Uuid;
 
 use crate::error::{Classify, ErrorKind};
+use crate::flight::announcement::{Announcement, Held, plain_rows};
+use crate::flight::described::{HAVE, IF_NONE_MATCH};
 use crate::flight::download::RESUME;
+use crate::flight::profile::DICTIONARIES;
 use crate::flight::pull::{Arrival, Pull, Watcher};
 
 /// How long a server may take to accept a connection: a person is waiting.
@@ -135,6 +138,12 @@ pub enum ClientError {
     /// A parameter does not fit.
     #[error("{0}")]
     Parameter(String),
+    /// Rows that are kept on this machine's disk cannot be read.
+    #[error(
+        "rows that are kept on this disk cannot be read: {0}; `lakegate cache clear` removes them, and --fresh asks for all rows \
+         anew"
+    )]
+    Kept(ArrowError),
 }
 
 impl Classify for ClientError {
@@ -145,7 +154,7 @@ impl Classify for ClientError {
             }
             Self::Unreachable { .. } | Self::Untrusted { .. } => ErrorKind::Unavailable,
             Self::Status(status) => kind_of(status.code()),
-            Self::Answer(_) => ErrorKind::DataLoss,
+            Self::Answer(_) | Self::Kept(_) => ErrorKind::DataLoss,
         }
     }
 }
@@ -203,10 +212,7 @@ impl FlightClient {
             Some(ClientCredentials::Token(token)) => Some(header_value(token.expose_secret())?),
             Some(ClientCredentials::Password(user, password)) => Some(log_in(&mut calls, user, password).await?),
         };
-        let mut service = FlightSqlServiceClient::new_from_inner(calls);
-        token.into_iter().for_each(|token| service.set_token(token));
-        // Results are planned so that they can be gone on with.
-        service.set_header(RESUME, "0");
+        let service = service(calls, token, &Held::default());
         Ok(Self { service, watcher: Watcher(Arc::new(|_| ())), running: None })
     }
 
@@ -222,6 +228,21 @@ impl FlightClient {
     /// # Errors
     /// When the server refuses the statement, or a parameter does not fit.
     pub async fn query(&mut self, sql: &str, parameters: &[String]) -> Result<(SchemaRef, Batches), ClientError> {
+        let announced = self.ask(sql, parameters, &Held::default()).await?;
+        Ok((Arc::clone(&announced.schema), self.fetch(announced)))
+    }
+
+    /// Asks what the result of a statement is, and says what is here already.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub(crate) async fn ask(
+        &mut self,
+        sql: &str,
+        parameters: &[String],
+        held: &Held,
+    ) -> Result<Announcement, ClientError> {
+        self.service = service(self.service.inner().clone(), self.service.token().cloned(), held);
         let info = if parameters.is_empty() {
             self.service.execute(sql.to_owned(), None).await?
         } else {
@@ -232,7 +253,7 @@ impl FlightClient {
             let _ = prepared.close().await;
             info
         };
-        self.fetch(info)
+        Ok(Announcement::read(info)?)
     }
 
     /// Stops a statement that runs on the server.
@@ -263,8 +284,9 @@ impl FlightClient {
         answer.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|status| WireError::from(status).into())
     }
 
-    fn fetch(&mut self, info: FlightInfo) -> Result<(SchemaRef, Batches), ClientError> {
-        let schema = Arc::new(info.clone().try_decode_schema()?);
+    /// The rows that were announced.
+    pub(crate) fn fetch(&mut self, announced: Announcement) -> Batches {
+        let Announcement { schema, info, .. } = announced;
         self.running = Some(info.clone());
         let (calls, token) = (self.service.inner().clone(), self.service.token().cloned());
         let watcher = self.watcher.clone();
@@ -273,8 +295,23 @@ impl FlightClient {
             let messages = Pull::new(calls.clone(), token.clone(), ticket, watcher.clone()).messages();
             Ok::<_, ClientError>(FlightRecordBatchStream::new_from_flight_data(messages).map_err(ClientError::from))
         });
-        Ok((schema, parts.try_flatten().boxed()))
+        let plain =
+            move |batch: RecordBatch| std::future::ready(plain_rows(&batch, &schema).map_err(ClientError::from));
+        parts.try_flatten().and_then(plain).boxed()
     }
+}
+
+/// The calls of whoever has the token, with what is said in each: what is here already, that results are planned so that they can
+/// be gone on with, and that text may come as dictionaries, which take fewer bytes.
+fn service(calls: FlightServiceClient<Channel>, token: Option<String>, held: &Held) -> FlightSqlServiceClient<Channel> {
+    let mut service = FlightSqlServiceClient::new_from_inner(calls);
+    token.into_iter().for_each(|token| service.set_token(token));
+    service.set_header(RESUME, "0");
+    service.set_header(DICTIONARIES, "on");
+    for (header, value) in [(IF_NONE_MATCH, &held.identity), (HAVE, &held.basis)] {
+        value.iter().for_each(|value| service.set_header(header, value));
+    }
+    service
 }
 
 /// `host:port` of an address, and whether the connection is to be encrypted.

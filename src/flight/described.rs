@@ -25,9 +25,9 @@ use crate::model::WireProfile;
 use crate::query::{Estimate, Planned, Statement, StatementKind};
 
 /// Header that names identities of results a client has, with commas between.
-const IF_NONE_MATCH: &str = "lakegate-if-none-match";
+pub(crate) const IF_NONE_MATCH: &str = "lakegate-if-none-match";
 /// Header that shows what such results were made of, with commas between: new rows can be added to them.
-const HAVE: &str = "lakegate-have";
+pub(crate) const HAVE: &str = "lakegate-have";
 /// Results that are looked at.
 const MOST_NAMED: usize = 64;
 /// The form of the metadata.

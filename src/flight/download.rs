@@ -398,9 +398,7 @@ impl Core {
     /// Keeps nothing any more.
     fn give_up(&mut self) {
         self.tail.give_up();
-        if let Some((_, all)) = &mut self.shared {
-            all.clear();
-        }
+        self.shared = None;
     }
 
     /// A reader leaves: whether somebody can come back, and what is to be dropped. None where another has taken over.
