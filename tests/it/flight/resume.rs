@@ -28,12 +28,12 @@ use super::who::door::House;
 use crate::support::credentials::{token_header, with_header};
 
 /// Gives its rows in the same order whenever it runs.
-const BIG: &str = "select * from big.numbers";
+pub(super) const BIG: &str = "select * from big.numbers";
 /// Gives rows without end, in an order that nobody vouches for.
-const ENDLESS: &str = "select * from slow.endless";
+pub(super) const ENDLESS: &str = "select * from slow.endless";
 
 /// A way to a server of which the first connection breaks once so many bytes have come from there; what came through it in all.
-async fn breaking(server: SocketAddr, after: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+pub(super) async fn breaking(server: SocketAddr, after: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, carried) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&carried);
@@ -77,7 +77,7 @@ async fn carry(client: TcpStream, server: TcpStream, mut left: usize, carried: A
     broken.notify_one();
 }
 
-fn from<T>(position: &str, message: T) -> Request<T> {
+pub(super) fn from<T>(position: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("lakegate-resume", position.parse().unwrap());
     request
@@ -96,13 +96,13 @@ pub(super) async fn asked(server: &TestServer, sql: &str) -> FlightInfo {
 /// What came of a result, in order.
 #[derive(Default)]
 pub(super) struct Had {
-    messages: Vec<FlightData>,
-    position: Position,
+    pub(super) messages: Vec<FlightData>,
+    pub(super) position: Position,
 }
 
 impl Had {
     /// Reads on to the end, an error, or so many messages.
-    async fn read(
+    pub(super) async fn read(
         &mut self,
         client: &mut FlightServiceClient<Channel>,
         ticket: &Ticket,
@@ -146,7 +146,7 @@ pub(super) fn check_all(numbers: &[i64]) {
     assert_eq!((wrong, numbers.len() as i64), (None, BIG_ROWS), "{around:?}");
 }
 
-fn times_planned(server: &TestServer) -> usize {
+pub(super) fn times_planned(server: &TestServer) -> usize {
     server.engine.asked.lock().unwrap().len()
 }
 
@@ -162,12 +162,12 @@ pub(super) async fn go_on(server: &TestServer, had: &mut Had, ticket: &Ticket) -
     had.read(&mut client(server.address).await, ticket, usize::MAX).await
 }
 
-async fn soon<T>(work: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), work).await.expect("it happens soon")
 }
 
 /// A line of small messages that holds nobody up for long.
-fn small_messages(settings: &mut Settings) {
+pub(super) fn small_messages(settings: &mut Settings) {
     let networks = vec!["127.0.0.0/8".parse().unwrap()];
     settings.lines = vec![LineSettings { networks, rate: Some(199_000_000), fast: false, weights: [].into() }];
 }
