@@ -105,7 +105,7 @@ struct Core {
     /// What the client has of an earlier run: made again, compared, and not sent.
     left_out: Option<Position>,
     tail: Tail,
-    /// Where what is shared is kept: then nothing is kept here but where each message begins.
+    /// Where what is shared is kept, and what comes before each of its messages: then the tail keeps nothing.
     shared: Option<(Arc<Shared>, Vec<Position>)>,
     opening: Opening,
     writing: Option<JoinHandle<io::Result<()>>>,
@@ -374,9 +374,7 @@ impl Core {
             match self.left_out {
                 None => {
                     message.app_metadata = self.made.label().into();
-                    if self.shared.is_none() {
-                        self.writing = self.tail.put(before, &message).map(tokio::task::spawn_blocking);
-                    }
+                    self.writing = self.tail.put(before, &message).map(tokio::task::spawn_blocking);
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Some(position) if position == self.made => self.left_out = None,
