@@ -17,7 +17,7 @@ use crate::delivery::{EncodedResult, Encoders, Ticket, WireEstimate, result_sche
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::described::{self, Described};
-use crate::flight::download::{Download, Wanted, start_over};
+use crate::flight::download::{Wanted, start_over};
 use crate::flight::gate::Pass;
 use crate::flight::patience::{LONGEST_DOWNLOAD, Patience};
 use crate::flight::profile;
@@ -107,35 +107,19 @@ pub(crate) async fn redeem(
     let encoding = (profile::at_redemption(ticket.profile, caller.wishes())?, ticket.message_bytes);
     let pass = match caller.resume().filter(|wanted| wanted.from.next > 0) {
         None => pass,
-        Some(wanted) => match resume(service, caller, &ticket, wanted, pass)? {
-            Ok(download) => return Ok(ResultStream::Download(Box::new(download))),
-            Err(pass) => pass,
-        },
+        Some(wanted) => {
+            let asked = (ticket.id, ticket.statement.sql.as_str(), wanted);
+            match service.downloads.resume((service, caller), asked, pass)? {
+                Ok(download) => return Ok(ResultStream::Download(Box::new(download))),
+                Err(pass) => pass,
+            }
+        }
     };
     // A download takes longer over a thin line than a ticket lives; only what is begun anew needs one that is good still.
     ticket.check(service.clock.now())?;
     let planned = service.plans.take(ticket.id, &caller.access);
     let (statement, asked) = (ticket.statement, (ticket.id, caller.resume(), pass));
     carry_out(service, caller, (statement, planned, encoding), asked).await
-}
-
-/// Goes on with a download where something of it is kept. Gives the pass back where the statement is to be run again, as it can
-/// be where it gives its rows in the same order; the schema, which comes first, is the same in any case.
-fn resume(
-    service: &Service,
-    caller: &Caller,
-    ticket: &Ticket,
-    wanted: Wanted,
-    pass: Pass,
-) -> Result<Result<Download, Pass>, Status> {
-    let asked = (ticket.id, ticket.statement.sql.as_str(), wanted);
-    let resumed = service.downloads.resume((service, caller), asked, pass)?;
-    if resumed.is_err() && wanted.from.next > 1 && ticket.statement.options.partitions != Some(1) {
-        return Err(start_over(
-            "nothing of it is kept any more, and the statement need not give its rows in the same order again",
-        ));
-    }
-    Ok(resumed)
 }
 
 /// The rows of a text that was sent as a ticket.
@@ -160,7 +144,7 @@ async fn carry_out(
     (ticket, wanted, pass): (Uuid, Option<Wanted>, Pass),
 ) -> Result<ResultStream, Status> {
     let mut run = Run::begin(service, caller, &asked.0.sql, ticket, pass);
-    match rows(service, caller, asked, &mut run).await {
+    match rows(service, caller, asked, wanted, &mut run).await {
         Ok((rows, patience)) => Ok(ResultStream::of_run((service, caller), rows, (run, patience), wanted)),
         Err(status) => {
             run.end(Err(&status));
@@ -174,6 +158,7 @@ async fn rows(
     service: &Service,
     caller: &Caller,
     (statement, planned, encoding): (Statement, Option<Planned>, Encoding),
+    wanted: Option<Wanted>,
     run: &mut Run,
 ) -> Result<(Source, Patience), Status> {
     let is_planned = planned.is_some();
@@ -206,6 +191,7 @@ async fn rows(
         }
         return started(rows, patience, run).await;
     }
+    check_order(&planned, wanted)?;
     if is_planned {
         run.take_turn(service).await?;
     }
@@ -225,6 +211,17 @@ async fn rows(
         }
         None => own(starting, patience, run).await,
     }
+}
+
+/// Checks that whoever has a part of a result can go on with another run of it: its rows have to come in the same order. The schema,
+/// which comes first, is the same in any case.
+fn check_order(planned: &Planned, wanted: Option<Wanted>) -> Result<(), Status> {
+    if wanted.is_some_and(|wanted| wanted.from.next > 1) && planned.statement.options.partitions != Some(1) {
+        return Err(start_over(
+            "nothing of it is kept any more, and the statement need not give its rows in the same order again",
+        ));
+    }
+    Ok(())
 }
 
 /// Looks how large a result will be, unless it is stopped.
