@@ -28,7 +28,7 @@ use crate::flight::rows::{Outgoing, RunRows};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
 use crate::flight::sharing::Shared;
-use crate::flight::status::refuse;
+use crate::flight::status::{not_now, refuse};
 
 pub(crate) use downloads::Downloads;
 
@@ -76,8 +76,8 @@ pub(crate) struct Download {
 struct Way {
     /// Number of the message that comes next.
     number: u64,
-    /// Whether schema and dictionaries go first.
-    opens: bool,
+    /// From which message on schema and dictionaries are needed, which go first; none where they went, or need not.
+    opens: Option<u64>,
     /// Messages that go before that one.
     ahead: VecDeque<WireMessage>,
     next: Outgoing,
@@ -108,6 +108,8 @@ struct Core {
     /// Where what is shared is kept, and what comes before each of its messages: then the tail keeps nothing.
     shared: Option<(Arc<Shared>, Vec<Position>)>,
     opening: Opening,
+    /// What a stream begins with, while it is read.
+    opens: Option<JoinHandle<io::Result<Vec<WireMessage>>>>,
     writing: Option<JoinHandle<io::Result<()>>>,
     reading: Option<JoinHandle<io::Result<WireMessage>>>,
 }
@@ -148,8 +150,12 @@ impl Kept {
     /// Whether what comes after a position is there.
     ///
     /// # Errors
-    /// When somebody who is there had other rows before.
-    fn holds(&self, wanted: Wanted) -> Result<bool, Status> {
+    /// When somebody may not see it any more, or who is there had other rows before.
+    fn holds(&self, access: &Access, wanted: Wanted) -> Result<bool, Status> {
+        if !access.covers(&self.access) {
+            let told = "what you may see was changed since the download began; run the query again";
+            return Err(refuse(ErrorKind::PermissionDenied, told));
+        }
         let from = wanted.from;
         let core = self.core();
         if core.rows.is_none() && !core.is_whole {
@@ -167,16 +173,12 @@ impl Kept {
         }
     }
 
-    /// Lets a caller go on with it from a position that it holds.
+    /// Lets a caller who may see it go on with it from a position that it holds.
     fn go_on(
         self: &Arc<Self>,
         (service, caller): (&Service, &Caller),
         (sql, wanted, pass): (&str, Wanted, Pass),
     ) -> Result<Download, Status> {
-        if !caller.access.covers(&self.access) {
-            let told = "what you may see was changed since the download began; run the query again";
-            return Err(refuse(ErrorKind::PermissionDenied, told));
-        }
         let mut core = self.core();
         let rows = match core.rows.take() {
             Some(mut rows) => {
@@ -195,7 +197,7 @@ impl Kept {
         let mut lane = caller.lane(&service.lines);
         lane.tell(&service.journal, rows.run.handle.id, caller.name());
         core.rows = Some(rows);
-        core.reading = None;
+        (core.reading, core.opens) = (None, None);
         let reader = core.next_reader();
         drop(core);
         let (kept, downloads, way) =
@@ -218,6 +220,21 @@ impl Kept {
             let why = rows.run.stopped();
             rows.run.end(Err(&why));
         }
+    }
+
+    /// Ends one that rests where its person may not see it any more; whoever comes back for it is told so.
+    fn end_without_standing(&self) {
+        let over = {
+            let Ok(mut core) = self.core.try_lock() else { return };
+            let Some(Err(status)) = core.rows.as_mut().map(|rows| rows.run.check_standing()) else { return };
+            core.end(Some(&status))
+        };
+        drop(over);
+    }
+
+    /// Keeps nothing of it any more.
+    fn give_disk_back(&self) {
+        self.core().give_up();
     }
 
     /// Whether it was stopped. What is being read right now is not.
@@ -248,7 +265,8 @@ impl Kept {
 
 impl Way {
     fn new(wanted: Wanted, next: Outgoing) -> Self {
-        Self { number: wanted.from.next, opens: wanted.opens, ahead: VecDeque::new(), next }
+        let number = wanted.from.next;
+        Self { number, opens: wanted.opens.then_some(number), ahead: VecDeque::new(), next }
     }
 }
 
@@ -264,7 +282,7 @@ impl Core {
 
     /// The next message of a way, once it may be sent.
     fn poll_sent(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
-        let Some(rows) = &mut self.rows else { return Poll::Ready(None) };
+        let Some(rows) = &mut self.rows else { return Poll::Ready(Some(Err(lost()))) };
         if let Err(status) = rows.check(context) {
             return Poll::Ready(Some(Err(status)));
         }
@@ -272,6 +290,9 @@ impl Core {
             if way.ahead.is_empty()
                 && let Err(status) = ready!(self.poll_ahead(way, context))
             {
+                return Poll::Ready(Some(Err(status)));
+            }
+            if let Err(status) = ready!(self.poll_opening(way, context)) {
                 return Poll::Ready(Some(Err(status)));
             }
             let (Some(message), Some(rows)) = (way.ahead.pop_front(), &self.rows) else { return Poll::Ready(None) };
@@ -283,17 +304,13 @@ impl Core {
         rows.poll_sent(&mut way.next, context).map(|message| Some(Ok(message)))
     }
 
-    /// Lets the next message of the result go ahead, after what has to come before it; nothing where there is none.
+    /// Lets the next message of the result go ahead; nothing where there is none.
     fn poll_ahead(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let message = ready!(self.poll_message(way.number, context)).transpose();
         let message = match message {
             Ok(message) => message,
             Err(status) => return Poll::Ready(Err(status)),
         };
-        if std::mem::take(&mut way.opens) {
-            let Some(opening) = self.opening.before(way.number) else { return Poll::Ready(Err(lost())) };
-            way.ahead.extend(opening);
-        }
         if let Some(message) = message {
             way.ahead.push_back(message);
             way.number += 1;
@@ -301,16 +318,50 @@ impl Core {
         Poll::Ready(Ok(()))
     }
 
+    /// Lets schema and dictionaries go before all else where a way begins with them.
+    fn poll_opening(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let Some(number) = way.opens else { return Poll::Ready(Ok(())) };
+        // What is needed may be on its way to the disk.
+        ready!(self.poll_written(context));
+        let opens = match &mut self.opens {
+            Some(opens) => opens,
+            none => {
+                let Some(read) = self.opening.before(number) else { return Poll::Ready(Err(lost())) };
+                none.insert(tokio::task::spawn_blocking(read))
+            }
+        };
+        let read = ready!(opens.poll_unpin(context));
+        (self.opens, way.opens) = (None, None);
+        let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        Poll::Ready(read.map_err(|error| unreadable(&error)).map(|messages| {
+            for message in messages.into_iter().rev() {
+                way.ahead.push_front(message);
+            }
+        }))
+    }
+
+    /// Comes once what is to be kept is on the disk. Where that fails, nothing is kept from then on.
+    fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(writing) = &mut self.writing else { return Poll::Ready(()) };
+        let written = ready!(writing.poll_unpin(context));
+        self.writing = None;
+        if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(%error, "a result cannot be kept for a client that is cut off: the spool cannot be written");
+            self.give_up();
+        }
+        Poll::Ready(())
+    }
+
+    /// Gives the disk back, and keeps nothing from now on.
+    fn give_up(&mut self) {
+        self.tail.give_up();
+        self.opening.give_up();
+        self.shared = None;
+    }
+
     /// The message of a number, from the spool or made.
     fn poll_message(&mut self, number: u64, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
-        if let Some(writing) = &mut self.writing {
-            let written = ready!(writing.poll_unpin(context));
-            self.writing = None;
-            if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                tracing::warn!(%error, "a result cannot be kept for a client that is cut off: the spool cannot be written");
-                self.tail.give_up();
-            }
-        }
+        ready!(self.poll_written(context));
         if number < self.made.next {
             self.poll_kept(number, context)
         } else if self.is_whole {
@@ -338,19 +389,15 @@ impl Core {
         };
         let read = ready!(reading.poll_unpin(context));
         self.reading = None;
-        match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(mut message) => {
-                if let Some((_, before)) = &self.shared {
-                    let next = usize::try_from(number + 1).ok().and_then(|next| before.get(next));
-                    message.app_metadata = next.unwrap_or(&self.made).label().into();
-                }
-                Poll::Ready(Some(Ok(message)))
+        let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let read = read.map(|message| match &self.shared {
+            None => message,
+            Some((_, before)) => {
+                let next = usize::try_from(number + 1).ok().and_then(|next| before.get(next));
+                WireMessage { app_metadata: next.unwrap_or(&self.made).label().into(), ..message }
             }
-            Err(error) => {
-                tracing::warn!(%error, "a result that was kept for a client that was cut off cannot be read");
-                Poll::Ready(Some(Err(lost())))
-            }
-        }
+        });
+        Poll::Ready(Some(read.map_err(|error| unreadable(&error))))
     }
 
     fn poll_made(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
@@ -367,19 +414,23 @@ impl Core {
             };
             let before = self.made;
             self.made = before.after(&message);
-            self.opening.note(before.next, &message);
+            let moved = self.opening.note(before.next, &message);
             if let Some((_, all)) = &mut self.shared {
                 all.push(before);
             }
             match self.left_out {
                 None => {
                     message.app_metadata = self.made.label().into();
-                    self.writing = self.tail.put(before, &message).map(tokio::task::spawn_blocking);
+                    self.writing = write_out(moved, self.tail.put(before, &message));
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Some(position) if position == self.made => self.left_out = None,
                 Some(position) if position.next == self.made.next => return Poll::Ready(Some(Err(other_rows()))),
                 Some(_) => {}
+            }
+            if moved.is_some() {
+                self.writing = write_out(moved, None::<fn() -> io::Result<()>>);
+                break;
             }
         }
         context.waker().wake_by_ref();
@@ -391,12 +442,6 @@ impl Core {
         let Some((shared, all)) = &self.shared else { return self.tail.before(number) };
         let before = all.get(usize::try_from(number).ok()?)?;
         shared.kept(number).map(|_| *before)
-    }
-
-    /// Keeps nothing any more.
-    fn give_up(&mut self) {
-        self.tail.give_up();
-        self.shared = None;
     }
 
     /// A reader leaves: whether somebody can come back, and what is to be dropped. None where another has taken over.
@@ -429,9 +474,28 @@ impl Core {
     }
 }
 
+/// Writes what makes room in memory, and what was sent, one after the other.
+fn write_out(
+    moved: Option<impl FnOnce() -> io::Result<()> + Send + 'static>,
+    sent: Option<impl FnOnce() -> io::Result<()> + Send + 'static>,
+) -> Option<JoinHandle<io::Result<()>>> {
+    if moved.is_none() && sent.is_none() {
+        return None;
+    }
+    Some(tokio::task::spawn_blocking(move || {
+        moved.map_or(Ok(()), |write| write())?;
+        sent.map_or(Ok(()), |write| write())
+    }))
+}
+
+fn unreadable(error: &io::Error) -> Status {
+    tracing::warn!(%error, "a result that was kept for a client that was cut off cannot be read");
+    lost()
+}
+
 /// The client tries again, and then nothing is kept any more.
 fn lost() -> Status {
-    refuse(ErrorKind::Unavailable, "what was kept of the result is lost; try again")
+    not_now("what was kept of the result is lost; try again")
 }
 
 fn other_rows() -> Status {

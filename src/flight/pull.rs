@@ -10,11 +10,11 @@ use arrow_flight::{FlightData, Ticket};
 use futures::stream::{self, Stream};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use crate::delivery::Position;
 use crate::flight::download::RESUME;
-use crate::flight::status::is_told;
+use crate::flight::status::may_be_answered_later;
 use crate::runtime::retry::RetryPolicy;
 
 /// How often a server is looked for that went away: for about six minutes, a little longer than it keeps what is missing.
@@ -121,12 +121,7 @@ impl Pull {
     /// connection was cut or the server is going away. What it says itself of the statement is final.
     fn may_go_on(&self, status: &Status) -> bool {
         let begun = self.position.is_some_and(|position| position.next > 0);
-        let cut = match status.code() {
-            Code::Unavailable => true,
-            Code::Unknown | Code::Internal | Code::Cancelled => !is_told(status),
-            _ => false,
-        };
-        begun && cut && self.attempt < COME_BACK.attempts
+        begun && may_be_answered_later(status) && self.attempt < COME_BACK.attempts
     }
 }
 

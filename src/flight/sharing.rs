@@ -23,9 +23,8 @@ use tonic::Status;
 
 use crate::config::SpoolSettings;
 use crate::delivery::{EncodedResult, Found, Identity, Put, ResultCache, ResultKey, Sealer, StoredResult, WireMessage};
-use crate::error::ErrorKind;
 use crate::flight::admission::{Admission, Person, Slot};
-use crate::flight::status::{panicked, refuse};
+use crate::flight::status::{not_now, panicked};
 use crate::journal::SharedFrom;
 use crate::model::WireProfile;
 use crate::query::{Planned, StatementKind};
@@ -562,7 +561,7 @@ impl Wake for Bell {
 
 /// The client tries again, and then runs the statement anew.
 fn lost() -> Status {
-    refuse(ErrorKind::Unavailable, "what was kept of the result is lost; try again")
+    not_now("what was kept of the result is lost; try again")
 }
 
 #[cfg(test)]

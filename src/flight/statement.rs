@@ -216,7 +216,7 @@ async fn rows(
 /// Checks that whoever has a part of a result can go on with another run of it: its rows have to come in the same order. The schema,
 /// which comes first, is the same in any case.
 fn check_order(planned: &Planned, wanted: Option<Wanted>) -> Result<(), Status> {
-    if wanted.is_some_and(|wanted| wanted.from.next > 1) && planned.statement.options.partitions != Some(1) {
+    if wanted.is_some_and(|wanted| wanted.from.next > 1) && planned.statement.options.partitions.is_none() {
         return Err(start_over(
             "nothing of it is kept any more, and the statement need not give its rows in the same order again",
         ));

@@ -33,6 +33,7 @@ use crate::query::change::run::{Run, Values};
 use crate::query::constants::{ConstantRows, Constants};
 use crate::query::embedded_plan::EmbeddedPlan;
 use crate::query::explain::without_places;
+use crate::query::in_turn::InTurn;
 use crate::query::listing::{Listings, StatementCatalog};
 use crate::query::policy::PolicyPlanner;
 use crate::query::session::{KnownFunctions, Sessions, zone};
@@ -323,7 +324,11 @@ impl Engine {
         let rows = {
             // Operators start tasks of their own when they are asked for their streams.
             let _entered = runtime.enter();
-            execute_stream(physical, self.context(embedded, gauge))?
+            if order::is_kept(embedded.state.config_options()) {
+                InTurn::start(runtime, physical, self.context(embedded, gauge))?
+            } else {
+                execute_stream(physical, self.context(embedded, gauge))?
+            }
         };
         let rows = if embedded.explains { without_places(rows, &self.settings.lake.location) } else { rows };
         Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, limit)))

@@ -16,6 +16,7 @@ pub mod error;
 mod estimate;
 mod explain;
 mod identity;
+mod in_turn;
 mod listing;
 mod literals;
 mod memory;

@@ -74,7 +74,8 @@ impl Downloads {
             left_out: (wanted.from.next > 0).then_some(wanted.from),
             tail,
             shared,
-            opening: Opening::default(),
+            opening: Opening::new(self.0.spool.begin()),
+            opens: None,
             writing: None,
             reading: None,
         });
@@ -110,7 +111,7 @@ impl Downloads {
             })
         };
         let Some((kept, before)) = claimed else { return Ok(Err(pass)) };
-        let resumed = match kept.holds(wanted) {
+        let resumed = match kept.holds(&caller.access, wanted) {
             Ok(true) => kept.go_on((service, caller), (sql, wanted, pass)),
             Ok(false) => {
                 self.forget(&kept);
@@ -175,6 +176,14 @@ impl Downloads {
                 .map(|(entry, since)| (Arc::clone(&entry.kept), since, entry.address.is_some_and(&is_open)))
                 .collect()
         };
+        // Who has one that was stopped is told so once they take something again, and nobody goes on with it: the disk it
+        // held is others'.
+        let read: Vec<_> = {
+            let table = self.table();
+            let read = table.by_ticket.values().filter(|entry| entry.rests.is_none());
+            read.map(|entry| Arc::clone(&entry.kept)).collect()
+        };
+        read.iter().filter(|kept| kept.is_stopped()).for_each(|kept| kept.give_disk_back());
         let no_room = self.0.spool.is_full();
         for (kept, since, is_open) in at_rest {
             let (rested, is_whole) = (since.elapsed(), kept.is_whole());
@@ -186,6 +195,8 @@ impl Downloads {
             };
             if rested >= longest || kept.is_stopped() {
                 self.forget_at_rest(&kept, since);
+            } else {
+                kept.end_without_standing();
             }
         }
     }
