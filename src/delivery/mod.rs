@@ -18,6 +18,7 @@ pub mod spool;
 pub mod ticket;
 pub mod wire_estimate;
 pub mod wire_schema;
+pub mod words;
 
 pub use basis::Basis;
 pub use encode::{EncodedResult, Encoders, MESSAGE_BYTES, WireMessage, single_batch};
@@ -33,3 +34,4 @@ pub use spool::{Spool, Tail};
 pub use ticket::Ticket;
 pub use wire_estimate::{ColumnBytes, WireEstimate};
 pub use wire_schema::{conform, result_schema, wire_schema};
+pub use words::few_words;

@@ -12,7 +12,7 @@ use prost::Message;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Ticket, result_schema, single_batch};
+use crate::delivery::{Ticket, single_batch};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::described::{self, Described};
@@ -170,7 +170,7 @@ async fn rows(
 ) -> Result<((SchemaRef, SendableRecordBatchStream), Patience), Status> {
     run.take_turn(service).await?;
     let begun = Instant::now();
-    let planned = match planned {
+    let mut planned = match planned {
         Some(planned) => planned,
         None => tokio::select! {
             biased;
@@ -182,10 +182,13 @@ async fn rows(
         return Err(update::refuse_ticket());
     }
     run.planned(begun.elapsed(), &planned);
-    let schema = result_schema(&planned.schema, profile);
-    let (estimate, on_the_line) = tokio::select! {
+    let looking = async {
+        let schema = described::announced(service, &mut planned, profile).await;
+        Ok::<_, Status>((schema, described::look(service, caller, &planned, profile).await?))
+    };
+    let (schema, (estimate, on_the_line)) = tokio::select! {
         biased;
-        known = described::look(service, caller, &planned, profile) => known?,
+        known = looking => known?,
         () = run.pass().stopped() => return Err(run.stopped()),
     };
     let mut patience = Patience::new(caller.options().timeout(service.query_timeout));
