@@ -170,6 +170,10 @@ fn value_bytes(data_type: &DataType, stored: Option<&StoredColumn>, codec: Codec
 
 /// Of values that stand in dictionaries in the files.
 fn of_words(data_type: &DataType, packed: f64, words: StoredWords, message_rows: f64) -> f64 {
+    if words.in_group > words.group_rows / 2.0 {
+        // Hardly one comes again: a dictionary of a small file tells what they take, its positions are nothing but more.
+        return of_plain(data_type, words.packed / words.in_group);
+    }
     match data_type {
         // The places where texts begin take most of it.
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => 2.4 + 2.2 * packed,
@@ -299,6 +303,7 @@ mod tests {
             (&DataType::Utf8, 4.25, Some(6.9), StoredForm::Plain, 5.56),
             (&DataType::Utf8, 17.53, Some(32.0), StoredForm::Plain, 18.54),
             (&DataType::Int64, 3.41, None, StoredForm::Plain, 3.20),
+            (&DataType::Int64, 3.20, None, words(110_000.0, 117_000.0), 1.04),
             (&DataType::Int64, 1.27, None, words(1_000.0, 1_682.0), 1.62),
             (&DataType::Date32, 1.55, None, words(2_500.0, 5_418.0), 2.03),
             (&decimal, 4.17, None, StoredForm::Plain, 3.96),

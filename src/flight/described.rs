@@ -165,12 +165,12 @@ impl Described {
 /// The columns of a planned statement's result as a client with `profile` gets them. Which of them are dictionaries is
 /// decided here, once: the statement says so from then on.
 pub(crate) async fn announced(service: &Service, planned: &mut Planned, profile: WireProfile) -> SchemaRef {
+    if planned.kind != StatementKind::Query {
+        return result_schema(&planned.schema, profile, &[]);
+    }
     if profile.dictionaries && planned.statement.options.few.is_none() {
-        let few = match planned.kind {
-            StatementKind::Query => few_words(service.engine.estimate(planned).await.as_ref()),
-            StatementKind::Change | StatementKind::Estimate => Vec::new(),
-        };
-        planned.statement.options.few = Some(few);
+        let estimate = service.engine.estimate(planned).await;
+        planned.statement.options.few = Some(few_words(&estimate));
     }
     result_schema(&planned.schema, profile, planned.statement.options.few.as_deref().unwrap_or_default())
 }

@@ -5,6 +5,7 @@ pub(crate) mod house;
 mod identity;
 mod pushdown;
 mod sampling;
+mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

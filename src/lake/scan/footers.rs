@@ -29,6 +29,8 @@ const SMALL_DICTIONARY: f64 = 150.0;
 /// Rows of a page of data, as most programs write them, and the bytes of its header.
 const PAGE_ROWS: f64 = 20_000.0;
 const PAGE_HEADER: f64 = 25.0;
+/// Bytes that say how often a position comes again.
+const RUN_BYTES: f64 = 4.0;
 /// Most bits of a position in a dictionary that are tried.
 const MOST_BITS: i32 = 24;
 
@@ -232,7 +234,12 @@ fn distinct(chunk: &ColumnChunkMetaData, dictionary: f64, values: f64) -> f64 {
     let part = (SMALL_DICTIONARY / dictionary).min(1.0);
     let by_size = (body / (part * word + (1.0 - part) * packed.max(0.5))).max(1.0);
     let headers = (whole(chunk.num_values()) / PAGE_ROWS).ceil().max(1.0) * PAGE_HEADER + DICTIONARY_HEADER;
-    let Some(bits) = by_bits(whole(chunk.uncompressed_size()) - headers, values, word) else { return by_size };
+    let size = whole(chunk.uncompressed_size()) - headers;
+    let Some(bits) = by_bits(size, values, word) else {
+        // Nearly all is words then, and what says how often each comes. How well words pack that are alike is known less well,
+        // but not how often each is said to come again where few are mixed.
+        return by_size.max((size / (word + RUN_BYTES)).min(4.0 * by_size));
+    };
     // What of the pages is words has to stand out from what their headers may have more or less than was thought.
     let found = match bits.counted {
         Some(words) if words * word > 4.0 * headers => words,
