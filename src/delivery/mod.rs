@@ -20,6 +20,7 @@ pub mod stored_result;
 pub mod ticket;
 pub mod wire_estimate;
 pub mod wire_schema;
+pub mod words;
 
 pub use basis::Basis;
 pub use encode::{EncodedResult, Encoders, MESSAGE_BYTES, WireMessage, single_batch};
@@ -37,3 +38,4 @@ pub use stored_result::{Found, Job, Put, StoredResult};
 pub use ticket::Ticket;
 pub use wire_estimate::{ColumnBytes, WireEstimate};
 pub use wire_schema::{conform, result_schema, wire_schema};
+pub use words::few_words;

@@ -13,7 +13,7 @@ use prost::Message;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{EncodedResult, Encoders, Ticket, WireEstimate, result_schema, single_batch};
+use crate::delivery::{EncodedResult, Encoders, Ticket, WireEstimate, single_batch};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::described::{self, Described};
@@ -166,7 +166,7 @@ async fn rows(
         run.take_turn(service).await?;
     }
     let begun = Instant::now();
-    let planned = match planned {
+    let mut planned = match planned {
         Some(planned) => planned,
         None => tokio::select! {
             biased;
@@ -178,7 +178,11 @@ async fn rows(
         return Err(update::refuse_ticket());
     }
     run.planned(begun.elapsed(), &planned);
-    let schema = result_schema(&planned.schema, encoding.0);
+    let schema = tokio::select! {
+        biased;
+        schema = described::announced(service, &mut planned, encoding.0) => schema,
+        () = run.pass().stopped() => return Err(run.stopped()),
+    };
     let key = service.sharing.key(&planned, &schema, encoding, &service.sealer);
     let patience = Patience::new(caller.options().timeout(service.query_timeout));
     let followed = key.as_ref().and_then(|key| service.sharing.follow(key, &run.handle.person));
