@@ -183,7 +183,7 @@ fn is_ticket_key(text: &str) -> bool {
 
 fn spool_settings(low: &LowSpool, folder: Option<PathBuf>, around: &mut Surroundings<'_>) -> Option<SpoolSettings> {
     let keep = positive(&low.keep, around);
-    Some(SpoolSettings { folder, size: low.size.copied()?.0, keep: keep? })
+    Some(SpoolSettings { folder, size: low.size.copied()?.0, keep: keep?, cache: low.cache.copied()?.0 })
 }
 
 fn log_settings(low: &LowLogs) -> Option<LogSettings> {

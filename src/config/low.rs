@@ -119,6 +119,8 @@ low_table! {
         size: Size = "1GiB";
         /// How long a result waits for a client that was cut off.
         keep: Span = "5m";
+        /// Disk for whole results that are asked for again; with "0B" none are kept, and none are shared while they are made.
+        cache: Size = "4GiB";
     }
 }
 

@@ -229,6 +229,8 @@ pub struct SpoolSettings {
     pub size: u64,
     /// How long a result waits for its client.
     pub keep: Duration,
+    /// Bytes of disk for whole results that are asked for again; with none, none are kept or shared.
+    pub cache: u64,
 }
 
 /// How the program logs.

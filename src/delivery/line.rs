@@ -94,6 +94,11 @@ impl Lines {
         Self { networks: networks.collect(), lines: settings.iter().map(Line::open).collect() }
     }
 
+    /// Bytes that the messages of a result should have that is sent to an address.
+    pub fn message_bytes(&self, address: Option<SocketAddr>) -> usize {
+        self.line(address).map_or(MESSAGE_BYTES, Line::message_bytes)
+    }
+
     /// A result for a principal begins to be sent to an address.
     pub fn enter(&self, principal: &Principal, address: Option<SocketAddr>) -> Lane {
         let line = self.line(address);
@@ -102,7 +107,7 @@ impl Lines {
             line.shared.as_ref().map(|shared| shared.enter(account, weight))
         });
         let flow = line.map(|line| Arc::clone(&line.flow));
-        let message_bytes = line.map_or(MESSAGE_BYTES, |line| line.message_bytes());
+        let message_bytes = self.message_bytes(address);
         Lane { place, flow, message_bytes, told: None, waits_since: None }
     }
 

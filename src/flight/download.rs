@@ -20,7 +20,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::access::Access;
-use crate::delivery::{Opening, Position, Tail, WireMessage};
+use crate::delivery::{Found, Opening, Position, Tail, WireMessage};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
@@ -28,6 +28,7 @@ use crate::flight::patience::Patience;
 use crate::flight::rows::{Outgoing, RunRows};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
+use crate::flight::sharing::Shared;
 use crate::flight::status::{not_now, refuse};
 
 pub(crate) use downloads::Downloads;
@@ -105,6 +106,8 @@ struct Core {
     /// What the client has of an earlier run: made again, compared, and not sent.
     left_out: Option<Position>,
     tail: Tail,
+    /// Where what is shared is kept, and what comes before each of its messages: then the tail keeps nothing.
+    shared: Option<(Arc<Shared>, Vec<Position>)>,
     opening: Opening,
     /// What a stream begins with, while it is read.
     opens: Option<JoinHandle<io::Result<Vec<WireMessage>>>>,
@@ -168,7 +171,7 @@ impl Kept {
             // What is made now is left out for somebody else, who has more or less of it.
             return Ok(left_out == from);
         }
-        let here = if from.next == core.made.next { Some(core.made) } else { core.tail.before(from.next) };
+        let here = if from.next == core.made.next { Some(core.made) } else { core.before(from.next) };
         match here {
             None => Ok(false),
             Some(here) if here == from => Ok(!wanted.opens || core.opening.before(from.next).is_some()),
@@ -361,6 +364,7 @@ impl Core {
     fn give_up(&mut self) {
         self.tail.give_up();
         self.opening.give_up();
+        self.shared = None;
     }
 
     /// The message of a number, from the spool or made.
@@ -379,13 +383,28 @@ impl Core {
         let reading = match &mut self.reading {
             Some(reading) => reading,
             none => {
-                let Some(read) = self.tail.read(number) else { return Poll::Ready(Some(Err(lost()))) };
-                none.insert(tokio::task::spawn_blocking(read))
+                let reading = match &self.shared {
+                    Some((shared, _)) => match shared.kept(number) {
+                        Some(Found::Here(message)) => Some(tokio::task::spawn_blocking(move || Ok(message))),
+                        Some(Found::OnDisk(read)) => Some(tokio::task::spawn_blocking(read)),
+                        None => None,
+                    },
+                    None => self.tail.read(number).map(tokio::task::spawn_blocking),
+                };
+                let Some(reading) = reading else { return Poll::Ready(Some(Err(lost()))) };
+                none.insert(reading)
             }
         };
         let read = ready!(reading.poll_unpin(context));
         self.reading = None;
         let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let read = read.map(|message| match &self.shared {
+            None => message,
+            Some((_, before)) => {
+                let next = usize::try_from(number + 1).ok().and_then(|next| before.get(next));
+                WireMessage { app_metadata: next.unwrap_or(&self.made).label().into(), ..message }
+            }
+        });
         Poll::Ready(Some(read.map_err(|error| unreadable(&error))))
     }
 
@@ -404,6 +423,9 @@ impl Core {
             let before = self.made;
             self.made = before.after(&message);
             let moved = self.opening.note(before.next, &message);
+            if let Some((_, all)) = &mut self.shared {
+                all.push(before);
+            }
             match self.left_out {
                 None => {
                     message.app_metadata = self.made.label().into();
@@ -421,6 +443,13 @@ impl Core {
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// What comes before the message of a number; none where that is not kept.
+    fn before(&self, number: u64) -> Option<Position> {
+        let Some((shared, all)) = &self.shared else { return self.tail.before(number) };
+        let before = all.get(usize::try_from(number).ok()?)?;
+        shared.kept(number).map(|_| *before)
     }
 
     /// A reader leaves: whether somebody can come back, and what is to be dropped. None where another has taken over.

@@ -76,7 +76,7 @@ impl<'a> Question<'a> {
     pub async fn ask(&self, client: &mut FlightClient) -> Result<Answer<'a>, ClientError> {
         let Some(cache) = self.cache else {
             let announced = self.ask_for_all(client).await?;
-            return Ok(Answer::of_arriving(client, announced, None, None));
+            return Answer::of_arriving(client, announced, None, None);
         };
         let name = question(self.sql, self.parameters);
         let known = cache.known(&name).filter(|_| !self.fresh);

@@ -44,6 +44,7 @@ mod server;
 mod service;
 mod session;
 mod session_token;
+mod sharing;
 mod standing;
 mod statement;
 mod status;

@@ -226,8 +226,9 @@ pub(crate) fn is_on_this_machine(address: Option<SocketAddr>, headers: &HeaderMa
     is_local && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
-/// The profile of a result whose ticket was made under `fixed`, asked for with `wishes`. The codec may differ from
-/// call to call; what the schema says may not.
+/// The profile of a result whose ticket was made under `fixed`, asked for with `wishes`. It is decided once, so that each call
+/// gets the same messages, from whatever network it comes; only a codec that is named in so many words counts still. What the
+/// schema says may not differ.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` where dictionaries, or shorter numbers, are wanted now and were not when the schema was announced, or the
@@ -245,7 +246,7 @@ pub(crate) fn at_redemption(fixed: WireProfile, wishes: Wishes) -> Result<WirePr
     if wishes.precision.is_some_and(|now| now != fixed.precision) {
         return other(PRECISION, word_for(PRECISIONS, fixed.precision));
     }
-    Ok(WireProfile { codec: wishes.codec(), ..fixed })
+    Ok(WireProfile { codec: wishes.codec.flatten().unwrap_or(fixed.codec), ..fixed })
 }
 
 /// What a word stands for.
@@ -384,11 +385,16 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_fixes_the_schema_and_not_the_codec() {
+    fn a_ticket_fixes_the_schema_and_the_codec_unless_another_is_named() {
         let announced = WireProfile { codec: Codec::Zstd, dictionaries: true, precision: Precision::Float32 };
         let silent = wishes(PYARROW, &[(CODEC, "none")]).unwrap();
         let redeemed = at_redemption(announced, silent).unwrap();
         assert_eq!(redeemed, WireProfile { codec: Codec::None, ..announced });
+        for (agent, near, sent) in [(PYARROW, true, vec![]), ("", false, vec![]), (JAVA, false, vec![(CODEC, "auto")])]
+        {
+            let elsewhere = wishes(agent, &sent).unwrap().when_near(near);
+            assert_eq!(at_redemption(announced, elsewhere).unwrap(), announced, "{agent}");
+        }
         let other = wishes(PYARROW, &[(DICTIONARIES, "off")]).unwrap();
         let status = at_redemption(announced, other).unwrap_err();
         assert!(status.message().contains("announced with `lakegate-dictionaries: on`"), "{}", status.message());

@@ -19,7 +19,7 @@ use crate::flight::caller::Caller;
 use crate::flight::download::{Download, Wanted};
 use crate::flight::gate::Pass;
 use crate::flight::patience::Patience;
-use crate::flight::rows::{Outgoing, RunRows};
+use crate::flight::rows::{Outgoing, RunRows, Source};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
 use crate::flight::status::malformed;
@@ -58,24 +58,21 @@ impl ResultStream {
         Ok(Self::Answer { encoded: Box::new(encoded), next: Box::new(next), _pass: pass })
     }
 
-    /// Sends the rows of a run under `schema`, as `profile` says, as long as its patience lasts. A client that may come back is
-    /// sent them from a position on.
+    /// Sends the rows of a run as long as its patience lasts. A client that may come back is sent them from a position on.
     pub(crate) fn of_run(
         (service, caller): (&Service, &Caller),
-        (schema, batches): (SchemaRef, SendableRecordBatchStream),
-        profile: WireProfile,
+        rows: Source,
         (run, patience): (Run, Patience),
         wanted: Option<Wanted>,
-    ) -> Result<Self, Status> {
+    ) -> Self {
         let mut lane = caller.lane(&service.lines);
-        let encoded = EncodedResult::new(schema, batches, profile, lane.message_bytes(), &service.encoders)?;
-        run.handle.held().rows = Some(encoded);
+        run.handle.held().rows = Some(rows);
         lane.tell(&service.journal, run.handle.id, &run.handle.person.name);
         let (rows, next) = (RunRows::new(service, run, patience), caller.outgoing(lane, &service.encoders));
-        Ok(match wanted {
+        match wanted {
             None => Self::Rows(Box::new(RunStream { rows, next, ended: false })),
             Some(wanted) => Self::Download(Box::new(service.downloads.begin(caller, rows, next, wanted))),
-        })
+        }
     }
 }
 

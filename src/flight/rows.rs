@@ -20,6 +20,7 @@ use crate::flight::frame;
 use crate::flight::patience::Patience;
 use crate::flight::run::Run;
 use crate::flight::service::Service;
+use crate::flight::sharing::{Shared, SharedRows};
 use crate::flight::status::panicked;
 
 /// A result's way to its client, and the message that waits for its turns there.
@@ -91,6 +92,31 @@ fn message_len(message: &WireMessage) -> u64 {
     (message.header.len() + message.app_metadata.len() + message.body_len()) as u64
 }
 
+/// Where the messages of a run come from.
+pub(crate) enum Source {
+    /// They are made for it alone.
+    Own(Box<EncodedResult>),
+    /// Others may have them, too.
+    Shared(Box<SharedRows>),
+}
+
+impl Source {
+    /// How many rows were encoded by now, and how many bytes they were before.
+    fn sent(&self) -> (u64, u64) {
+        match self {
+            Self::Own(rows) => rows.sent(),
+            Self::Shared(rows) => rows.sent(),
+        }
+    }
+
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+        match self {
+            Self::Own(rows) => rows.poll_next_unpin(context).map_err(Status::from),
+            Self::Shared(rows) => rows.poll_message(context),
+        }
+    }
+}
+
 /// The rows of a run.
 pub(crate) struct RunRows {
     /// The run.
@@ -117,6 +143,14 @@ impl RunRows {
         }
     }
 
+    /// The result that others may have, too, where it is one.
+    pub(crate) fn shared(&self) -> Option<Arc<Shared>> {
+        match &self.run.handle.held().rows {
+            Some(Source::Shared(rows)) => Some(Arc::clone(rows.shared())),
+            _ => None,
+        }
+    }
+
     /// Looks whether the run may go on. To be asked before each message, so that none goes out that was made by rights taken
     /// away since.
     ///
@@ -135,6 +169,12 @@ impl RunRows {
             return Poll::Ready(Some(Err(status)));
         }
         let polled = self.poll_rows(context);
+        // What waits for a place does not compute.
+        if polled.is_pending() && matches!(&self.run.handle.held().rows, Some(Source::Shared(rows)) if rows.is_queued())
+        {
+            self.patience.pause();
+            return Poll::Pending;
+        }
         if let Err(late) = self.patience.observe(&polled, context) {
             return Poll::Ready(Some(Err(late)));
         }
@@ -171,7 +211,7 @@ impl RunRows {
         held.waits_for_line = polled.is_pending();
         let Poll::Ready(sent) = polled else { return Poll::Pending };
         held.waits_since = Some(Instant::now());
-        let made = held.rows.as_ref().map(EncodedResult::sent);
+        let made = held.rows.as_ref().map(Source::sent);
         drop(held);
         self.run.sends(made, sent.as_ref().map_or(0, frame::len) as u64);
         Poll::Ready(sent)
@@ -184,17 +224,20 @@ impl RunRows {
         let slot = {
             let mut held = self.run.handle.held();
             (held.waits_since, held.waits_for_line) = (None, false);
+            if let Some(Source::Shared(rows)) = &mut held.rows {
+                rows.rest();
+            }
             held.slot.take()
         };
         drop(slot);
     }
 
-    /// A place to compute at: still there, or given away and got again.
+    /// A place to compute at: still there, or given away and got again. What is shared has one of its own.
     fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
         if self.again.is_none() {
             let mut held = self.run.handle.held();
             held.waits_since = None;
-            if held.slot.is_some() {
+            if held.slot.is_some() || matches!(held.rows, Some(Source::Shared(_))) {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -214,9 +257,9 @@ impl RunRows {
     fn poll_rows(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
         let mut held = self.run.handle.held();
         let Some(rows) = &mut held.rows else { return Poll::Ready(Some(Err(self.run.stopped()))) };
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| rows.poll_next_unpin(context)));
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| rows.poll_message(context)));
         let polled = match polled {
-            Ok(polled) => polled.map_err(Status::from),
+            Ok(polled) => polled,
             Err(_) => Poll::Ready(Some(Err(panicked("the encoding of a result")))),
         };
         if polled.is_ready() {

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::config::{HistorySettings, ResultSettings};
-use crate::delivery::{Encoders, LearnedSizes, Lines, Sealer, result_schema, single_batch, wire_schema};
+use crate::delivery::{Encoders, LearnedSizes, Lines, Sealer, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -35,8 +35,9 @@ use crate::flight::plans::Plans;
 use crate::flight::results::{ResultStream, encapsulated, flight_info};
 use crate::flight::run::{Handle, StopReason, stop_all};
 use crate::flight::session::Sessions;
+use crate::flight::sharing::Sharing;
 use crate::flight::status::refuse;
-use crate::flight::{actions, handshake, ingest, prepared, statement, update};
+use crate::flight::{actions, described, handshake, ingest, prepared, statement, update};
 use crate::journal::Journal;
 use crate::query::{QueryEngine, QueryError, TableSummary};
 use crate::runtime::clock::Clock;
@@ -91,6 +92,8 @@ pub(crate) struct Service {
     pub(crate) encoders: Encoders,
     /// Results that outlive the connection they are read over.
     pub(crate) downloads: Downloads,
+    /// Results that several may have.
+    pub(crate) sharing: Sharing,
 }
 
 impl Service {
@@ -126,8 +129,9 @@ impl Service {
             Asked::Statement(sql) => caller.statement(&sql, Vec::new()),
             Asked::Prepared(handle) => prepared::unbound_statement(self, caller, &handle)?,
         };
-        let planned = statement::look_at(self, caller, statement).await?;
-        Ok(SchemaResult { schema: encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))? })
+        let mut planned = statement::look_at(self, caller, statement).await?;
+        let schema = described::announced(self, &mut planned, caller.wishes().profile()?).await;
+        Ok(SchemaResult { schema: encapsulated(&schema)? })
     }
 
     /// The rows a ticket stands for.

@@ -4,6 +4,7 @@
 //! (`bounds.rs`); it is used only for tables with features a plain scan cannot read.
 
 mod files;
+mod footers;
 mod forecast;
 mod gained;
 mod late;
@@ -42,7 +43,9 @@ use crate::lake::snapshot::{DataFile, Pinned, features};
 use crate::lake::sort::task_context;
 use crate::lake::store::TablePlace;
 
-pub(crate) use forecast::{Forecast, forecast_of};
+pub(crate) use footers::Footers;
+pub use footers::{StoredColumn, StoredForm, StoredWords};
+pub(crate) use forecast::{Forecast, forecast_of, look_at_footers};
 pub use numbered::{FILE_COLUMN, ROW_COLUMN};
 
 /// Features whose tables the library's own scan has to read.

@@ -12,9 +12,11 @@ use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
 use deltalake::kernel::{EagerSnapshot, LogicalFileView, Protocol};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
+use tokio::sync::OnceCell;
 
 use crate::error::ErrorKind;
 use crate::lake::LakeError;
+use crate::lake::scan::Footers;
 use crate::lake::store::TablePlace;
 
 /// How much of a log entry is read to find when it was committed: `commitInfo` is its first line, and only
@@ -37,6 +39,8 @@ pub(super) struct Pinned {
     committed_at: Option<DateTime<Utc>>,
     files: OnceLock<Vec<DataFile>>,
     oldest_first: OnceLock<Vec<usize>>,
+    /// What the ends of some files say of their columns, once somebody has asked.
+    pub(super) footers: OnceCell<Footers>,
 }
 
 /// One data file of a version.
@@ -81,6 +85,7 @@ impl Snapshot {
             eager,
             files: OnceLock::new(),
             oldest_first: OnceLock::new(),
+            footers: OnceCell::new(),
         });
         let provider = super::scan::provider(&pinned)?;
         Ok(Self { pinned, provider })

@@ -401,12 +401,11 @@ impl QueryEngine for LakeEngine {
             return embedded.estimated();
         }
         let plan = Arc::clone(&planned.plan);
-        let mut looking = AbortOnDrop(
-            self.0
-                .runtime
-                .handle()
-                .spawn(async move { plan.downcast_ref::<EmbeddedPlan>().map(EmbeddedPlan::estimated) }),
-        );
+        let mut looking = AbortOnDrop(self.0.runtime.handle().spawn(async move {
+            let embedded = plan.downcast_ref::<EmbeddedPlan>()?;
+            embedded.look_at_files().await;
+            Some(embedded.estimated())
+        }));
         match tokio::time::timeout(ESTIMATE_PATIENCE, &mut looking.0).await {
             Ok(Ok(Some(known))) => known,
             // It takes long, or panicked: the statement's run tells.

@@ -58,6 +58,10 @@ pub struct StatementOptions {
     /// planned when it was another: its rows would not be the same any more.
     #[serde(default)]
     pub rights: Option<String>,
+    /// The columns, by place, that have few different texts, and are sent as dictionaries to those who ask. Filled in when the
+    /// result is first announced, so that it is sent as it was announced whatever is known by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub few: Option<Vec<usize>>,
 }
 
 impl Default for StatementOptions {
@@ -70,6 +74,7 @@ impl Default for StatementOptions {
             now: None,
             since: TablePins::new(),
             rights: None,
+            few: None,
         }
     }
 }

@@ -12,6 +12,7 @@ mod prepared;
 mod resume;
 pub(crate) mod server;
 mod sessions;
+mod sharing;
 mod statements;
 mod stopping;
 mod who;

@@ -6,6 +6,7 @@ mod identity;
 mod order;
 mod pushdown;
 mod sampling;
+mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -276,7 +276,8 @@ mod tests {
     }
 
     fn encoded(batches: SendableRecordBatchStream, profile: WireProfile) -> EncodedResult {
-        let schema = result_schema(&batches.schema(), profile);
+        let every: Vec<usize> = (0..batches.schema().fields().len()).collect();
+        let schema = result_schema(&batches.schema(), profile, &every);
         EncodedResult::new(schema, batches, profile, MESSAGE_BYTES, &Encoders::new(2, 1 << 30)).unwrap()
     }
 
@@ -514,7 +515,7 @@ mod tests {
         let schema = numbers(0).schema();
         let profile = packed_by(Codec::Lz4);
         let result = EncodedResult::new(
-            result_schema(&schema, profile),
+            result_schema(&schema, profile, &[]),
             stream(&schema, rows),
             profile,
             MESSAGE_BYTES,

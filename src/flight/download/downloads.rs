@@ -61,6 +61,10 @@ impl Downloads {
     /// Begins a download of rows that are made from the first one on, for a client that wants them from a position on.
     pub(crate) fn begin(&self, caller: &Caller, rows: RunRows, next: Outgoing, wanted: Wanted) -> Download {
         let ticket = rows.run.handle.ticket;
+        let (shared, mut tail) = (rows.shared().map(|shared| (shared, Vec::new())), self.0.spool.begin());
+        if shared.is_some() {
+            tail.give_up();
+        }
         let core = Mutex::new(Core {
             reader: 0,
             waker: None,
@@ -68,7 +72,8 @@ impl Downloads {
             is_whole: false,
             made: Position::default(),
             left_out: (wanted.from.next > 0).then_some(wanted.from),
-            tail: self.0.spool.begin(),
+            tail,
+            shared,
             opening: Opening::new(self.0.spool.begin()),
             opens: None,
             writing: None,
