@@ -123,3 +123,40 @@ fn is_the_same_for_the_same(expr: &Expr) -> bool {
     });
     matches!(hangs_on_more, Ok(false))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::functions::expr_fn::{random, upper};
+    use datafusion::logical_expr::{cast, col, lit, when};
+
+    use super::*;
+
+    /// How many values an expression has over `kind`, which has 20, and `name`, of which nothing is known.
+    fn count(expr: &Expr) -> Option<f64> {
+        let fields = ["kind", "name"].map(|name| Field::new(name, DataType::Utf8, true));
+        let schema = DFSchema::try_from(Schema::new(fields.to_vec())).unwrap();
+        let columns = [Traced { distinct: Some(Distinct::few(20)), ..Traced::default() }, Traced::default()];
+        Traced::of(expr, &columns, &schema).distinct.map(|known| known.count)
+    }
+
+    #[test]
+    fn what_is_computed_from_a_column_has_no_more_values_than_that() {
+        let chosen = when(col("name").eq(lit("x")), lit("a")).otherwise(lit("b")).unwrap();
+        for (expr, found) in [
+            (col("kind"), Some(20.0)),
+            (col("kind").alias("k"), Some(20.0)),
+            (col("name"), None),
+            (upper(col("kind")), Some(20.0)),
+            (cast(col("kind"), DataType::Utf8View), Some(20.0)),
+            (lit("x"), Some(1.0)),
+            (chosen, Some(2.0)),
+            (upper(col("name")), None),
+            (col("kind").eq(col("name")), None),
+            (cast(random(), DataType::Utf8), None),
+            (col("kind").gt(cast(random(), DataType::Utf8)), None),
+        ] {
+            assert_eq!(count(&expr), found, "{expr}");
+        }
+    }
+}

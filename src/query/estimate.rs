@@ -232,10 +232,11 @@ impl Estimator<'_> {
                 filters.push((*filter).clone());
             }
         }
-        let mut share = 1.0;
+        let mut share: f64 = 1.0;
         filters.retain(|filter| match sample::share(filter) {
+            // The same sample may be drawn above and within the scan.
             Some(drawn) => {
-                share *= drawn;
+                share = drawn;
                 false
             }
             None => true,

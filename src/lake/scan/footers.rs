@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::future::try_join_all;
@@ -29,7 +29,7 @@ const SMALL_DICTIONARY: f64 = 150.0;
 /// Rows of a page of data, as most programs write them, and the bytes of its header.
 const PAGE_ROWS: f64 = 20_000.0;
 const PAGE_HEADER: f64 = 25.0;
-/// Bytes that say how often a position comes again.
+/// Bytes that say how often a position comes again (Parquet format, "Run Length Encoding / Bit-Packing Hybrid"), about.
 const RUN_BYTES: f64 = 4.0;
 /// Most bits of a position in a dictionary that are tried.
 const MOST_BITS: i32 = 24;
@@ -78,17 +78,14 @@ impl Footers {
     pub(super) async fn read(pinned: &Pinned, environment: &RuntimeEnv) -> Result<Self> {
         let readers = readers(&pinned.place, environment);
         let (metrics, options) = (ExecutionPlanMetricsSet::new(), ArrowReaderOptions::new());
-        let read = largest(pinned.files()).into_iter().map(|file| {
-            let reader = readers.create_reader(0, partitioned(&pinned.place, file), None, &metrics);
-            let options = &options;
-            async move {
-                let mut reader = reader?;
-                let read = reader.get_metadata(Some(options)).await?;
-                Ok::<_, DataFusionError>(read)
-            }
-        });
+        let opened = largest(pinned.files()).into_iter();
+        let opened = opened.map(|file| readers.create_reader(0, partitioned(&pinned.place, file), None, &metrics));
+        let opened = opened.collect::<Result<Vec<_>>>()?;
+        let options = &options;
+        let read = opened.into_iter().map(|mut reader| async move { reader.get_metadata(Some(options)).await });
+        let read = try_join_all(read).await?;
         let rows: Option<usize> = pinned.files().iter().map(|file| file.rows).sum();
-        Ok(Self::of(&try_join_all(read).await?, rows.map(|rows| rows as f64)))
+        Ok(Self::of(&read, rows.map(|rows| rows as f64)))
     }
 
     /// What is known of a column.
@@ -236,8 +233,8 @@ fn distinct(chunk: &ColumnChunkMetaData, dictionary: f64, values: f64) -> f64 {
     let headers = (whole(chunk.num_values()) / PAGE_ROWS).ceil().max(1.0) * PAGE_HEADER + DICTIONARY_HEADER;
     let size = whole(chunk.uncompressed_size()) - headers;
     let Some(bits) = by_bits(size, values, word) else {
-        // Nearly all is words then, and what says how often each comes. How well words pack that are alike is known less well,
-        // but not how often each is said to come again where few are mixed.
+        // All that is not words says how often one comes again. Words that are alike pack better than was thought: this tells
+        // of more of them, where they do not change too often.
         return by_size.max((size / (word + RUN_BYTES)).min(4.0 * by_size));
     };
     // What of the pages is words has to stand out from what their headers may have more or less than was thought.

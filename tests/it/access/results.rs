@@ -183,3 +183,19 @@ async fn what_is_masked_is_not_reckoned_with() {
     assert!(metadata(&unknown)["estimate"]["rows"].is_null(), "{:?}", unknown.app_metadata);
     assert_eq!(described(&connection, "select id from ops.people", "").await.total_records, 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_words_are_few_is_told_to_nobody_who_does_not_see_them_all() {
+    let house = lake().await;
+    for (person, names_are_words) in
+        [(allowed(), true), (filtered_rows(), false), (masked(&[("name", "'***'")]), false), (denied_column(), true)]
+    {
+        let connection = connect(&house, &person).await;
+        let mut request = Request::new(FlightDescriptor::new_cmd("select name from ops.people"));
+        request.metadata_mut().insert("lakegate-dictionaries", "on".parse().unwrap());
+        let mut client = FlightServiceClient::new(connection.channel.clone());
+        let schema = client.get_flight_info(request).await.unwrap().into_inner().try_decode_schema().unwrap();
+        let is_dictionary = matches!(schema.field(0).data_type(), arrow::datatypes::DataType::Dictionary(..));
+        assert_eq!(is_dictionary, names_are_words, "{person:?}");
+    }
+}
