@@ -3,6 +3,7 @@
 mod estimates;
 pub(crate) mod house;
 mod identity;
+mod partitions;
 mod pushdown;
 mod sampling;
 
