@@ -138,9 +138,9 @@ async fn filters_leave_out_files_and_columns_that_are_not_asked_for_are_not_read
 async fn long_lists_of_values_leave_out_files() {
     let counted = Counted::open().await;
     let list = |numbers: &mut dyn Iterator<Item = u64>| numbers.map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
-    let near = list(&mut (20_000..20_100));
-    let apart = list(&mut (0..50).map(|number| number * 10).chain(60_000..60_050));
-    let beyond = list(&mut (0..100).map(|number| 90_000 + number));
+    let near = list(&mut (20_000_u64..20_100));
+    let apart = list(&mut (0..50_u64).map(|number| number * 10).chain(60_000..60_050));
+    let beyond = list(&mut (0..100_u64).map(|number| 90_000 + number));
     for (list, rows, most) in [(&near, 100, 0.3), (&apart, 100, 0.55), (&beyond, 0, 0.0)] {
         let sql = format!("select * from t.frames where id in ({list})");
         assert_eq!(counted.house.rows(&sql).await.unwrap().len(), rows, "{sql}");
