@@ -338,7 +338,7 @@ fn moment(value: &ScalarValue) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Date32Array, Int64Array};
+    use arrow::array::{Date32Array, Int64Array, UInt64Array};
     use arrow::datatypes::{DataType, Field, Schema};
     use datafusion::common::DFSchema;
     use datafusion::logical_expr::{col, lit};
