@@ -265,8 +265,8 @@ class Result:
     ) -> TorchRows:
         """Download the rows to the local disk and return them as a PyTorch `IterableDataset` (needs torch).
 
-        Give it to `DataLoader(rows, batch_size=None, num_workers=…)`: it makes batches itself, and each worker reads
-        its own part of the file, so nothing is downloaded twice. Each batch is a dictionary by column: tensors of
+        Give it to `DataLoader(rows, batch_size=None, num_workers=…)`: it makes batches itself, and each worker takes
+        its own rows out of the file, so nothing is downloaded twice. Each batch is a dictionary by column: tensors of
         numbers, lists of everything else (:mod:`lakegate._tensors` says what becomes what). `set_epoch(n)` before a
         pass gives it its own order.
 
