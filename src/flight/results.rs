@@ -97,7 +97,8 @@ impl Stream for ResultStream {
                 if next.is_empty() {
                     match ready!(encoded.poll_next_unpin(context)) {
                         Some(Ok(message)) => next.put(message),
-                        other => return Poll::Ready(other.map(|failed| failed.map_err(Status::from))),
+                        Some(Err(failed)) => return Poll::Ready(Some(Err(Status::from(failed)))),
+                        None => return Poll::Ready(None),
                     }
                 }
                 next.poll_sent(context).map(Some)

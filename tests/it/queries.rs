@@ -4,6 +4,7 @@ mod estimates;
 pub(crate) mod house;
 mod identity;
 mod order;
+mod partitions;
 mod pushdown;
 mod sampling;
 mod words;

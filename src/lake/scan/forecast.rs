@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt64Array};
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
@@ -24,7 +24,6 @@ use datafusion::physical_expr::{
     AnalysisContext, ExprBoundaries, PhysicalExpr, analyze, conjunction, split_conjunction,
 };
 use datafusion::physical_optimizer::pruning::PruningStatistics;
-use deltalake::kernel::scalars::ScalarExt;
 
 use crate::lake::bounds::SafeBounds;
 use crate::lake::scan::footers::{Footers, StoredColumn};
@@ -107,7 +106,7 @@ fn expected(scan: &PlainScan, state: &dyn Session, filters: &[Expr]) -> Option<(
     let pinned = &scan.pinned;
     let leaf = Leaf::new(pinned, state);
     let predicate = leaf.predicate(filters).ok()?;
-    let mut kept = leaf.prune(predicate.as_ref(), None).ok()?;
+    let mut kept = leaf.prune(predicate.as_ref()).ok()?;
     kept.retain(|place| !scan.left_out.contains(place));
     let Some(predicate) = predicate else { return Some((rows_of(pinned.files(), &kept)?, true)) };
     if kept.is_empty() {
@@ -152,11 +151,11 @@ struct ColumnBounds {
 
 impl KnownBounds {
     fn of(pinned: &Pinned, predicate: &Arc<dyn PhysicalExpr>) -> Self {
-        let bounds = SafeBounds::new(&pinned.eager, &pinned.schema);
+        let bounds = SafeBounds::new(pinned);
         let columns = collect_columns(predicate).into_iter().map(|column| {
             let named = Named::from_name(column.name());
             let (minima, maxima) = (bounds.min_values(&named), bounds.max_values(&named));
-            let nulls = bounds.null_counts(&named).or_else(|| counted(pinned, column.name()));
+            let nulls = bounds.null_counts(&named);
             (column.name().to_owned(), ColumnBounds { minima, maxima, nulls })
         });
         Self(columns.collect())
@@ -179,17 +178,6 @@ impl KnownBounds {
         });
         counts.sum()
     }
-}
-
-/// How many values of a column are null in each file. The library gives this for 64-bit integers only, as it reads counts by the
-/// column's type.
-fn counted(pinned: &Pinned, column: &str) -> Option<ArrayRef> {
-    if pinned.files().len() > MOST_FILES {
-        return None;
-    }
-    let views = pinned.eager.log_data();
-    let counts = views.iter().map(|view| view.null_counts()?.to_json().get(column)?.as_u64());
-    Some(Arc::new(counts.collect::<UInt64Array>()))
 }
 
 fn extreme(
@@ -387,7 +375,7 @@ fn moment(value: &ScalarValue) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Date32Array, Int64Array};
+    use arrow::array::{Date32Array, Int64Array, UInt64Array};
     use arrow::datatypes::{DataType, Field, Schema};
     use datafusion::common::DFSchema;
     use datafusion::logical_expr::{col, lit};
