@@ -61,7 +61,8 @@ pub(crate) async fn create(
     // Without columns for what changes tables: by that older JDBC drivers tell updates from queries.
     let dataset_schema = match planned.kind {
         StatementKind::Query | StatementKind::Estimate => {
- let schema = described::announced(service, &mut planned, caller.wishes().profile()?).await; encapsulated(&schema)? }
+            let schema = described::announced(service, &mut planned, caller.wishes().profile()?).await;
+            encapsulated(&schema)?
         }
         StatementKind::Change => Bytes::new(),
     };
