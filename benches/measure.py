@@ -63,9 +63,9 @@ def spread(runs: Sequence[Run]) -> str:
 
 
 def settings(folder: Path, *, memory: str = "512MiB") -> None:
-    """Write a `lakegate.toml` that uses as many threads as its rival."""
+    """Write a `lakegate.toml` that uses as many threads as its rival, and runs what is asked again anew."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = f'[lake]\nlocation = "lake"\n\n[limits]\nthreads = {THREADS}\nmemory = "{memory}"\n'
+    text = f'[lake]\nlocation = "lake"\n\n[spool]\ncache = "0B"\n\n[limits]\nthreads = {THREADS}\nmemory = "{memory}"\n'
     (folder / "lakegate.toml").write_text(text, encoding="utf-8")
 
 

@@ -48,7 +48,10 @@ fn main() {
 }
 
 async fn compare(folder: &Path, sql: &str) {
-    let settings = Arc::new(lakegate::config::load(folder, None).map_err(|problems| problems.to_string()).unwrap());
+    let mut settings = lakegate::config::load(folder, None).map_err(|problems| problems.to_string()).unwrap();
+    // What is measured is what runs.
+    settings.spool.cache = 0;
+    let settings = Arc::new(settings);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let journal = Arc::new(Journal::open(&settings.lake, Arc::clone(&clock)).unwrap());
     let engine = engine(&settings, &clock).await;

@@ -105,7 +105,10 @@ async fn rate(url: &str, sql: &str, connections: u64, time: Duration) -> f64 {
 }
 
 async fn cost(folder: &Path, sql: &str) {
-    let settings = Arc::new(lakegate::config::load(folder, None).map_err(|problems| problems.to_string()).unwrap());
+    let mut settings = lakegate::config::load(folder, None).map_err(|problems| problems.to_string()).unwrap();
+    // What is measured is what runs.
+    settings.spool.cache = 0;
+    let settings = Arc::new(settings);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lake = Lake::open(&settings.lake, environment(&settings.limits).unwrap(), Arc::clone(&clock)).await.unwrap();
     let journal = Arc::new(Journal::open(&settings.lake, Arc::clone(&clock)).unwrap());

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import budget
+import contenders
 import datasets
 import estimates
 import further
 import peers
-import pulls
 import report
 import unshaped
 from links import Link, place
@@ -84,7 +84,7 @@ class Bench:
     where: Namespaces | Loopback
     lake: peers.Lake
     given: Given
-    theory: pulls.Theory
+    theory: contenders.Theory
     title: str
     around: str
 
@@ -92,13 +92,13 @@ class Bench:
         """Pull all through all links."""
         absent: dict[str, str] = {}
         given = self.given
-        wanted = pulls.Wanted(given.links, given.statements, given.peers, given.runs, given.scale)
-        return {"pulls": pulls.measure(self.where, self.lake, wanted, self.theory, absent), "absent": absent}
+        wanted = contenders.Wanted(given.links, given.statements, given.peers, given.runs, given.scale)
+        return {"pulls": contenders.measure(self.where, self.lake, wanted, self.theory, absent), "absent": absent}
 
     def database(self) -> dict[str, Any]:
         """Pull the same rows from a database."""
         absent: dict[str, str] = {}
-        made = pulls.database(self.where, self.lake, self.given.bulk, self.given.runs, absent)
+        made = contenders.database(self.where, self.lake, self.given.bulk, self.given.runs, absent)
         return {"pulls": made, "absent": absent}
 
     def first(self) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def measure(told: argparse.Namespace, given: Given, folder: Path, kept: Results)
     version = subprocess.run([str(target / "lakegate"), "--version"], check=True, capture_output=True, text=True)
     began = time.monotonic()
     lake = peers.Lake.load(folder, target, datasets.make(folder, given.scale, given.share))
-    theory = pulls.Theory(lake, given.scale)
+    theory = contenders.Theory(lake, given.scale)
     rest = sum(budget.PARTS[part] for part in told.parts if part != "matrix")
     print(f"the lake took {time.monotonic() - began:.0f} s; parts beside the pulls: about {rest / 60:.0f} minutes")
     with place() as where:

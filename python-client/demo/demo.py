@@ -1,4 +1,4 @@
-"""The demo from end to end: files and a database, a sync, a server, a tour with the Python client, and changes.
+"""The demo from end to end: files and a database, a sync, a server, a tour with the client, changes, a thin line.
 
 Run by `make demo`. All it writes is below `demo-data/`; each run starts from an empty lake.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import functools
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,8 @@ import changes
 import lakegate
 import landing
 import operational
+import pulls
+import thin_line
 import tour
 
 if TYPE_CHECKING:
@@ -68,6 +72,9 @@ def main() -> None:
         with section("The database changes, and the lake follows: lakegate serve asks it every half second"):
             loop_of_changes(program, folder, port)
 
+    with section("A thin line that breaks: how large a pull will be, how far it is, and what is not sent twice"):
+        over_a_thin_line(program, folder, archive)
+
     standing_in = " ".join(operational.command(database, listen=f"127.0.0.1:{port}"))
     print(f"""
 That was all. To go on by yourself, each in a shell of its own:
@@ -81,7 +88,7 @@ That was all. To go on by yourself, each in a shell of its own:
 
 def lay_out(archive: Path, folder: Path) -> None:
     """Write all sources and table definitions, in the place of those of the last run."""
-    for name in ("landing", "lake", "tables", "operational"):
+    for name in ("landing", "lake", "tables", "operational", "cache"):
         shutil.rmtree(folder / name, ignore_errors=True)
     shutil.copytree(REPOSITORY / "tables", folder / "tables")
     shutil.copytree(HERE / "tables", folder / "tables", dirs_exist_ok=True)
@@ -125,6 +132,23 @@ def loop_of_changes(program: Path, folder: Path, port: int) -> None:
         print(f"\n{within} of {len(taken)} changes were seen within a second, the slowest after {max(taken):.2f} s")
 
 
+def over_a_thin_line(program: Path, folder: Path, archive: Path) -> None:
+    """Pull a table over a line of a few megabits, which is cut on the way."""
+    print(f"The configuration says that the line to the clients carries {pulls.RATE} ([[line]] in thin.toml), and the")
+    print("server sends no more. In the place of a line stands a small program (python-client/demo/thin_line.py):")
+    print("it counts the bytes, and breaks when it is told to; unlike a long line it has no delay. On the server's own")
+    print(
+        "machine rows come unpacked: this client asks for packed ones, as others get them (lakegate-codec).", flush=True
+    )
+    usual = (folder / "lakegate.toml").read_text(encoding="utf-8")
+    (folder / "thin.toml").write_text(usual + pulls.CONFIGURATION, encoding="utf-8")
+    with (
+        served(program, folder, "--no-loads", "--config", "thin.toml") as url,
+        thin_line.ThinLine(url) as line,
+    ):
+        pulls.walk(line, functools.partial(run, program, folder=folder), archive=archive, folder=folder)
+
+
 @contextlib.contextmanager
 def section(title: str) -> Iterator[None]:
     """Print a heading, and at the end how long it took."""
@@ -136,7 +160,7 @@ def section(title: str) -> Iterator[None]:
 
 def run(program: Path, *arguments: str, folder: Path) -> None:
     """Run the program in the demo's folder; end the demo where it fails."""
-    print(f"$ lakegate {' '.join(arguments)}", flush=True)
+    print(f"$ {shlex.join(['lakegate', *arguments])}", flush=True)
     status = subprocess.run([str(program), *arguments], cwd=folder, check=False).returncode
     if status != 0:
         raise SystemExit(f"lakegate {' '.join(arguments)} ended with {status}")

@@ -84,6 +84,32 @@ def lay_out(archive: Path, landing: Path) -> None:
 
 def lay_out_flights(archive: Path, folder: Path, *, keep: Callable[[int], bool]) -> list[Path]:
     """Write flights as a Parquet file for each month that is kept; return the files."""
+    flights = _flights(archive)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for month in filter(keep, range(1, 13)):
+        path = folder / f"flights-2013-{month:02}.parquet"
+        _parquet(flights.filter(pc.equal(flights["month"], month)), path, month)
+        written.append(path)
+    return written
+
+
+def lay_out_new_year(archive: Path, folder: Path) -> Path:
+    """Write one file of flights more: those of the last day, as if they flew on New Year's Day again; return it."""
+    flights = _flights(archive)
+    month = flights.filter(pc.equal(flights["month"], LAST_MONTH))
+    day = month.filter(pc.equal(month["day"], pc.max(month["day"])))
+    columns = dict(zip(day.column_names, day.columns, strict=True))
+    for name, value in (("year", 2014), ("month", 1), ("day", 1)):
+        columns[name] = pa.array([value] * len(day), pa.int32())
+    columns["time_hour"] = pc.add(day["time_hour"], pa.scalar(datetime.timedelta(days=1), pa.duration("us")))
+    path = folder / "flights-2014-01-01.parquet"
+    _parquet(pa.table(columns), path, LAST_MONTH)
+    return path
+
+
+def _flights(archive: Path) -> pa.Table:
+    """Return all flights, with the types they have in the files."""
     with zipfile.ZipFile(io.BytesIO(read(archive, "flights.csv.zip"))) as inner:
         content = inner.read("flights.csv")
     columns = content[: content.index(b"\n")].decode().strip().split(",")
@@ -91,16 +117,14 @@ def lay_out_flights(archive: Path, folder: Path, *, keep: Callable[[int], bool])
     types = {name: pa.string() if name in texts else pa.int32() for name in columns}
     types["time_hour"] = pa.timestamp("us", tz="UTC")
     options = pyarrow.csv.ConvertOptions(column_types=types, null_values=["NA", ""], strings_can_be_null=True)
-    flights = pyarrow.csv.read_csv(io.BytesIO(content), convert_options=options)
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for month in filter(keep, range(1, 13)):
-        path = folder / f"flights-2013-{month:02}.parquet"
-        unfinished = path.with_suffix(".unfinished")
-        pyarrow.parquet.write_table(flights.filter(pc.equal(flights["month"], month)), unfinished)
-        _place(unfinished, path, month)
-        written.append(path)
-    return written
+    return pyarrow.csv.read_csv(io.BytesIO(content), convert_options=options)
+
+
+def _parquet(rows: pa.Table, path: Path, month: int) -> None:
+    """Write a file under another name first, so that nobody reads half of it."""
+    unfinished = path.with_suffix(".unfinished")
+    pyarrow.parquet.write_table(rows, unfinished)
+    _place(unfinished, path, month)
 
 
 def _weather(content: bytes, folder: Path) -> None:

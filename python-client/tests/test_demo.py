@@ -7,6 +7,7 @@ import shutil
 import sys
 import tarfile
 import zipfile
+from functools import partial
 
 import pytest
 
@@ -21,6 +22,8 @@ import changes
 import demo
 import landing
 import operational
+import pulls
+import thin_line
 import tour
 
 if TYPE_CHECKING:
@@ -33,16 +36,22 @@ FLIGHTS = (
 WEATHER = "origin,year,month,day,hour,temp,dewp,humid,wind_dir,wind_speed,wind_gust,precip,pressure,visib,time_hour"
 #: Rows of each kind: enough that the broken ones stay below the tenth that may be rejected.
 ROWS = 60
+#: Flights that take a dozen messages.
+MANY = 100_000
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """A package like the real one in form."""
+    return package(tmp_path, flights=ROWS)
+
+
+def package(folder: Path, *, flights: int) -> Path:
+    """Write a package like the real one in form."""
     hours = [f"2013-{1 + number % 12:02}-{1 + number % 28:02}T{number % 24:02}:00:00Z" for number in range(ROWS)]
-    flights = [
-        f"2013,{1 + number % 12},1,517,515,{'NA' if number % 9 == 0 else number},830,819,11,AA,{number},N{number},"
-        f"EWR,IAH,227,1400,5,15,{hour}"
-        for number, hour in enumerate(hours)
+    flown = [
+        f"2013,{1 + number % 12},1,517,515,{'NA' if number % 9 == 0 else number * 7919 % 1009},830,819,11,AA,{number},"
+        f"N{number},EWR,IAH,227,1400,5,15,{hours[number % ROWS]}"
+        for number in range(flights)
     ]
     weather = [
         f"{origin},2013,{1 + number % 12},1,1,39.02,26.06,59.37,270,10.3,NA,0,1012,{number % 10},{hour}"
@@ -52,7 +61,7 @@ def archive(tmp_path: Path) -> Path:
     planes = [f"N{number},{1990 + number % 20},Fixed wing,BOEING,737,2,140,NA,Turbo-fan" for number in range(ROWS)]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as inner:
-        inner.writestr("flights.csv", "\n".join([FLIGHTS, *flights]) + "\n")
+        inner.writestr("flights.csv", "\n".join([FLIGHTS, *flown]) + "\n")
     contents = {
         "flights.csv.zip": packed.getvalue(),
         "weather.csv": "\n".join([WEATHER, *weather]).encode(),
@@ -60,12 +69,12 @@ def archive(tmp_path: Path) -> Path:
         "airlines.csv": b"carrier,name\nAA,American Airlines Inc.\n",
         "airports.csv": b"faa,name,lat,lon,alt,tz,dst,tzone\nIAH,Houston,29.98,-95.34,97,-6,A,America/Chicago\n",
     }
-    path = tmp_path / "package.tar.gz"
-    with tarfile.open(path, "w:gz") as package:
+    path = folder / "package.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
         for name, content in contents.items():
             member = tarfile.TarInfo(f"{landing.PACKAGE}-{landing.VERSION}/{landing.PACKAGE}/data/{name}")
             member.size = len(content)
-            package.addfile(member, io.BytesIO(content))
+            archive.addfile(member, io.BytesIO(content))
     return path
 
 
@@ -117,3 +126,20 @@ def test_the_lake_follows_the_demos_changes_of_the_database(archive: Path, tmp_p
             assert len(changes.walk(client, colleague)) == len(changes.all_changes(last=ROWS))
             read = "select sum(rows_read) from system.loads where table_name = 'flights' and version > 0"
             assert list(client.sql(read + " and table_schema = 'ops'")) == [(4,)]
+
+
+def test_over_the_demos_thin_line_nothing_is_sent_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive, folder, program = package(tmp_path, flights=MANY), tmp_path / "demo", served.program()
+    landing.lay_out_flights(archive, folder / "landing" / "flights", keep=lambda _: True)
+    shutil.copytree(served.REPOSITORY / "tables", folder / "tables")
+    (folder / "lakegate.toml").write_text(demo.CONFIGURATION + pulls.CONFIGURATION, encoding="utf-8")
+    served.run(program, folder, "sync", "nyc.flights")
+    with served.serve(program, folder) as url, thin_line.ThinLine(url) as line:
+        moved = pulls.walk(line, partial(served.run, program, folder), archive=archive, folder=folder)
+    # That the rows are right it looks at itself.
+    assert moved.again < moved.whole * 0.3
+    assert moved.repeated < moved.whole * 0.05
+    assert moved.grown < moved.whole * 0.2
+    told = capsys.readouterr().out
+    assert f"{MANY:,} rows, about" in told
+    assert "went on" in told

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pytest
 
 import lakegate
-from lakegate._memory import Guard, available_memory, frame_bytes
+from lakegate._memory import Guard, Sizes, available_memory
 from lakegate._progress import Progress, Report
 from standin import Standin, numbered, told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROWS = 50_000
 
@@ -70,9 +70,73 @@ def test_an_estimate_is_doubted() -> None:
 
 def test_python_objects_count_in_a_frame_of_numpy_types() -> None:
     decimals = pa.record_batch({"x": pa.array([1, 2], pa.int64()).cast(pa.decimal128(20, 0))})
-    assert frame_bytes(decimals) > 3 * decimals.nbytes
+    assert Sizes().frame(decimals) > 3 * decimals.nbytes
     numbers = pa.record_batch({"x": pa.array([1.0, 2.0])})
-    assert frame_bytes(numbers) == numbers.nbytes
+    assert Sizes().frame(numbers) == 2 * numbers.nbytes, "what arrived, and what becomes of it"
+
+
+def test_a_dictionary_that_several_batches_share_counts_once() -> None:
+    words = pa.array([f"word {number}" for number in range(1000)])
+    batches = [
+        pa.record_batch({"x": pa.DictionaryArray.from_arrays(pa.array([0, 1, 2], pa.int32()), words)}) for _ in range(3)
+    ]
+    sizes = Sizes()
+    assert [sizes.arrow(batch) for batch in batches] == [12 + words.nbytes, 12, 12]
+    others = pa.record_batch({"x": pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), words.slice(1))})
+    assert sizes.arrow(others) > 1000
+
+
+PREDICTED = """
+import sys, threading
+import lakegate, pandas
+from lakegate import _memory
+def resident():
+    return int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) * 1024
+counted = [0.0]
+class Guard(_memory.Guard):
+    def add(self, *, rows, bytes):
+        counted[0] += bytes
+        super().add(rows=rows, bytes=bytes)
+lakegate._result.Guard = Guard
+with lakegate.connect(sys.argv[1], cache=False) as client, client.sql("q") as result:
+    start, most, done = resident(), [0], threading.Event()
+    def watch():
+        while not done.wait(0.002):
+            most[0] = max(most[0], resident() - start)
+    watching = threading.Thread(target=watch)
+    watching.start()
+    frame = result.to_pandas(max_memory=10**12)
+    done.set()
+    watching.join()
+    print(int(counted[0]), max(most[0], resident() - start))
+"""
+
+
+def _numbers(rows: int) -> pa.RecordBatch:
+    values = pa.array([number / 7 for number in range(rows)])
+    return pa.RecordBatch.from_arrays([values] * 10, names=[f"c{number}" for number in range(10)])
+
+
+def _embeddings(rows: int) -> pa.RecordBatch:
+    values = pa.array([number / 7 for number in range(rows * 64)], pa.float32())
+    return pa.record_batch({"e": pa.FixedSizeListArray.from_arrays(values, 64).cast(pa.list_(pa.float32()))})
+
+
+def _structs(rows: int) -> pa.RecordBatch:
+    return pa.record_batch({"s": pa.array([{"a": number, "b": f"text {number}"} for number in range(rows)])})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("made", [_numbers, _embeddings, _structs])
+def test_what_a_frame_takes_is_about_what_was_foretold(made: Callable[[int], pa.RecordBatch]) -> None:
+    batch = made(8_000)
+    with Standin([batch] * 60) as server:
+        environment = {**os.environ, "PYTHONPATH": str(Path(lakegate.__file__).resolve().parents[1])}
+        command = [sys.executable, "-c", PREDICTED, server.url]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    foretold, taken = map(int, done.stdout.split())
+    assert taken > 50_000_000, "too little to judge by"
+    assert taken / 2 < foretold < taken * 2, f"{foretold} bytes were foretold, and {taken} taken"
 
 
 def write(root: Path, **files: str) -> None:

@@ -17,7 +17,7 @@ from pyarrow import flight
 
 import lakegate
 from breaking import Breaking
-from lakegate import _client, _download
+from lakegate import _client, _download, _said
 from lakegate._download import Download, StartOver
 from lakegate._errors import from_arrow, was_cut
 from served import Served, program, run, serve
@@ -208,6 +208,44 @@ def test_what_the_server_says_of_the_statement_is_final() -> None:
         assert script.opened == ["0"]
     reset = flight.FlightInternalError("Flight returned internal error, with message: Received RST_STREAM with code 2")
     assert read(Script([0, reset], [1])) == [0, 1]
+
+
+@pytest.mark.parametrize(("headers", "goes_on"), [([], True), (["kind"], False), (["kind", "retry"], True)])
+def test_what_cannot_be_had_is_asked_for_again_only_if_the_server_did_not_say_why(
+    headers: list[str], goes_on: bool
+) -> None:
+    names = {"kind": "lakegate-error-kind", "retry": "lakegate-retry"}
+
+    class Saying(Script):
+        """Says with each error what pyarrow hears of a real server's."""
+
+        def read_chunk(self) -> Chunk:
+            try:
+                return super().read_chunk()
+            except flight.FlightError:
+                info: Any = None
+                _said.Listener().start_call(info).received_headers({names[name]: ["x"] for name in headers})
+                raise
+
+    said = "Flight returned unavailable error, with message: the storage does not answer"
+    script = Saying([0, flight.FlightUnavailableError(said)], [1, CUT], [2])
+    if goes_on:
+        assert read(script) == [0, 1, 2]
+    else:
+        with pytest.raises(lakegate.Unavailable, match="the storage does not answer"):
+            read(script)
+        assert script.opened == ["0"]
+
+
+def test_the_real_server_marks_what_it_says_itself(many: Served) -> None:
+    with lakegate.connect(many.url, cache=False) as client:
+        _said.listen()
+        with pytest.raises(lakegate.NotFound):
+            client.sql("select * from t.nowhere")
+        assert _said.is_final()
+        _said.listen()
+        client.sql("select 1")
+        assert not _said.is_final()
 
 
 def test_a_batch_that_comes_twice_is_an_error() -> None:

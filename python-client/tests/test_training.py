@@ -256,12 +256,21 @@ def test_without_torch_it_is_said(result: lakegate.Result, monkeypatch: pytest.M
     assert server.downloads == 0
 
 
+class Shared(np.ndarray[Any, Any]):
+    """Stands for a tensor in memory that processes share."""
+
+    def share_memory_(self) -> Shared:
+        return self
+
+
 def test_the_dataset_for_torch_with_a_stand_in_for_torch(
     result: lakegate.Result, monkeypatch: pytest.MonkeyPatch, server: Standin
 ) -> None:
-    """Torch is large and not installed where the tests run: this shows the dataset's own part, not torch's."""
+    """With a stand-in for torch, which is large and not everywhere: the dataset's own part alone."""
     torch, data = types.ModuleType("torch"), types.ModuleType("torch.utils.data")
     torch.from_numpy = lambda array: array  # type: ignore[attr-defined]
+    torch.zeros = lambda length, dtype: np.zeros(length, dtype).view(Shared)  # type: ignore[attr-defined]
+    torch.int64 = np.int64  # type: ignore[attr-defined]
     data.IterableDataset = object  # type: ignore[attr-defined]
     worker: list[Any] = [None]
     data.get_worker_info = lambda: worker[0]  # type: ignore[attr-defined]
@@ -291,17 +300,11 @@ def test_the_dataset_for_torch_with_a_stand_in_for_torch(
             worker[0] = types.SimpleNamespace(id=number, num_workers=3)
             parts += seen(sent)
         assert sorted(parts) == sorted(whole)
+        with pytest.raises(ValueError, match="shuffle_window is 0"):
+            result.to_torch(100, shuffle=1, shuffle_window=0)
     finally:
         sys.modules.pop("lakegate._torch", None)
     assert server.downloads == 1
-
-
-def test_torch_reads_it_with_workers_or_without(result: lakegate.Result) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing of torch itself was tested here")
-    dataset = result.to_torch(100, shuffle=1)
-    for workers in (0, 2):
-        loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=workers)
-        assert sorted(int(number) for batch in loader for number in batch["n"]) == list(range(ROWS))
 
 
 MEASURE = """
@@ -340,6 +343,90 @@ def test_a_shuffle_takes_the_memory_of_its_windows(tmp_path: Path) -> None:
     seen, most = map(int, done.stdout.split())
     assert seen == 2_000_000
     assert most < 100_000_000, f"{most} bytes for windows of 10 MB out of 400 MB"
+
+
+LARGER = """
+import sys
+sys.path.insert(0, {source!r})
+import lakegate
+from lakegate import _result
+_result.ROW_GROUP_BYTES = 16 * 1024**2
+def anonymous():  # without pages of the file, which the system may drop
+    return int(next(l for l in open("/proc/self/status") if l.startswith("RssAnon")).split()[1]) * 1024
+with lakegate.connect({url!r}, cache=False) as client, client.sql("q") as result:
+    start = anonymous()
+    def passed(batches):
+        rows = most = 0
+        for number, batch in enumerate(batches):
+            rows += batch.num_rows
+            if number % 50 == 0:
+                most = max(most, anonymous() - start)
+        return f"{{rows}} {{most}}"
+    print(passed(result.batches()))
+    for shuffle in (None, 1, 2):
+        print(passed(result.iter_batches(1000, shuffle=shuffle, shuffle_window=50_000, spill_folder={folder!r})))
+    print(result.to_parquet({folder!r} + "/rows.parquet"), anonymous() - start)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell anonymous memory apart")
+def test_a_result_larger_than_it_may_take_is_gone_through_in_little_memory(tmp_path: Path) -> None:
+    values = pa.array(np.arange(10_000 * 25, dtype=float))
+    batch = pa.record_batch({"x": pa.FixedSizeListArray.from_arrays(values, 25)})
+    with Standin([batch] * 200) as server:  # 400 MB, but not here
+        source = str(Path(lakegate.__file__).resolve().parents[1])
+        script = LARGER.format(source=source, url=server.url, folder=str(tmp_path))
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert server.downloads == 2, "one by batches(), one for all that follows"
+    passes = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert len(passes) == 5
+    for rows, most in passes:
+        assert rows == 2_000_000
+        assert most < 200_000_000, f"{passes}: bytes for windows of 10 MB out of 400 MB, and what allocators keep"
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+SPILLING = """
+import sys
+import lakegate
+with lakegate.connect(sys.argv[1], cache=sys.argv[2]) as client:
+    options = {} if sys.argv[3] == "cached" else {"spill_folder": sys.argv[2]}
+    for _ in client.sql("q").iter_batches(100, **options):
+        pass
+"""
+
+
+@pytest.mark.parametrize("where", ["cached", "spilled"])
+def test_what_a_killed_process_was_writing_goes_with_the_next_one(server: Standin, tmp_path: Path, where: str) -> None:
+    server.told = told()
+    server.hang_before = 5
+    environment = {**os.environ, "PYTHONPATH": str(Path(lakegate.__file__).resolve().parents[1])}
+    command = [sys.executable, "-c", SPILLING, server.url, str(tmp_path), where]
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            assert server.hanging.wait(60)
+        finally:
+            process.kill()
+    left = list(tmp_path.rglob("part-*.arrow"))
+    assert len(left) == 1
+    server.hang_before = None
+    options: dict[str, Any] = {} if where == "cached" else {"spill_folder": tmp_path}
+    with lakegate.connect(server.url, cache=tmp_path) as client, client.sql("q") as result:
+        assert numbers(result.iter_batches(100, **options)) == list(range(ROWS))
+        assert not left[0].exists()
+    assert list(tmp_path.rglob("part-*.arrow")) == []
+
+
+def test_a_kept_file_that_is_damaged_is_fetched_again(server: Standin, tmp_path: Path) -> None:
+    server.told = told()
+    for damaged in range(3):
+        with lakegate.connect(server.url, cache=tmp_path) as client, client.sql("q") as result:
+            assert sorted(numbers(result.iter_batches(100, shuffle=1))) == list(range(ROWS))
+        assert server.downloads == damaged + 1
+        (kept,) = tmp_path.rglob(f"{told()['identity']}*.arrow")
+        data = bytearray(kept.read_bytes())
+        data[len(data) // 2] ^= 1
+        kept.write_bytes(data if damaged == 0 else data[:-100])
 
 
 def test_a_file_is_not_removed_by_a_forked_process(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 //! What can be written on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
+use crate::config::units;
 use crate::model::TableName;
 
 /// Where a server listens unless told otherwise.
@@ -82,8 +84,18 @@ pub(super) enum Command {
                             lakegate query 'select * from nyc.flights where month = ?' --param 7 -o july.parquet\n  \
                             lakegate query @report.sql --format csv > report.csv\n  \
                             echo 'select 1' | lakegate query -\n  \
-                            lakegate query 'select 1' --server grpc+tls://lake.example.org:8815 --user ann --ca-file ca.pem")]
+                            lakegate query 'select 1' --server grpc+tls://lake.example.org:8815 --user ann --ca-file ca.pem\n\n\
+                            Results are kept on this disk: what has not changed is not sent again, and of what grew only the new\n\
+                            rows (see `lakegate cache`).")]
     Query(Query),
+    /// Results of `lakegate query` and of the Python client that are kept on this disk
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  lakegate cache show\n  lakegate cache clear\n\n\
+                      The server is asked each time whether what is kept is still the answer, and whether one may have it. What was\n\
+                      not used for longest goes by itself when there is no more room."
+    )]
+    Cache(Cache),
     /// List the statements of a running server, newest first: who asked what, what it costs
     #[command(after_help = "Examples:\n  lakegate queries\n  lakegate queries --running\n\n\
                             People see their own statements, members of the role admin everybody's. All that is known of\n\
@@ -196,8 +208,66 @@ pub(super) struct Query {
     /// Tell how large the result would be, and fetch nothing of it
     #[arg(long)]
     pub(super) estimate: bool,
+    /// A header that goes with the statement, as lakegate-codec=lz4 or lakegate-precision=rounded
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(super) headers: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(super) kept: Kept,
     #[command(flatten)]
     pub(super) login: Login,
+}
+
+/// What is kept of results.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Cache")]
+pub(super) struct Kept {
+    /// Fetch all rows from the server, even where the same are on this disk
+    #[arg(long)]
+    pub(super) fresh: bool,
+    /// Take rows that are on this disk without asking the server, if it said that they are the answer no longer ago than this, as
+    /// in 10m
+    #[arg(long, value_name = "TIME", value_parser = units::duration, conflicts_with_all = ["fresh", "no_cache"])]
+    pub(super) max_staleness: Option<Duration>,
+    /// Keep results in this folder [default: lakegate in $XDG_CACHE_HOME or ~/.cache]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "no_cache")]
+    pub(super) cache: Option<PathBuf>,
+    /// Let all results in the folder take this much, as in 2GiB [default: 10 GiB or a tenth of the free disk]
+    #[arg(long, value_name = "SIZE", value_parser = units::size, conflicts_with = "no_cache")]
+    pub(super) cache_size: Option<u64>,
+    /// Keep nothing, and use nothing that is kept
+    #[arg(long)]
+    pub(super) no_cache: bool,
+}
+
+/// `lakegate cache`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Cache {
+    /// List the results, the one used last first
+    Show(CacheShown),
+    /// Remove them, those of other servers and users too
+    Clear(CacheFolder),
+}
+
+/// `lakegate cache show`.
+#[derive(Debug, Args)]
+pub(super) struct CacheShown {
+    #[command(flatten)]
+    pub(super) folder: CacheFolder,
+    #[command(flatten)]
+    pub(super) shown: Shown,
+}
+
+/// Where results are.
+#[derive(Debug, Args)]
+pub(super) struct CacheFolder {
+    /// The folder [default: lakegate in $XDG_CACHE_HOME or ~/.cache]
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) cache: Option<PathBuf>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 
 /// Who asks a server, and whom to believe.

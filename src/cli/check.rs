@@ -59,12 +59,14 @@ fn problems(common: &Common) -> Result<(), CliError> {
     writeln!(out, "all right: {tables}{odd}").map_err(CliError::stdout)
 }
 
-/// A line, as in `line 10.0.0.0/8: 100Mbit/s, shared by person; admin counts 2 times`.
+/// A line, as in `line 10.0.0.0/8: 100Mbit/s, shared by person; admin counts 2 times; codec lz4`.
 fn told(line: &LineSettings) -> String {
     let mut says = Vec::new();
     says.extend(line.rate.map(|rate| format!("{}, shared by person", rate_text(rate))));
     says.extend(line.fast.then(|| "fast, so nothing is compressed unless asked for".to_owned()));
     says.extend(line.weights.iter().map(|(role, weight)| format!("{role} counts {weight} times")));
+    says.extend(line.codec.map(|codec| format!("codec {}", codec.word())));
+    says.extend(line.dictionaries.map(|may| format!("{} dictionaries", if may { "with" } else { "no" })));
     format!("line {}: {}", line.name(), says.join("; "))
 }
 

@@ -120,7 +120,7 @@ pub(super) fn tables(common: &Common, connection: &str, shown: &Shown) -> Result
     let batch = batch.project(&columns).map_err(|error| CliError::failed(&error))?;
     let mut writer = destination.begin(&batch.schema())?;
     writer.write(&batch)?;
-    output::tell_rows(writer.finish()?, None);
+    output::tell_rows(writer.finish()?, None, "");
     if for_people {
         let named = tables.iter().zip(&choices).map(|(table, choice)| (table.name.to_string(), because(choice)));
         write_reasons(&mut std::io::stdout().lock(), named).map_err(CliError::stdout)?;

@@ -76,6 +76,6 @@ fn show(settings: Arc<Settings>, shown: &Shown, sql: String, parameters: Vec<Sca
         }
         writer.finish()
     })?;
-    output::tell_rows(rows, None);
+    output::tell_rows(rows, None, "");
     Ok(())
 }

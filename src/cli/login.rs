@@ -28,6 +28,7 @@ pub(super) fn options(login: &Login) -> Result<ClientOptions, CliError> {
         authorities: login.ca_file.as_deref().map(read).transpose()?,
         certificate,
         allow_plaintext: login.allow_plaintext,
+        headers: Vec::new(),
     })
 }
 

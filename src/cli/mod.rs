@@ -3,6 +3,7 @@
 mod arguments;
 mod arrival;
 mod bars;
+mod cache;
 mod certificate;
 mod check;
 mod database;
@@ -52,6 +53,7 @@ fn dispatch(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
         Command::Check(check) => check::run(common, &check),
         Command::Query(query) => query::run(common, &query),
+        Command::Cache(command) => cache::run(common, &command),
         Command::Queries(shown) => queries::queries(common, &shown),
         Command::Kill(kill) => queries::kill(common, &kill),
         Command::User(user) => user::run(common, &user),

@@ -3,7 +3,7 @@
 use indicatif::MultiProgress;
 
 use crate::cli::CliError;
-use crate::cli::arguments::{Common, Kill, Queries, Query};
+use crate::cli::arguments::{Common, Kept, Kill, Queries, Query};
 use crate::cli::program::{self, Chatter};
 use crate::cli::{login, query};
 use crate::config::{LogFormat, LogSettings};
@@ -25,6 +25,8 @@ pub(super) fn queries(common: &Common, arguments: &Queries) -> Result<(), CliErr
             output: None,
             parameters: Vec::new(),
             estimate: false,
+            kept: Kept { no_cache: true, ..Kept::default() },
+            headers: Vec::new(),
             login: arguments.login.clone(),
         },
     )

@@ -3,19 +3,19 @@
 use std::io::{IsTerminal, Read};
 use std::time::Duration;
 
-use futures::TryStreamExt;
-use indicatif::MultiProgress;
+use indicatif::{HumanCount, MultiProgress};
 
 use crate::cli::CliError;
 use crate::cli::arguments::{Common, Format, Query};
 use crate::cli::arrival::Arriving;
+use crate::cli::cache;
 use crate::cli::login;
 use crate::cli::output::{self, Destination};
 use crate::cli::program::{self, Chatter};
 use crate::cli::signals;
 use crate::config::{LogFormat, LogSettings};
 use crate::error::{Classify, ErrorKind};
-use crate::flight::{ClientError, FlightClient};
+use crate::flight::{Answer, ClientError, ClientOptions, FlightClient, Moved, Question};
 
 /// How long a server that is told to stop a statement may take to answer.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -33,55 +33,40 @@ pub(super) fn run(common: &Common, arguments: &Query) -> Result<(), CliError> {
     let sql = if arguments.estimate { format!("explain estimate {sql}") } else { sql };
     let format = format(arguments)?;
     let destination = Destination::open(arguments.output.as_deref(), format)?;
-    let options = login::options(&arguments.login)?;
+    let options = ClientOptions { headers: arguments.headers.clone(), ..login::options(&arguments.login)? };
+    let cache = cache::open(&arguments.kept, &arguments.server, &options);
+    let (parameters, fresh) = (arguments.parameters.as_slice(), arguments.kept.fresh);
+    let question = Question { sql: &sql, parameters, cache: cache.as_ref(), fresh };
+    let asking = Asking { question, arguments, format, options: &options };
     program::runtime(2)?.block_on(async {
         let stop = signals::listen()?;
-        let given_up = || CliError::Failed("given up".to_owned());
-        let mut client = tokio::select! {
-            client = FlightClient::connect(&arguments.server, &options) => client.map_err(tell)?,
-            () = stop.requested() => return Err(given_up()),
+        let mut client = None;
+        let done = tokio::select! {
+            done = asking.run(&mut client, &bars, destination) => done,
+            () = stop.requested() => Err(CliError::Failed("given up".to_owned())),
         };
-        let asked = tokio::select! {
-            asked = ask(&mut client, &bars, arguments, &sql, (destination, format)) => asked,
-            () = stop.requested() => Err(given_up()),
-        };
-        if asked.is_err() {
+        if let (Err(_), Some(client)) = (&done, &mut client) {
             // The server keeps a result for a while whose client is gone, unless it is told.
             let _ = tokio::time::timeout(GOODBYE, client.cancel()).await;
         }
-        asked
+        done
     })
 }
 
-async fn ask(
-    client: &mut FlightClient,
-    bars: &MultiProgress,
-    arguments: &Query,
-    sql: &str,
-    (destination, format): (Destination, Format),
-) -> Result<(), CliError> {
-    let file = arguments.output.as_deref();
-    let arriving = Arriving::new(bars, file);
-    client.watch(arriving.watcher());
-    let (mut next, mut starts) = (Some(destination), 1);
-    let rows = loop {
-        let destination = match next.take() {
-            Some(destination) => destination,
-            None => Destination::open(file, format)?,
-        };
-        match read(client, arguments, sql, destination, &arriving).await {
-            Ok(rows) => break rows,
-            Err(Broken::Lost(error)) if starts < STARTS && is_read(sql) => {
-                arriving.starts_over(&error.to_string());
-                starts += 1;
-            }
-            Err(Broken::Lost(error)) => return Err(tell(error)),
-            Err(Broken::Failed(error)) => return Err(error),
-        }
-    };
-    drop(arriving);
-    output::tell_rows(rows, file);
-    Ok(())
+/// A question, and what becomes of its answer.
+struct Asking<'a> {
+    question: Question<'a>,
+    arguments: &'a Query,
+    format: Format,
+    options: &'a ClientOptions,
+}
+
+/// Rows that were written.
+struct Written {
+    rows: u64,
+    /// Those of them that came from the server.
+    sent: u64,
+    moved: Moved,
 }
 
 /// Why a result did not come to its end.
@@ -98,32 +83,109 @@ impl From<CliError> for Broken {
     }
 }
 
-/// Reads a result to its end; gives the number of rows.
-async fn read(
-    client: &mut FlightClient,
-    arguments: &Query,
-    sql: &str,
-    destination: Destination,
-    arriving: &Arriving,
-) -> Result<u64, Broken> {
-    let (schema, mut batches) = client.query(sql, &arguments.parameters).await.map_err(tell)?;
-    let mut writer = destination.begin(&schema)?;
-    let mut rows = 0;
-    loop {
-        match batches.try_next().await {
-            Ok(Some(batch)) => {
-                // Writing may wait for the disk or for who reads; nothing else runs in this program.
-                writer.write(&batch)?;
-                rows += batch.num_rows() as u64;
-                arriving.rows(rows);
+impl Asking<'_> {
+    /// Asks until the result is written, and tells how much that was.
+    async fn run(
+        &self,
+        client: &mut Option<FlightClient>,
+        bars: &MultiProgress,
+        destination: Destination,
+    ) -> Result<(), CliError> {
+        let file = self.arguments.output.as_deref();
+        let arriving = Arriving::new(bars, file);
+        let recent = match self.arguments.kept.max_staleness {
+            Some(max_staleness) => self.question.recent(max_staleness).await,
+            None => None,
+        };
+        let (rows, more) = match recent {
+            Some(answer) => {
+                let written = self.write(answer, destination, &arriving).await.map_err(finally)?;
+                (written.rows, ", kept on this disk: the server was not asked".to_owned())
             }
-            Ok(None) => return Ok(writer.finish()?),
-            // A file is begun anew; what was printed is printed.
-            Err(error) if error.kind() == ErrorKind::Conflict && (rows == 0 || arguments.output.is_some()) => {
-                return Err(Broken::Lost(error));
+            None => {
+                let connected = FlightClient::connect(&self.arguments.server, self.options).await.map_err(tell)?;
+                let client = client.insert(connected);
+                client.watch(arriving.watcher());
+                let Written { rows, sent, moved } = self.ask(client, destination, &arriving).await?;
+                let more = match moved {
+                    Moved::Nothing => ", unchanged: none had to be sent".to_owned(),
+                    Moved::NewRows => format!(", of which {} new had to be sent", HumanCount(sent)),
+                    Moved::Whole => String::new(),
+                };
+                (rows, more)
             }
-            Err(error) => return Err(tell(error).into()),
+        };
+        drop(arriving);
+        output::tell_rows(rows, file, &more);
+        Ok(())
+    }
+
+    /// Asks the server, again where the result was lost on its way and may be had again.
+    async fn ask(
+        &self,
+        client: &mut FlightClient,
+        destination: Destination,
+        arriving: &Arriving,
+    ) -> Result<Written, CliError> {
+        let (mut next, mut starts) = (Some(destination), 1);
+        loop {
+            let destination = match next.take() {
+                Some(destination) => destination,
+                None => Destination::open(self.arguments.output.as_deref(), self.format)?,
+            };
+            let answer = self.question.ask(client).await.map_err(tell)?;
+            match self.write(answer, destination, arriving).await {
+                Ok(written) => return Ok(written),
+                Err(Broken::Lost(error)) if starts < STARTS && is_read(self.question.sql) => {
+                    arriving.starts_over(&error.to_string());
+                    starts += 1;
+                }
+                Err(broken) => return Err(finally(broken)),
+            }
         }
+    }
+
+    /// Writes a result to its end.
+    async fn write(
+        &self,
+        mut answer: Answer<'_>,
+        destination: Destination,
+        arriving: &Arriving,
+    ) -> Result<Written, Broken> {
+        let mut writer = destination.begin(answer.schema())?;
+        let mut written = Written { rows: 0, sent: 0, moved: answer.moved() };
+        loop {
+            match answer.next_batch().await {
+                Ok(Some((batch, was_sent))) => {
+                    // Writing may wait for the disk or for who reads; nothing else runs in this program.
+                    writer.write(&batch)?;
+                    let rows = batch.num_rows() as u64;
+                    written.rows += rows;
+                    written.sent += if was_sent { rows } else { 0 };
+                    arriving.rows(written.rows);
+                }
+                Ok(None) => {
+                    writer.finish()?;
+                    return Ok(written);
+                }
+                // A file is begun anew; what was printed is printed.
+                Err(error)
+                    if error.kind() == ErrorKind::Conflict
+                        && (written.rows == 0 || self.arguments.output.is_some()) =>
+                {
+                    return Err(Broken::Lost(error));
+                }
+                Err(error) => return Err(tell(error).into()),
+            }
+        }
+    }
+}
+
+/// What there is to tell when nothing more is tried.
+fn finally(broken: Broken) -> CliError {
+    match broken {
+        Broken::Lost(error) => tell(error),
+        Broken::Failed(error) => error,
     }
 }
 
@@ -140,6 +202,7 @@ pub(super) fn tell(error: ClientError) -> CliError {
             ClientError::Address(_)
             | ClientError::Authority(_)
             | ClientError::Credentials
+            | ClientError::Header(_)
             | ClientError::Parameter(_)
             | ClientError::Plaintext(_),
             _,

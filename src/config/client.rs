@@ -1,4 +1,6 @@
-//! Who asks a server, as the environment of a client says it.
+//! Who asks a server and where results are kept, as the environment of a client says it.
+
+use std::path::PathBuf;
 
 use secrecy::SecretString;
 
@@ -21,4 +23,15 @@ pub fn client_environment() -> ClientEnvironment {
         password: read("LAKEGATE_PASSWORD").map(SecretString::from),
         token: read("LAKEGATE_TOKEN").map(SecretString::from),
     }
+}
+
+/// Where this system keeps what can be made anew: `XDG_CACHE_HOME` and its like, as the Python client finds it. None for somebody
+/// without a home.
+pub fn client_cache_folder() -> Option<PathBuf> {
+    if cfg!(target_os = "macos") {
+        return Some(std::env::home_dir()?.join("Library/Caches/lakegate"));
+    }
+    // The specification asks to ignore what is no absolute path.
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    Some(named.or_else(|| Some(std::env::home_dir()?.join(".cache")))?.join("lakegate"))
 }

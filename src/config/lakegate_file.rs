@@ -47,6 +47,7 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
         serve.as_ref().is_some_and(|serve| serve.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()));
     let access = low.access.value().and_then(|access| access_settings(access, certificates, around));
     let lines = low.line.value().and_then(|lines| line::line_settings(lines, around));
+    let results = low.results.value().and_then(line::result_settings);
     let tickets = low.tickets.value().and_then(|tickets| ticket_settings(tickets, around));
     let spool = limits.as_ref().zip(low.spool.value());
     let spool = spool.and_then(|(limits, spool)| spool_settings(spool, limits.spill_folder.clone(), around));
@@ -61,6 +62,7 @@ pub(super) fn settings(low: &LowLakegate, around: &mut Surroundings<'_>) -> (Opt
             serve: serve?,
             access: access?,
             lines: lines?,
+            results: results?,
             tickets: tickets?,
             history: history?,
             spool: spool?,
@@ -181,7 +183,7 @@ fn is_ticket_key(text: &str) -> bool {
 
 fn spool_settings(low: &LowSpool, folder: Option<PathBuf>, around: &mut Surroundings<'_>) -> Option<SpoolSettings> {
     let keep = positive(&low.keep, around);
-    Some(SpoolSettings { folder, size: low.size.copied()?.0, keep: keep? })
+    Some(SpoolSettings { folder, size: low.size.copied()?.0, keep: keep?, cache: low.cache.copied()?.0 })
 }
 
 fn log_settings(low: &LowLogs) -> Option<LogSettings> {

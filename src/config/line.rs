@@ -1,4 +1,5 @@
-//! `[[line]]`: the shared lines between the server and people, what they carry, and how it is shared.
+//! `[[line]]`: the shared lines between the server and people, what they carry, and how it is shared; `[results]`: how results are
+//! sent over any line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,9 +13,10 @@ use crate::config::access::known_roles;
 use crate::config::lakegate_file::{Surroundings, optional};
 use crate::config::problem::Problem;
 use crate::config::reader::{At, Context, Field, Low, Named, low_table};
-use crate::config::settings::{LineSettings, Settings};
+use crate::config::settings::{CodecDefault, LineSettings, ResultSettings, Settings};
 use crate::config::sqlserver::values::Rate;
-use crate::config::values::{number, parsed};
+use crate::config::values::{Choice, Chosen, number, parsed};
+use crate::model::Codec;
 
 /// Least rate of a line in bits per second: below it one message of rows takes longer than people wait.
 const LEAST_RATE: u64 = 64_000;
@@ -26,13 +28,41 @@ low_table! {
     LowLine {
         /// The networks behind the line, as 10.0.0.0/8; of networks within each other the smallest that holds an address counts.
         networks: Vec<At<Network>> = [];
-        /// What the line carries; the server sends no more than 95 % of it to these networks.
+        /// What the line carries; the server sends no more than 97 % of it to these networks, headers counted.
         rate: Rate;
         /// Whether these networks are so fast that no compression pays: clients that name no codec are sent rows as they are.
         fast: bool = false;
         /// By role, how many times the share of others its members have; of several roles the greatest counts.
         weights: Named<Weight> = {};
+        /// How results are compressed for programs of these networks that name no codec, if they are known to unpack it; as [results] says where nothing is given.
+        codec: Chosen<CodecDefault>;
+        /// Whether programs of these networks that say nothing of it, and are known to read dictionaries, may be sent them; as [results] says where nothing is given.
+        dictionaries: bool;
     }
+}
+
+low_table! {
+    /// `[results]`
+    LowResults {
+        /// How results are compressed for programs that name no codec, if they are known to unpack it.
+        codec: Chosen<CodecDefault> = "auto";
+        /// Whether programs that say nothing of it, and are known to read dictionaries, may be sent them.
+        dictionaries: bool = false;
+    }
+}
+
+impl Choice for CodecDefault {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("zstd", Self::Only(Codec::Zstd)),
+        ("lz4", Self::Only(Codec::Lz4)),
+        ("none", Self::Only(Codec::None)),
+    ];
+}
+
+/// How results are sent where nobody says otherwise.
+pub(super) fn result_settings(low: &LowResults) -> Option<ResultSettings> {
+    Some(ResultSettings { codec: low.codec.copied()?.0, dictionaries: low.dictionaries.copied()? })
 }
 
 /// A network, as its first address and the length of its prefix.
@@ -103,12 +133,19 @@ fn line(at: &At<LowLine>, taken: &mut BTreeSet<IpNet>, around: &mut Surroundings
         Field::Given(rate) if rate.value.0 < LEAST_RATE => {
             around.problems.push(rate.place.problem("the rate is too low").expected("at least \"64kbit/s\""));
         }
-        Field::Missing if fast == Some(false) => {
+        Field::Missing
+            if fast == Some(false) && matches!((&low.codec, &low.dictionaries), (Field::Missing, Field::Missing)) =>
+        {
             let problem = at.place.problem("the line says neither what it carries nor that it is fast");
             around.problems.push(problem.expected("rate = \"100Mbit/s\", or fast = true"));
         }
         _ => {}
     }
+    if let (Field::Given(codec), Some(true)) = (&low.codec, fast) {
+        let problem = codec.place.problem("the line is fast, so nothing is compressed there");
+        around.problems.push(problem.expected("fast = true, or a codec"));
+    }
+    let (codec, dictionaries) = (optional(&low.codec), optional(&low.dictionaries));
     let Named(weights) = low.weights.value()?;
     let weights = weights.iter().map(|(role, at)| Some((role.clone(), at.as_ref()?.value.0)));
     let weights: Option<BTreeMap<_, _>> = weights.collect();
@@ -117,6 +154,8 @@ fn line(at: &At<LowLine>, taken: &mut BTreeSet<IpNet>, around: &mut Surroundings
         rate: rate?.map(|rate| rate.0),
         fast: fast?,
         weights: weights?,
+        codec: codec?.map(|codec| codec.0),
+        dictionaries: dictionaries?,
     })
 }
 

@@ -2,7 +2,7 @@
 //! declared; `docs/configuration.md` tells them at length.
 
 use crate::config::access::{LowAccess, LowTls};
-use crate::config::line::LowLine;
+use crate::config::line::{LowLine, LowResults};
 use crate::config::reader::{At, Named, OneOrMany, low_table};
 use crate::config::secret::SecretSource;
 use crate::config::settings::{Encrypt, Isolation, LogFormat, TextsKept};
@@ -29,6 +29,8 @@ low_table! {
         access: LowAccess = {};
         /// Lines that people share.
         line: Vec<At<LowLine>> = [];
+        /// How results are sent where nobody says otherwise.
+        results: LowResults = {};
         /// How the tickets of results are sealed.
         tickets: LowTickets = {};
         /// What is kept of results for clients that are cut off.
@@ -117,6 +119,8 @@ low_table! {
         size: Size = "1GiB";
         /// How long a result waits for a client that was cut off.
         keep: Span = "5m";
+        /// Disk for whole results that are asked for again; with "0B" none are kept, and none are shared while they are made.
+        cache: Size = "4GiB";
     }
 }
 

@@ -37,13 +37,13 @@ pub use access::{
     OidcSettings, RoleDefinition, RowFilterLine, Scope, Spot, TlsSettings, User, UserList, UserToken,
     check_foreign_name, check_user_name, read_users,
 };
-pub use client::{ClientEnvironment, client_environment};
+pub use client::{ClientEnvironment, client_cache_folder, client_environment};
 pub use problem::{Problem, Problems, Severity};
 pub use schema::{Format, json_schema};
 pub use settings::{
-    Connection, DailyHours, Encrypt, HistorySettings, Isolation, LakeSettings, Limits, LineSettings, LogFormat,
-    LogSettings, S3Connection, ServeSettings, ServingLimits, Settings, SpoolSettings, SqlServerConnection,
-    SqlServerLogin, TextsKept, TicketSettings, Trust,
+    CodecDefault, Connection, DailyHours, Encrypt, HistorySettings, Isolation, LakeSettings, Limits, LineSettings,
+    LogFormat, LogSettings, ResultSettings, S3Connection, ServeSettings, ServingLimits, Settings, SpoolSettings,
+    SqlServerConnection, SqlServerLogin, TextsKept, TicketSettings, Trust,
 };
 pub use sqlserver::source_table_name;
 pub use state::state_folder;

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use crate::config::{AccessSettings, Problem, TableDefinition, TlsSettings};
-use crate::model::{Location, TableName};
+use crate::model::{Codec, Location, TableName};
 
 /// Everything the program runs on.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub struct Settings {
     pub access: AccessSettings,
     /// Lines that people share.
     pub lines: Vec<LineSettings>,
+    /// How results are sent where nobody says otherwise.
+    pub results: ResultSettings,
     /// How tickets are sealed.
     pub tickets: TicketSettings,
     /// What is kept of statements and sessions.
@@ -154,8 +156,39 @@ pub struct ServeSettings {
     pub drain: Duration,
 }
 
+/// How results are sent where neither a call, a session nor a line says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResultSettings {
+    /// How they are compressed.
+    pub codec: CodecDefault,
+    /// Whether columns may come as dictionaries.
+    pub dictionaries: bool,
+}
+
+/// How results are compressed where nobody says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodecDefault {
+    /// By what the client's program is known to unpack.
+    #[default]
+    Auto,
+    /// By this, where the client's program is known to unpack it.
+    Only(Codec),
+}
+
+impl CodecDefault {
+    /// What it is written as.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Only(Codec::Zstd) => "zstd",
+            Self::Only(Codec::Lz4) => "lz4",
+            Self::Only(Codec::None) => "none",
+        }
+    }
+}
+
 /// A line that people share.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LineSettings {
     /// The networks behind it. Of networks within each other, of whatever line, the smallest that holds an address counts.
     pub networks: Vec<IpNet>,
@@ -165,6 +198,10 @@ pub struct LineSettings {
     pub fast: bool,
     /// By role, how many times the share of others its members have.
     pub weights: BTreeMap<String, f64>,
+    /// How results are compressed there; as elsewhere where there is none.
+    pub codec: Option<CodecDefault>,
+    /// Whether columns may come as dictionaries there; as elsewhere where there is none.
+    pub dictionaries: Option<bool>,
 }
 
 impl LineSettings {
@@ -192,6 +229,8 @@ pub struct SpoolSettings {
     pub size: u64,
     /// How long a result waits for its client.
     pub keep: Duration,
+    /// Bytes of disk for whole results that are asked for again; with none, none are kept or shared.
+    pub cache: u64,
 }
 
 /// How the program logs.

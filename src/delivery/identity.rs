@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn under(planned: &Planned, profile: WireProfile) -> Option<Identity> {
-        Identity::of(planned, &result_schema(&planned.schema, profile), profile, &sealer("01"))
+        Identity::of(planned, &result_schema(&planned.schema, profile, &[0]), profile, &sealer("01"))
     }
 
     fn changed(change: impl FnOnce(&mut Planned)) -> Option<Identity> {

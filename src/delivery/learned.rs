@@ -183,9 +183,10 @@ mod tests {
             name: name.to_owned(),
             data_type: rows.schema().field_with_name(name).unwrap().data_type().clone(),
             origin: Some(origin(name)),
+            distinct: None,
         });
         let estimate = Estimate { rows: None, columns: columns.to_vec() };
-        let (sizes, schema) = (LearnedSizes::default(), result_schema(&rows.schema(), profile));
+        let (sizes, schema) = (LearnedSizes::default(), result_schema(&rows.schema(), profile, &[1]));
         let mut learning = sizes.learning(&estimate, &schema, profile).unwrap();
         let encoders = Encoders::new(2, 1 << 30);
         let mut sent = EncodedResult::new(schema, single_batch(rows), profile, MESSAGE_BYTES, &encoders).unwrap();

@@ -1,8 +1,9 @@
-//! The lines people share: who is behind which, and when each result may send its next message.
+//! The lines people share: who is behind which, and when each result may send its next piece.
 //!
-//! A line gives turns at 95 % of its rate, so that what waits waits here, where it can be put in order, and not in the
-//! network, where whoever has most connections gets most. `turns.rs` says whose turn it is. Results for people who are behind no
-//! line never wait.
+//! A line gives turns at 97 % of its rate, headers counted, so that what waits waits here, where it can be put in order, and not in
+//! the network, where whoever has most connections gets most. A turn is a few packets, whatever a message has: what is small waits for
+//! some milliseconds, and nothing goes out in bursts that a router would have to keep. `turns.rs` says whose turn it is. Results
+//! for people who are behind no line never wait.
 
 mod turns;
 
@@ -19,21 +20,54 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::access::Principal;
-use crate::config::LineSettings;
+use crate::config::{CodecDefault, LineSettings};
 use crate::delivery::encode::MESSAGE_BYTES;
 use crate::journal::{Flow, Journal, LineFlow, RunningStream};
 use crate::runtime::live::Entry;
-use turns::{Account, Turns};
+use turns::{Account, Piece, Turns};
 
-/// Part of a line's rate that is given out, in percent: Ethernet, IP, TCP and HTTP/2 take the rest, and a queue never builds up.
-const GIVEN_OUT: u64 = 95;
+/// Part of a line's rate that is given out, in percent: the rest carries answers that take no turns, and empties the queue that
+/// they, or somebody else on the line, made.
+const GIVEN_OUT: u64 = 97;
+/// Bytes of a connection in a full packet: 1500 less the headers of IPv4 and of TCP with timestamps.
+const PACKET: u64 = 1448;
+/// Bytes of headers around them, those of Ethernet with preamble included.
+const PACKET_HEADERS: u64 = 78;
+/// Most bytes in a frame of HTTP/2, and in a record of TLS.
+const FRAME: u64 = 16 << 10;
+/// Bytes of their headers: 9 and 22.
+const FRAME_HEADERS: u64 = 31;
 /// What an idle line makes up for: a timer's delay, and no more.
 const BURST: Duration = Duration::from_millis(20);
+/// How long one turn holds up the others, in milliseconds: less than what is small takes by itself.
+const TURN_MILLIS: u64 = 5;
+/// Packets in one turn, on the slowest lines and on the fastest.
+const TURN_PACKETS: [u64; 2] = [3, 180];
+/// How long somebody may be ahead of the others by what goes ahead, in milliseconds of the line.
+const LEAD_MILLIS: u64 = 500;
+/// Bytes of that at least: what small answers are made of.
+const LEAST_LEAD: u64 = 16 << 10;
 /// Lines below this rate, in bits per second, carry smaller messages.
 const SLOW: u64 = 200_000_000;
-/// Bytes that a message is to have on such a line: at 10 Mbit/s it holds up others for a fifth of a second. What a codec makes of
-/// rows is guessed (`encode`).
+/// Bytes that a message is to have on such a line: at 10 Mbit/s rows come five times a second. With fewer, what is compressed would be
+/// too short to compress well, and headers would count. What a codec makes of rows is guessed (`encode`).
 const SLOW_MESSAGE_BYTES: usize = 256 << 10;
+/// Lines up to this rate, in bits per second, are so slow that gzip saves more time than it takes: at its usual level one processor
+/// packs as much as such a line carries (measured: 38 Mbit/s).
+const GZIP_PAYS: u64 = 40_000_000;
+
+/// How people behind a line are sent rows, where neither they nor their programs say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineDefaults {
+    /// Whether it is so fast that no compression pays.
+    pub is_fast: bool,
+    /// Whether it has a rate: whoever is behind it is not near, wherever the connection comes from.
+    pub is_shared: bool,
+    /// How results are compressed.
+    pub codec: Option<CodecDefault>,
+    /// Whether columns may come as dictionaries.
+    pub dictionaries: Option<bool>,
+}
 
 /// The lines of a server.
 #[derive(Debug)]
@@ -46,7 +80,7 @@ pub struct Lines {
 #[derive(Debug)]
 struct Line {
     flow: Arc<LineFlow>,
-    is_fast: bool,
+    defaults: LineDefaults,
     weights: BTreeMap<String, f64>,
     /// None where it is not shared out.
     shared: Option<Arc<Shared>>,
@@ -60,6 +94,11 @@ impl Lines {
         Self { networks: networks.collect(), lines: settings.iter().map(Line::open).collect() }
     }
 
+    /// Bytes that the messages of a result should have that is sent to an address.
+    pub fn message_bytes(&self, address: Option<SocketAddr>) -> usize {
+        self.line(address).map_or(MESSAGE_BYTES, Line::message_bytes)
+    }
+
     /// A result for a principal begins to be sent to an address.
     pub fn enter(&self, principal: &Principal, address: Option<SocketAddr>) -> Lane {
         let line = self.line(address);
@@ -68,13 +107,13 @@ impl Lines {
             line.shared.as_ref().map(|shared| shared.enter(account, weight))
         });
         let flow = line.map(|line| Arc::clone(&line.flow));
-        let message_bytes = line.map_or(MESSAGE_BYTES, |line| line.message_bytes());
+        let message_bytes = self.message_bytes(address);
         Lane { place, flow, message_bytes, told: None, waits_since: None }
     }
 
-    /// Whether an address is in a network so fast that no compression pays.
-    pub fn is_fast(&self, address: Option<SocketAddr>) -> bool {
-        self.line(address).is_some_and(|line| line.is_fast)
+    /// What holds for people at an address.
+    pub fn defaults(&self, address: Option<SocketAddr>) -> LineDefaults {
+        self.line(address).map(|line| line.defaults).unwrap_or_default()
     }
 
     /// Bits per second that one more result would have now; none where nothing is shared out.
@@ -82,7 +121,7 @@ impl Lines {
         let line = self.line(address)?;
         let shared = line.shared.as_ref()?;
         let share = shared.state().turns.share(&Account::of(principal, ip(address)), line.weight(principal));
-        Some((shared.pace as f64 * share) as u64)
+        Some((shared.pace as f64 * share * PACKET as f64 / (PACKET + PACKET_HEADERS) as f64) as u64)
     }
 
     /// The line of the smallest network that holds an address.
@@ -103,7 +142,12 @@ impl Line {
     fn open(settings: &LineSettings) -> Self {
         Self {
             flow: Arc::new(LineFlow { name: settings.name(), rate: settings.rate, flow: Flow::new() }),
-            is_fast: settings.fast,
+            defaults: LineDefaults {
+                is_fast: settings.fast,
+                is_shared: settings.rate.is_some(),
+                codec: settings.codec,
+                dictionaries: settings.dictionaries,
+            },
             weights: settings.weights.clone(),
             shared: settings.rate.map(Shared::open),
         }
@@ -141,12 +185,22 @@ impl Lane {
         self.told = Some(journal.streams().enter(query_id, Arc::new(stream)));
     }
 
-    /// Ready once a message of so many bytes may be sent; it counts as sent then. Until then it is asked again with the same
-    /// message.
-    pub fn poll_turn(&mut self, bytes: u64, context: &mut Context<'_>) -> Poll<()> {
+    /// Most bytes that go in one turn; what has more of them takes several.
+    pub fn turn_bytes(&self) -> usize {
+        self.place.as_ref().map_or(usize::MAX, |place| place.shared.turn_bytes)
+    }
+
+    /// Whether the line is so slow that gzip pays for whoever cannot have better.
+    pub fn is_slow_enough_for_gzip(&self) -> bool {
+        self.flow.as_ref().and_then(|line| line.rate).is_some_and(|rate| rate <= GZIP_PAYS)
+    }
+
+    /// Ready once a message, or a part of one, of so many bytes may be sent; it counts as sent then. Until then it is asked again
+    /// with the same part. `goes_on` says that it is not the first of its message.
+    pub fn poll_turn(&mut self, bytes: u64, goes_on: bool, context: &mut Context<'_>) -> Poll<()> {
         let since = *self.waits_since.get_or_insert_with(Instant::now);
         if let Some(place) = &self.place
-            && place.poll_turn(bytes, context).is_pending()
+            && place.poll_turn(Piece { bytes: on_the_line(bytes), goes_on }, context).is_pending()
         {
             return Poll::Pending;
         }
@@ -161,6 +215,20 @@ impl Lane {
     }
 }
 
+/// Bytes with all headers around them.
+fn on_the_line(bytes: u64) -> u64 {
+    let framed = bytes + bytes.div_ceil(FRAME) * FRAME_HEADERS;
+    framed + framed.div_ceil(PACKET) * PACKET_HEADERS
+}
+
+/// Bytes that fill the packets of one turn.
+fn turn_bytes(rate: u64) -> usize {
+    let [least, most] = TURN_PACKETS;
+    let packets = (rate / 8 * TURN_MILLIS / 1000 / (PACKET + PACKET_HEADERS)).clamp(least, most);
+    let filled = packets * PACKET;
+    usize::try_from(filled - filled.div_ceil(FRAME) * FRAME_HEADERS).unwrap_or(usize::MAX)
+}
+
 /// A place on a line that is shared out.
 #[derive(Debug)]
 struct Place {
@@ -170,13 +238,13 @@ struct Place {
 }
 
 impl Place {
-    fn poll_turn(&self, bytes: u64, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_turn(&self, piece: Piece, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.shared.state();
         match state.asks.get_mut(&self.id) {
             Some(Ask::Granted) => {}
             Some(Ask::Waits(waker)) => waker.clone_from(context.waker()),
             None => {
-                state.turns.ask(&self.account, self.id, bytes);
+                state.turns.ask(&self.account, self.id, piece);
                 state.asks.insert(self.id, Ask::Waits(context.waker().clone()));
             }
         }
@@ -206,8 +274,9 @@ impl Drop for Place {
 /// A line that is shared out.
 #[derive(Debug)]
 struct Shared {
-    /// Bits per second that are given out.
+    /// Bits per second that are given out, headers included.
     pace: u64,
+    turn_bytes: usize,
     state: Arc<Mutex<State>>,
     /// Wakes what gives the turns, where somebody has to wait for one.
     asked: Arc<Notify>,
@@ -232,11 +301,13 @@ enum Ask {
 
 impl Shared {
     fn open(rate: u64) -> Arc<Self> {
-        let (turns, asks) = (Turns::default(), HashMap::new());
+        let lead = (rate / 8 * LEAD_MILLIS / 1000).max(LEAST_LEAD);
+        let (turns, asks) = (Turns::new(lead), HashMap::new());
         let state = Arc::new(Mutex::new(State { turns, asks, last_id: 0, free_at: Instant::now() }));
         let (pace, asked) = (rate / 100 * GIVEN_OUT, Arc::new(Notify::new()));
         let giving = give_turns(Arc::clone(&state), pace, Arc::clone(&asked));
-        Arc::new(Self { pace, state, asked, _gives_turns: AbortOnDropHandle::new(tokio::spawn(giving)) })
+        let turn_bytes = turn_bytes(rate);
+        Arc::new(Self { pace, turn_bytes, state, asked, _gives_turns: AbortOnDropHandle::new(tokio::spawn(giving)) })
     }
 
     fn enter(self: &Arc<Self>, account: Account, weight: f64) -> Place {
@@ -303,11 +374,12 @@ mod tests {
 
     use super::*;
 
-    const MESSAGE: u64 = 100_000;
+    const MESSAGE: usize = 100_000;
 
     fn line(networks: &[&str], rate: Option<u64>) -> LineSettings {
         let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
-        LineSettings { networks, rate, fast: rate.is_none(), weights: [("vip".to_owned(), 3.0)].into() }
+        let weights = [("vip".to_owned(), 3.0)].into();
+        LineSettings { networks, rate, fast: rate.is_none(), weights, ..LineSettings::default() }
     }
 
     /// One line of 8 Mbit/s.
@@ -323,9 +395,19 @@ mod tests {
         Principal { name: name.to_owned(), roles: roles.iter().map(|role| (*role).to_owned()).collect() }
     }
 
+    /// Sends messages, each in as many turns as it takes.
     async fn send(lane: &mut Lane, messages: u64) {
         for _ in 0..messages {
-            poll_fn(|context| lane.poll_turn(MESSAGE, context)).await;
+            send_bytes(lane, MESSAGE).await;
+        }
+    }
+
+    async fn send_bytes(lane: &mut Lane, bytes: usize) {
+        let mut sent = 0;
+        while sent < bytes {
+            let piece = lane.turn_bytes().min(bytes - sent);
+            poll_fn(|context| lane.poll_turn(piece as u64, sent > 0, context)).await;
+            sent += piece;
         }
     }
 
@@ -345,17 +427,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_carries_95_percent_of_its_rate_and_others_never_wait() {
+    async fn a_line_carries_97_percent_of_its_rate_with_all_headers_and_others_never_wait() {
         let lines = slow();
         let begun = Instant::now();
         send(&mut lines.enter(&who("ann", &[]), at("192.168.0.1")), 1000).await;
         send(&mut lines.enter(&who("ann", &[]), None), 1000).await;
         assert_eq!(begun.elapsed(), Duration::ZERO);
         send(&mut lines.enter(&who("ann", &[]), at("10.1.2.3")), 101).await;
-        // The first goes at once, and each further one when the one before is through.
-        let expected = 100.0 * MESSAGE as f64 * 8.0 / (8_000_000.0 * 0.95);
+        // The first piece goes at once, and each further one when the one before is through. Here 1448 of 1526 bytes are data, and
+        // 3 packets are a turn.
+        let headers = 1526.0 / 1448.0 * (3.0 * 1448.0) / (3.0 * 1448.0 - 31.0);
+        let expected = 101.0 * MESSAGE as f64 * headers * 8.0 / (8_000_000.0 * 0.97);
         let took = begun.elapsed().as_secs_f64();
-        assert!((took - expected).abs() < 0.05, "{took} instead of {expected}");
+        assert!((took - expected).abs() < 0.005 * expected, "{took} instead of {expected}");
         // An idle line makes up for next to nothing.
         tokio::time::advance(Duration::from_secs(60)).await;
         let begun = Instant::now();
@@ -377,13 +461,71 @@ mod tests {
         }
     }
 
+    /// Bytes that whole messages of 8 streams of one person and 1 of another bring within some seconds, from the first on.
+    async fn side_by_side(rate: u64, message: usize, seconds: [u64; 2]) -> [f64; 2] {
+        let lines = Lines::open(&[line(&["10.0.0.0/8"], Some(rate))]);
+        let mut tasks = JoinSet::new();
+        let had = [const { AtomicU64::new(0) }; 2].map(Arc::new);
+        for (who_is, streams) in [("many", 8), ("one", 1)] {
+            for _ in 0..streams {
+                let mut lane = lines.enter(&who(who_is, &[]), at("10.0.0.1"));
+                let had = Arc::clone(&had[usize::from(who_is == "one")]);
+                tasks.spawn(async move {
+                    // The first message is small, as those of results are.
+                    let mut size = 64 << 10;
+                    loop {
+                        send_bytes(&mut lane, size).await;
+                        had.fetch_add(size as u64, Ordering::Relaxed);
+                        size = message;
+                    }
+                });
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(seconds[0])).await;
+        let before = had.each_ref().map(|had| had.load(Ordering::Relaxed));
+        tokio::time::sleep(Duration::from_secs(seconds[1] - seconds[0])).await;
+        let after = had.each_ref().map(|had| had.load(Ordering::Relaxed));
+        [0, 1].map(|at| (after[at] - before[at]) as f64)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn eight_streams_get_what_one_gets_within_seconds_after_all_begin_too() {
+        for (rate, message, seconds) in
+            [(10_000_000, 256 << 10, [1, 4]), (10_000_000, 64 << 10, [1, 4]), (100_000_000, 2 << 20, [5, 20])]
+        {
+            let [many, one] = side_by_side(rate, message, seconds).await;
+            let index = (many + one).powi(2) / (2.0 * (many * many + one * one));
+            assert!(index >= 0.95, "{index} at {rate}: {many} {one}");
+            let carried = (many + one) * 8.0 / (seconds[1] - seconds[0]) as f64;
+            assert!(carried > 0.8 * rate as f64 && carried < rate as f64, "{carried} of {rate}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_answer_waits_for_a_few_milliseconds_beside_its_persons_own_pull() {
+        let lines = Lines::open(&[line(&["10.0.0.0/8"], Some(10_000_000))]);
+        let mut tasks = JoinSet::new();
+        pull(&mut tasks, vec![lines.enter(&who("ann", &[]), at("10.0.0.1"))]);
+        for round in 0..40 {
+            tokio::time::sleep(Duration::from_millis(97)).await;
+            let begun = Instant::now();
+            let mut small = lines.enter(&who("ann", &[]), at("10.0.0.1"));
+            send_bytes(&mut small, 1000).await;
+            send_bytes(&mut small, 3000).await;
+            // Two turns of the pull, two of its own, and what a timer is late.
+            assert!(round < 2 || begun.elapsed() < Duration::from_millis(20), "{:?}", begun.elapsed());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_waiting_holds_up_nobody() {
         let lines = slow();
         let enter = |name| lines.enter(&who(name, &[]), at("10.0.0.1"));
         let mut bob = enter("bob");
         send(&mut bob, 1).await;
-        let asks = async |lane: &mut Lane| poll_fn(|context| Poll::Ready(lane.poll_turn(MESSAGE, context))).await;
+        let asks = async |lane: &mut Lane| {
+            poll_fn(|context| Poll::Ready(lane.poll_turn(MESSAGE as u64, false, context))).await
+        };
         for _ in 0..50 {
             // Some go while they wait, others once they may send and before they look.
             let (mut waits, mut may) = (enter("waits"), enter("may"));
@@ -439,10 +581,16 @@ mod tests {
         ] {
             assert_eq!(name(address), line, "{address}");
         }
-        assert!(lines.is_fast(at("10.9.1.1")) && !lines.is_fast(at("10.1.1.1")) && !lines.is_fast(None));
+        let is = |address| (lines.defaults(address).is_fast, lines.defaults(address).is_shared);
+        assert_eq!([at("10.9.1.1"), at("10.1.1.1"), None].map(is), [(true, false), (false, true), (false, false)]);
         let bytes = |address| lines.enter(&who("ann", &[]), at(address)).message_bytes();
         assert_eq!(["10.1.1.1", "10.9.1.1", "10.9.9.1"].map(bytes), [SLOW_MESSAGE_BYTES, MESSAGE_BYTES, MESSAGE_BYTES]);
-        assert_eq!(lines.prospect(&who("ann", &[]), at("10.1.1.1")), Some(9_500_000));
+        let turn = |address| lines.enter(&who("ann", &[]), at(address)).turn_bytes();
+        assert_eq!(["10.1.1.1", "10.9.1.1"].map(turn), [4 * 1448 - 31, usize::MAX]);
+        assert!((32 << 10..=256 << 10).contains(&turn("10.9.9.1")), "{}", turn("10.9.9.1"));
+        let gzip = |address| lines.enter(&who("ann", &[]), at(address)).is_slow_enough_for_gzip();
+        assert_eq!(["10.1.1.1", "10.9.1.1", "10.9.9.1", "127.0.0.1"].map(gzip), [true, false, false, false]);
+        assert_eq!(lines.prospect(&who("ann", &[]), at("10.1.1.1")), Some(9_204_193));
         assert_eq!(lines.prospect(&who("ann", &[]), at("10.9.1.1")), None);
     }
 }

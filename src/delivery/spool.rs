@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::delivery::{Position, WireMessage};
+use crate::runtime::fault;
 
 /// Bytes of a segment: three of the largest messages, and little enough for a hundred results to have one in a gigabyte.
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -172,6 +173,7 @@ impl Tail {
 }
 
 fn write(spool: &Spool, file: &OnceLock<File>, offset: u64, message: &WireMessage) -> io::Result<()> {
+    fault::point("delivery.spool.write").map_err(io::Error::other)?;
     if file.get().is_none() {
         // Nobody else is making it: messages are written one after the other.
         let _ = file.set(spool.file()?);

@@ -17,7 +17,7 @@ use datafusion::common::ScalarValue;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::delivery::{DeliveryError, Purpose, Sealer};
+use crate::delivery::{DeliveryError, MESSAGE_BYTES, Purpose, Sealer};
 use crate::model::WireProfile;
 use crate::query::{Statement, StatementOptions, TablePins};
 
@@ -35,6 +35,8 @@ pub struct Ticket {
     pub principal: String,
     /// How the result is encoded.
     pub profile: WireProfile,
+    /// Bytes on the line that its messages are cut to: by the client's line when it asked, whatever line it comes back on.
+    pub message_bytes: usize,
     /// After this it is not redeemed any more.
     pub expires_at: DateTime<Utc>,
 }
@@ -44,7 +46,7 @@ impl Ticket {
     pub fn new(
         statement: Statement,
         principal: &str,
-        profile: WireProfile,
+        (profile, message_bytes): (WireProfile, usize),
         now: DateTime<Utc>,
         lifetime: Duration,
     ) -> Self {
@@ -54,6 +56,7 @@ impl Ticket {
             statement,
             principal: principal.to_owned(),
             profile,
+            message_bytes,
             expires_at: now.checked_add_signed(lifetime).unwrap_or(DateTime::<Utc>::MAX_UTC),
         }
     }
@@ -71,6 +74,7 @@ impl Ticket {
             options: self.statement.options.clone(),
             principal: self.principal.clone(),
             profile: self.profile,
+            message_bytes: self.message_bytes,
             expires_at: self.expires_at.timestamp_millis(),
         };
         let mut bytes = vec![CONTENT_VERSION];
@@ -97,6 +101,7 @@ impl Ticket {
             statement: Statement { sql: content.sql, parameters, pins: content.pins, options: content.options },
             principal: content.principal,
             profile: content.profile,
+            message_bytes: content.message_bytes,
             expires_at,
         })
     }
@@ -122,8 +127,15 @@ struct Content {
     options: StatementOptions,
     principal: String,
     profile: WireProfile,
+    #[serde(default = "usual_message")]
+    message_bytes: usize,
     /// Milliseconds since 1970, UTC.
     expires_at: i64,
+}
+
+/// What tickets said that named no size.
+fn usual_message() -> usize {
+    MESSAGE_BYTES
 }
 
 /// Values of parameters as a text that tells them and their types apart; none where there are none.
@@ -173,7 +185,8 @@ mod tests {
             pins: TablePins::from([("a.b".parse().unwrap(), 12)]),
             options: StatementOptions { partitions: Some(1), batch_rows: Some(8192), ..StatementOptions::default() },
         };
-        Ticket::new(statement, "anonymous", WireProfile::default(), now, Duration::from_secs(60))
+        let encoding = (WireProfile::default(), MESSAGE_BYTES / 8);
+        Ticket::new(statement, "anonymous", encoding, now, Duration::from_secs(60))
     }
 
     #[test]

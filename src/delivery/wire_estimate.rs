@@ -3,18 +3,24 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::DataType;
 use serde_json::json;
 
 use crate::delivery::learned::{LearnedSizes, Way};
+use crate::delivery::words::wire_columns;
 use crate::delivery::{DeliveryError, result_schema};
+use crate::lake::{StoredColumn, StoredForm, StoredWords};
 use crate::model::{Codec, WireProfile};
-use crate::query::Estimate;
+use crate::query::{ColumnEstimate, Estimate};
 
 /// Columns that are named as the heaviest.
 const HEAVIEST: usize = 5;
 /// Bytes of rows that a message carries about.
 const MESSAGE_BYTES: f64 = (2 << 20) as f64;
+/// Bytes of rows below which a message is not compressed.
+const SMALL_BYTES: f64 = (4 << 10) as f64;
+/// Words of a dictionary that are put in order: where they are more, it is sent with each message.
+const ORDERED_WORDS: f64 = 1024.0;
 /// What a message has for each column beside its values: their place and length, and what fills the buffers up.
 const COLUMN_FRAMING: f64 = 150.0;
 /// What the announcement of the columns has for each.
@@ -45,20 +51,29 @@ pub struct ColumnBytes {
 }
 
 impl WireEstimate {
-    /// What an estimate comes to for a client with this profile, on a line of so many bytes a second.
-    pub fn new(estimate: &Estimate, profile: WireProfile, learned: &LearnedSizes, rate: Option<f64>) -> Self {
-        let fields =
-            estimate.columns.iter().map(|column| Field::new(column.name.as_str(), column.data_type.clone(), true));
-        let wire = result_schema(&Schema::new(fields.collect::<Vec<_>>()), profile);
+    /// What an estimate comes to for a client with this profile, to whom the texts at the places `few` are sent as
+    /// dictionaries, on a line of so many bytes a second.
+    pub fn new(
+        estimate: &Estimate,
+        (profile, few): (WireProfile, &[usize]),
+        learned: &LearnedSizes,
+        rate: Option<f64>,
+    ) -> Self {
+        let wire = result_schema(&wire_columns(estimate), profile, few);
         let way = Way::of(profile);
-        let (mut of_row, mut raw_of_row) = (Vec::with_capacity(estimate.columns.len()), 0.0);
-        for (column, field) in estimate.columns.iter().zip(wire.fields()) {
-            let stored = column.origin.as_ref().and_then(|origin| origin.stored);
-            let assumed = value_bytes(field.data_type(), stored, profile.codec);
-            raw_of_row += raw_bytes(field.data_type(), stored);
-            let bytes = column.origin.as_ref().map_or(assumed, |origin| learned.bytes(origin, &way, assumed));
-            of_row.push((column.name.clone(), bytes));
-        }
+        let columns = || estimate.columns.iter().zip(wire.fields());
+        let raw_of_row: f64 = columns().map(|(column, field)| raw_bytes(field.data_type(), stored_of(column))).sum();
+        let is_small = estimate.rows.is_some_and(|rows| rows.count * raw_of_row < SMALL_BYTES);
+        let codec = if is_small { Codec::None } else { profile.codec };
+        let message_rows = MESSAGE_BYTES / raw_of_row.max(1.0);
+        let of_row: Vec<(String, f64)> = columns()
+            .map(|(column, field)| {
+                let assumed = value_bytes(field.data_type(), stored_of(column), codec, message_rows);
+                let bytes = column.origin.as_ref().filter(|_| !is_small);
+                let bytes = bytes.map_or(assumed, |origin| learned.bytes(origin, &way, assumed));
+                (column.name.clone(), bytes)
+            })
+            .collect();
         let rows = estimate.rows.map(|rows| rows.count.max(0.0));
         let mut columns: Vec<ColumnBytes> = of_row
             .iter()
@@ -131,19 +146,20 @@ fn whole(number: f64) -> u64 {
     number.round() as u64
 }
 
-/// Bytes that a value of a column takes on the line before anything was learnt of it, from those it takes in data files,
-/// where it stands there. By the measurements of docs/benchmarks.md: Parquet's dictionaries make less of text with few
-/// values than any codec does of it in full.
-fn value_bytes(data_type: &DataType, stored: Option<f64>, codec: Codec) -> f64 {
+/// How data files hold a column, where it is one of a table.
+fn stored_of(column: &ColumnEstimate) -> Option<&StoredColumn> {
+    column.origin.as_ref()?.stored.as_ref()
+}
+
+/// Bytes that a value of a column takes on the line before anything was learnt of it, in messages of so many rows, from how
+/// data files hold it, where it stands there. Fitted to columns of random values, even, skewed and sorted, written both ways:
+/// Parquet's dictionaries make less of values that come again than any codec does of them in full, and of the others no more.
+fn value_bytes(data_type: &DataType, stored: Option<&StoredColumn>, codec: Codec, message_rows: f64) -> f64 {
     let raw = raw_bytes(data_type, stored);
-    let packed = stored.map_or(raw * 0.35, |stored| match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => 2.2 + 1.15 * stored,
-        DataType::Dictionary(..) if stored < 2.0 => 0.1 + 1.2 * stored,
-        DataType::Dictionary(..) => 1.0 + 1.15 * stored,
-        DataType::Decimal128(..) | DataType::Decimal256(..) => 0.2 + 1.7 * stored,
-        DataType::Date32 | DataType::Date64 => 0.1 + 1.2 * stored,
-        DataType::Float32 | DataType::Float64 => 1.03 * stored,
-        _ => 0.1 + 1.1 * stored,
+    let packed = stored.map_or(raw * 0.35, |stored| match stored.form {
+        StoredForm::Words(words) => of_words(data_type, stored.packed, words, message_rows),
+        StoredForm::Plain => of_plain(data_type, stored.packed),
+        StoredForm::Unknown => of_unknown(data_type, stored.packed),
     });
     match codec {
         Codec::None => raw,
@@ -152,13 +168,62 @@ fn value_bytes(data_type: &DataType, stored: Option<f64>, codec: Codec) -> f64 {
     }
 }
 
+/// Of values that stand in dictionaries in the files.
+fn of_words(data_type: &DataType, packed: f64, words: StoredWords, message_rows: f64) -> f64 {
+    if words.in_group > words.group_rows / 2.0 {
+        // Hardly one comes again: a dictionary of a small file tells what they take, its positions are nothing but more.
+        return of_plain(data_type, words.packed / words.in_group);
+    }
+    match data_type {
+        // The places where texts begin take most of it.
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => 2.4 + 2.2 * packed,
+        DataType::Dictionary(..) => {
+            // Where a message has all words, they are those of the message before, and are not sent again.
+            let is_sent_again = words.in_group > ORDERED_WORDS || words.in_group * words.in_group.ln() > message_rows;
+            let again = if is_sent_again { words.packed / message_rows.max(words.in_group) } else { 0.0 };
+            (2.0 * packed).min(0.25) + 1.2 * packed + again
+        }
+        DataType::Decimal128(..) | DataType::Decimal256(..) => packed + (2.0 * packed).min(0.5),
+        DataType::Float32 | DataType::Float64 => packed + (3.0 * packed).min(1.0),
+        _ => 1.28 * packed,
+    }
+}
+
+/// Of values that stand where they are in the files.
+fn of_plain(data_type: &DataType, packed: f64) -> f64 {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => 2.4 + 0.9 * packed,
+        DataType::Dictionary(..) => 1.2 + 1.1 * packed,
+        DataType::Float32 | DataType::Float64 => 0.97 * packed,
+        _ => 0.95 * packed,
+    }
+}
+
+/// Of values of which only the size of the files tells.
+fn of_unknown(data_type: &DataType, packed: f64) -> f64 {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => 2.2 + 1.15 * packed,
+        DataType::Dictionary(..) if packed < 2.0 => 0.1 + 1.2 * packed,
+        DataType::Dictionary(..) => 1.0 + 1.15 * packed,
+        DataType::Decimal128(..) | DataType::Decimal256(..) => 0.2 + 1.7 * packed,
+        DataType::Date32 | DataType::Date64 => 0.1 + 1.2 * packed,
+        DataType::Float32 | DataType::Float64 => 1.03 * packed,
+        _ => 0.1 + 1.1 * packed,
+    }
+}
+
 /// Bytes of a value that is not packed.
-fn raw_bytes(data_type: &DataType, stored: Option<f64>) -> f64 {
+pub(super) fn raw_bytes(data_type: &DataType, stored: Option<&StoredColumn>) -> f64 {
+    let text = || match stored {
+        Some(StoredColumn { length: Some(length), .. }) => *length,
+        Some(stored) => (3.0 * stored.packed).max(8.0),
+        None => 15.0,
+    };
     match data_type {
         DataType::Null => 0.0,
         DataType::Boolean => 0.125,
-        DataType::Utf8 | DataType::Binary => 4.0 + (3.0 * stored.unwrap_or(5.0)).max(8.0),
-        DataType::LargeUtf8 | DataType::LargeBinary => 8.0 + (3.0 * stored.unwrap_or(5.0)).max(8.0),
+        DataType::Utf8 | DataType::Binary => 4.0 + text(),
+        DataType::LargeUtf8 | DataType::LargeBinary => 8.0 + text(),
         DataType::FixedSizeBinary(width) => f64::from(*width),
         // A position, and once the word it stands for.
         DataType::Dictionary(keys, _) => keys.primitive_width().unwrap_or(4) as f64,
@@ -174,11 +239,12 @@ fn raw_bytes(data_type: &DataType, stored: Option<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::{ColumnEstimate, Origin, Rows};
+    use crate::query::{Origin, Rows};
 
-    fn column(name: &str, data_type: DataType, stored: f64) -> ColumnEstimate {
-        let origin = Origin { table: "t.v".parse().unwrap(), column: name.to_owned(), stored: Some(stored) };
-        ColumnEstimate { name: name.to_owned(), data_type, origin: Some(origin) }
+    fn column(name: &str, data_type: DataType, packed: f64) -> ColumnEstimate {
+        let stored = Some(StoredColumn { packed, length: None, form: StoredForm::Unknown });
+        let origin = Origin { table: "t.v".parse().unwrap(), column: name.to_owned(), stored };
+        ColumnEstimate { name: name.to_owned(), data_type, origin: Some(origin), distinct: None }
     }
 
     fn estimate(rows: Option<Rows>) -> Estimate {
@@ -196,7 +262,7 @@ mod tests {
 
     fn told(codec: Codec, dictionaries: bool) -> WireEstimate {
         let profile = WireProfile { codec, dictionaries, ..WireProfile::default() };
-        WireEstimate::new(&estimate(thousand()), profile, &LearnedSizes::default(), Some(1_000_000.0))
+        WireEstimate::new(&estimate(thousand()), (profile, &[1]), &LearnedSizes::default(), Some(1_000_000.0))
     }
 
     #[test]
@@ -215,9 +281,54 @@ mod tests {
         assert!(zstd < lz4 && lz4 < none && told(Codec::Zstd, true).wire_bytes < zstd);
     }
 
+    /// What values of a type take, of which the files hold so much in such a form, packed by Zstandard.
+    fn packed(data_type: &DataType, packed: f64, length: Option<f64>, form: StoredForm) -> f64 {
+        value_bytes(data_type, Some(&StoredColumn { packed, length, form }), Codec::Zstd, 12_000.0)
+    }
+
+    #[test]
+    fn values_take_about_what_was_measured() {
+        let words = |in_group: f64, packed: f64| {
+            StoredForm::Words(StoredWords { count: in_group, in_group, group_rows: 120_000.0, packed })
+        };
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let decimal = DataType::Decimal128(21, 2);
+        for (data_type, stored, length, form, found) in [
+            (&DataType::Utf8, 0.61, Some(6.5), words(20.0, 171.0), 3.84),
+            (&DataType::Utf8, 0.01, Some(8.0), words(100.0, 614.0), 2.47),
+            (&DataType::Utf8, 1.35, Some(15.1), words(1_000.0, 11_572.0), 5.80),
+            (&dictionary, 0.61, Some(6.5), words(20.0, 171.0), 0.94),
+            (&dictionary, 0.89, Some(8.0), words(100.0, 598.0), 1.32),
+            (&dictionary, 1.96, Some(10.0), words(5_000.0, 39_882.0), 5.36),
+            (&DataType::Utf8, 4.25, Some(6.9), StoredForm::Plain, 5.56),
+            (&DataType::Utf8, 17.53, Some(32.0), StoredForm::Plain, 18.54),
+            (&DataType::Int64, 3.41, None, StoredForm::Plain, 3.20),
+            (&DataType::Int64, 3.20, None, words(110_000.0, 117_000.0), 1.04),
+            (&DataType::Int64, 1.27, None, words(1_000.0, 1_682.0), 1.62),
+            (&DataType::Date32, 1.55, None, words(2_500.0, 5_418.0), 2.03),
+            (&decimal, 4.17, None, StoredForm::Plain, 3.96),
+            (&DataType::Float64, 7.91, None, StoredForm::Plain, 7.68),
+            (&DataType::Float64, 2.09, None, words(14_000.0, 40_498.0), 3.04),
+        ] {
+            let told = packed(data_type, stored, length, form);
+            assert!((told / found - 1.0).abs() < 0.25, "{data_type} {form:?}: {told}, not {found}");
+        }
+    }
+
+    #[test]
+    fn a_small_result_is_told_as_it_is_sent_unpacked() {
+        let few = estimate(Some(Rows { count: 50.0, is_exact: true }));
+        let told = |codec| {
+            let profile = WireProfile { codec, ..WireProfile::default() };
+            WireEstimate::new(&few, (profile, &[]), &LearnedSizes::default(), None).wire_bytes
+        };
+        assert_eq!(told(Codec::Zstd), told(Codec::None));
+    }
+
     #[test]
     fn what_is_unknown_is_told_as_unknown() {
-        let unknown = WireEstimate::new(&estimate(None), WireProfile::default(), &LearnedSizes::default(), Some(1.0));
+        let plain = (WireProfile::default(), &[][..]);
+        let unknown = WireEstimate::new(&estimate(None), plain, &LearnedSizes::default(), Some(1.0));
         assert_eq!((unknown.rows, unknown.wire_bytes, unknown.seconds), (None, None, None));
         assert_eq!(
             unknown.to_json().to_string(),

@@ -27,14 +27,14 @@ pub fn wire_schema(planned: &Schema) -> SchemaRef {
     Arc::new(Schema::new(planned.fields().iter().map(wire_field).collect::<Vec<_>>()))
 }
 
-/// The schema under which a client with `profile` gets the columns `planned`: the wire schema, with columns of text
-/// as dictionaries and columns of floating-point numbers shortened for those who ask. What is within lists and structs
-/// stays as it is: few clients look there for them.
-pub fn result_schema(planned: &Schema, profile: WireProfile) -> SchemaRef {
+/// The schema under which a client with `profile` gets the columns `planned`: the wire schema, with the columns of text at
+/// the places `few` as dictionaries and columns of floating-point numbers shortened for those who ask. What is within lists
+/// and structs stays as it is: few clients look there for them.
+pub fn result_schema(planned: &Schema, profile: WireProfile, few: &[usize]) -> SchemaRef {
     let plain = wire_schema(planned);
-    let fields = plain.fields().iter().map(|field| {
+    let fields = plain.fields().iter().enumerate().map(|(place, field)| {
         let asked = match field.data_type() {
-            DataType::Utf8 if profile.dictionaries => words(),
+            DataType::Utf8 if profile.dictionaries && few.contains(&place) => words(),
             other => precision::shortened(other, profile.precision),
         };
         match asked == *field.data_type() {
@@ -181,8 +181,10 @@ mod tests {
             Field::new("n", DataType::Int64, false),
             Field::new("l", DataType::new_list(DataType::Utf8, true), true),
         ]);
-        assert_eq!(result_schema(&planned, WireProfile::default()), wire_schema(&planned));
-        let asked = result_schema(&planned, WireProfile { dictionaries: true, ..WireProfile::default() });
+        assert_eq!(result_schema(&planned, WireProfile::default(), &[0]), wire_schema(&planned));
+        let profile = WireProfile { dictionaries: true, ..WireProfile::default() };
+        assert_eq!(result_schema(&planned, profile, &[1, 2]), wire_schema(&planned), "where there are few words");
+        let asked = result_schema(&planned, profile, &[0, 1, 2]);
         assert_eq!((asked.field(0).data_type(), asked.field(0).is_nullable()), (&words(), true));
         assert_eq!(asked.fields()[1..], wire_schema(&planned).fields()[1..]);
     }
@@ -216,7 +218,7 @@ mod tests {
             (Precision::Rounded, [DataType::Float32, DataType::Float32, DataType::Float32]),
             (Precision::Float16, [DataType::Float16, DataType::Float16, DataType::Float16]),
         ] {
-            let asked = result_schema(&planned, WireProfile { precision, ..WireProfile::default() });
+            let asked = result_schema(&planned, WireProfile { precision, ..WireProfile::default() }, &[]);
             let announced: Vec<_> = asked.fields().iter().take(3).map(|field| field.data_type().clone()).collect();
             assert_eq!(announced, types, "{precision:?}");
             assert_eq!(asked.fields()[3..], wire_schema(&planned).fields()[3..], "{precision:?}");

@@ -16,8 +16,7 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use crate::config::ServingLimits;
-use crate::error::ErrorKind;
-use crate::flight::status::refuse;
+use crate::flight::status::not_now;
 
 /// The turns of one server. Clones are one.
 #[derive(Clone, Debug)]
@@ -243,7 +242,7 @@ impl Drop for Slot {
 }
 
 fn busy(told: &str) -> Status {
-    refuse(ErrorKind::Unavailable, format!("the server is busy: {told}; try again in a while"))
+    not_now(format!("the server is busy: {told}; try again in a while"))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::flight::entrance::Entrance;
 use crate::flight::server::ServiceParts;
 use crate::flight::session_token::{self, Origin, SessionToken, password_mark};
 use crate::flight::standing::{self, Standing};
-use crate::flight::status::refuse;
+use crate::flight::status::{not_now, refuse};
 use crate::runtime::clock::Clock;
 
 /// Tells who makes a call.
@@ -248,5 +248,5 @@ fn too_soon(wait: Duration) -> Status {
 }
 
 fn busy() -> Status {
-    refuse(ErrorKind::Unavailable, "too many people log in at this moment; try again in a second")
+    not_now("too many people log in at this moment; try again in a second")
 }

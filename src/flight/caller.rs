@@ -10,7 +10,8 @@ use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
 use crate::access::{ADMIN_ROLE, Access};
-use crate::delivery::{Lane, Lines};
+use crate::config::ResultSettings;
+use crate::delivery::{Encoders, Lane, Lines};
 use crate::error::ErrorKind;
 use crate::flight::admission::Person;
 use crate::flight::authenticator::Authenticator;
@@ -18,6 +19,7 @@ use crate::flight::connection::Peer;
 use crate::flight::described::Had;
 use crate::flight::download::{RESUME, Wanted};
 use crate::flight::profile::{Wishes, is_on_this_machine};
+use crate::flight::rows::Outgoing;
 use crate::flight::session::{InUse, Session, SessionKey, SessionOptions, Sessions};
 use crate::flight::standing::Standing;
 use crate::flight::status::refuse;
@@ -76,9 +78,9 @@ impl Caller {
         Ok(Self { access, standing, user_agent, address, had, session_key, wishes, resume, session: None })
     }
 
-    /// The caller on a server with these lines.
-    pub(crate) fn on(mut self, lines: &Lines) -> Self {
-        self.wishes = self.wishes.when_near(lines.is_fast(self.address));
+    /// The caller on a server with these lines, that sends results so where nobody says otherwise.
+    pub(crate) fn on(mut self, lines: &Lines, results: ResultSettings) -> Self {
+        self.wishes = self.wishes.on(lines.defaults(self.address), results);
         self
     }
 
@@ -90,6 +92,12 @@ impl Caller {
     /// A result's way to the caller.
     pub(crate) fn lane(&self, lines: &Lines) -> Lane {
         lines.enter(self.access.principal(), self.address)
+    }
+
+    /// The way of a result over a lane to the caller. Where nothing better can be had, and that pays, its frames are compressed.
+    pub(crate) fn outgoing(&self, lane: Lane, encoders: &Encoders) -> Outgoing {
+        let gzip = lane.is_slow_enough_for_gzip() && self.wishes().takes_gzip();
+        Outgoing::new(lane, gzip.then(|| encoders.clone()))
     }
 
     /// The caller within their session, which begins with this call where it has not begun.

@@ -18,13 +18,16 @@ use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use prost::Message;
 use secrecy::{ExposeSecret, SecretString};
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{AsciiMetadataKey, KeyAndValueRef, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request};
 use uuid::Uuid;
 
 use crate::error::{Classify, ErrorKind};
+use crate::flight::announcement::{Announcement, Held, plain_rows};
+use crate::flight::described::{HAVE, IF_NONE_MATCH};
 use crate::flight::download::RESUME;
+use crate::flight::profile::DICTIONARIES;
 use crate::flight::pull::{Arrival, Pull, Watcher};
 
 /// How long a server may take to accept a connection: a person is waiting.
@@ -49,6 +52,8 @@ pub struct ClientOptions {
     pub certificate: Option<(Vec<u8>, SecretString)>,
     /// Whether credentials may go to another machine in the clear.
     pub allow_plaintext: bool,
+    /// Headers that go with every call, such as `lakegate-codec`.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Who asks.
@@ -80,6 +85,8 @@ pub type Batches = BoxStream<'static, Result<RecordBatch, ClientError>>;
 #[derive(Debug)]
 pub struct FlightClient {
     service: FlightSqlServiceClient<Channel>,
+    /// Those of the options.
+    headers: MetadataMap,
     watcher: Watcher,
     /// What is being read.
     running: Option<FlightInfo>,
@@ -103,6 +110,9 @@ pub enum ClientError {
     /// The credentials cannot be sent.
     #[error("user, password or token hold letters that cannot be sent")]
     Credentials,
+    /// A header cannot be sent.
+    #[error("the header `{0}` cannot be sent: its name is of letters, digits and `-`, and its value of ASCII letters")]
+    Header(String),
     /// Nobody answers.
     #[error(
         "no lakegate server answers at {address}; start one with `lakegate serve`, or name another with --server grpc://HOST:PORT"
@@ -135,17 +145,26 @@ pub enum ClientError {
     /// A parameter does not fit.
     #[error("{0}")]
     Parameter(String),
+    /// Rows that are kept on this machine's disk cannot be read.
+    #[error(
+        "rows that are kept on this disk cannot be read: {0}; `lakegate cache clear` removes them, and --fresh asks for all rows \
+         anew"
+    )]
+    Kept(ArrowError),
 }
 
 impl Classify for ClientError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Address(_) | Self::Parameter(_) | Self::Plaintext(_) | Self::Authority(_) | Self::Credentials => {
-                ErrorKind::InvalidInput
-            }
+            Self::Address(_)
+            | Self::Parameter(_)
+            | Self::Plaintext(_)
+            | Self::Authority(_)
+            | Self::Credentials
+            | Self::Header(_) => ErrorKind::InvalidInput,
             Self::Unreachable { .. } | Self::Untrusted { .. } => ErrorKind::Unavailable,
             Self::Status(status) => kind_of(status.code()),
-            Self::Answer(_) => ErrorKind::DataLoss,
+            Self::Answer(_) | Self::Kept(_) => ErrorKind::DataLoss,
         }
     }
 }
@@ -203,11 +222,14 @@ impl FlightClient {
             Some(ClientCredentials::Token(token)) => Some(header_value(token.expose_secret())?),
             Some(ClientCredentials::Password(user, password)) => Some(log_in(&mut calls, user, password).await?),
         };
-        let mut service = FlightSqlServiceClient::new_from_inner(calls);
-        token.into_iter().for_each(|token| service.set_token(token));
-        // Results are planned so that they can be gone on with.
-        service.set_header(RESUME, "0");
-        Ok(Self { service, watcher: Watcher(Arc::new(|_| ())), running: None })
+        let mut headers = MetadataMap::new();
+        for (name, value) in &options.headers {
+            let unsendable = || ClientError::Header(name.clone());
+            let key = AsciiMetadataKey::from_bytes(name.as_bytes()).map_err(|_| unsendable())?;
+            headers.insert(key, MetadataValue::try_from(value.as_str()).map_err(|_| unsendable())?);
+        }
+        let service = service(calls, token, &headers, &Held::default());
+        Ok(Self { service, headers, watcher: Watcher(Arc::new(|_| ())), running: None })
     }
 
     /// Tells `watcher` from now on what happens to results on their way.
@@ -222,6 +244,21 @@ impl FlightClient {
     /// # Errors
     /// When the server refuses the statement, or a parameter does not fit.
     pub async fn query(&mut self, sql: &str, parameters: &[String]) -> Result<(SchemaRef, Batches), ClientError> {
+        let announced = self.ask(sql, parameters, &Held::default()).await?;
+        Ok((Arc::clone(&announced.schema), self.fetch(announced)?))
+    }
+
+    /// Asks what the result of a statement is, and says what is here already.
+    ///
+    /// # Errors
+    /// As [`Self::query`].
+    pub(crate) async fn ask(
+        &mut self,
+        sql: &str,
+        parameters: &[String],
+        held: &Held,
+    ) -> Result<Announcement, ClientError> {
+        self.service = service(self.service.inner().clone(), self.service.token().cloned(), &self.headers, held);
         let info = if parameters.is_empty() {
             self.service.execute(sql.to_owned(), None).await?
         } else {
@@ -232,7 +269,7 @@ impl FlightClient {
             let _ = prepared.close().await;
             info
         };
-        self.fetch(info)
+        Ok(Announcement::read(info)?)
     }
 
     /// Stops a statement that runs on the server.
@@ -255,26 +292,64 @@ impl FlightClient {
 
     async fn act(&mut self, action: Action) -> Result<(), ClientError> {
         let mut request = Request::new(action);
-        if let Some(token) = self.service.token() {
-            let bearer = MetadataValue::try_from(format!("Bearer {token}"));
-            request.metadata_mut().insert("authorization", bearer.map_err(|_| ClientError::Credentials)?);
-        }
+        *request.metadata_mut() = self.all_headers()?;
         let answer = self.service.inner_mut().do_action(request).await.map_err(WireError::from)?.into_inner();
         answer.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|status| WireError::from(status).into())
     }
 
-    fn fetch(&mut self, info: FlightInfo) -> Result<(SchemaRef, Batches), ClientError> {
-        let schema = Arc::new(info.clone().try_decode_schema()?);
+    /// The headers of a call, that of whoever asks among them.
+    fn all_headers(&self) -> Result<MetadataMap, ClientError> {
+        let mut headers = self.headers.clone();
+        if let Some(token) = self.service.token() {
+            let bearer = MetadataValue::try_from(format!("Bearer {token}"));
+            headers.insert("authorization", bearer.map_err(|_| ClientError::Credentials)?);
+        }
+        Ok(headers)
+    }
+
+    /// The rows that were announced.
+    ///
+    /// # Errors
+    /// When the credentials cannot be sent.
+    pub(crate) fn fetch(&mut self, announced: Announcement) -> Result<Batches, ClientError> {
+        let Announcement { schema, info, .. } = announced;
         self.running = Some(info.clone());
-        let (calls, token) = (self.service.inner().clone(), self.service.token().cloned());
+        let (calls, headers) = (self.service.inner().clone(), self.all_headers()?);
         let watcher = self.watcher.clone();
         let parts = stream::iter(info.endpoint).map(move |endpoint| {
             let ticket = endpoint.ticket.ok_or_else(|| WireError::protocol("an endpoint has no ticket"))?;
-            let messages = Pull::new(calls.clone(), token.clone(), ticket, watcher.clone()).messages();
+            let messages = Pull::new(calls.clone(), headers.clone(), ticket, watcher.clone()).messages();
             Ok::<_, ClientError>(FlightRecordBatchStream::new_from_flight_data(messages).map_err(ClientError::from))
         });
-        Ok((schema, parts.try_flatten().boxed()))
+        let plain =
+            move |batch: RecordBatch| std::future::ready(plain_rows(&batch, &schema).map_err(ClientError::from));
+        Ok(parts.try_flatten().and_then(plain).boxed())
     }
+}
+
+/// The calls of whoever has the token, with what is said in each: what is here already, that results are planned so that they can
+/// be gone on with, and that text may come as dictionaries, which take fewer bytes.
+fn service(
+    calls: FlightServiceClient<Channel>,
+    token: Option<String>,
+    headers: &MetadataMap,
+    held: &Held,
+) -> FlightSqlServiceClient<Channel> {
+    let mut service = FlightSqlServiceClient::new_from_inner(calls);
+    token.into_iter().for_each(|token| service.set_token(token));
+    service.set_header(RESUME, "0");
+    service.set_header(DICTIONARIES, "on");
+    for header in headers.iter() {
+        if let KeyAndValueRef::Ascii(name, value) = header
+            && let Ok(value) = value.to_str()
+        {
+            service.set_header(name.as_str(), value);
+        }
+    }
+    for (header, value) in [(IF_NONE_MATCH, &held.identity), (HAVE, &held.basis)] {
+        value.iter().for_each(|value| service.set_header(header, value));
+    }
+    service
 }
 
 /// `host:port` of an address, and whether the connection is to be encrypted.

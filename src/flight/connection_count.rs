@@ -14,9 +14,8 @@ use tonic::Status;
 use tonic::transport::server::Connected;
 
 use crate::config::ServingLimits;
-use crate::error::ErrorKind;
 use crate::flight::connection::Peer;
-use crate::flight::status::refuse;
+use crate::flight::status::not_now;
 
 /// Connections above the limit that are accepted all the same, to be told why they are refused.
 const TOLD: usize = 64;
@@ -79,7 +78,7 @@ impl Connections {
             "there are {} connections already (`limits.connections`); close those that are not used, or try again later",
             self.0.most
         );
-        Err(refuse(ErrorKind::Unavailable, told))
+        Err(not_now(told))
     }
 
     /// Whether the connection from an address is open.

@@ -15,7 +15,7 @@ use serde_json::json;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::delivery::{Basis, Identity, WireEstimate, result_schema};
+use crate::delivery::{Basis, Identity, WireEstimate, few_words, result_schema};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::service::Service;
@@ -25,9 +25,9 @@ use crate::model::WireProfile;
 use crate::query::{Estimate, Planned, Statement, StatementKind};
 
 /// Header that names identities of results a client has, with commas between.
-const IF_NONE_MATCH: &str = "lakegate-if-none-match";
+pub(crate) const IF_NONE_MATCH: &str = "lakegate-if-none-match";
 /// Header that shows what such results were made of, with commas between: new rows can be added to them.
-const HAVE: &str = "lakegate-have";
+pub(crate) const HAVE: &str = "lakegate-have";
 /// Results that are looked at.
 const MOST_NAMED: usize = 64;
 /// The form of the metadata.
@@ -77,10 +77,10 @@ impl Described {
     pub(crate) async fn of(
         service: &Service,
         caller: &Caller,
-        planned: Planned,
+        mut planned: Planned,
         profile: WireProfile,
     ) -> Result<(Self, Planned), Status> {
-        let schema = result_schema(&planned.schema, profile);
+        let schema = announced(service, &mut planned, profile).await;
         let identity = Identity::of(&planned, &schema, profile, &service.sealer);
         let basis = identity.as_ref().and_then(|own| own.basis(&planned, &schema, profile, &service.sealer));
         let mut described = Self { schema, identity, basis, appended_to: None, estimate: None };
@@ -114,7 +114,9 @@ impl Described {
         statement.options.since = [(had.table.clone(), had.version)].into();
         let _place = service.admission.enter(&caller.person()).await.ok()?;
         let gained = understand(service, caller, statement).await.ok()?;
-        (result_schema(&gained.schema, profile) == self.schema).then_some((had.identity, gained))
+        // The same columns are dictionaries as in the whole.
+        let few = gained.statement.options.few.as_deref().unwrap_or_default();
+        (result_schema(&gained.schema, profile, few) == self.schema).then_some((had.identity, gained))
     }
 
     /// Whether the client says that it has the result.
@@ -160,6 +162,19 @@ impl Described {
     }
 }
 
+/// The columns of a planned statement's result as a client with `profile` gets them. Which of them are dictionaries is
+/// decided here, once: the statement says so from then on.
+pub(crate) async fn announced(service: &Service, planned: &mut Planned, profile: WireProfile) -> SchemaRef {
+    if planned.kind != StatementKind::Query {
+        return result_schema(&planned.schema, profile, &[]);
+    }
+    if profile.dictionaries && planned.statement.options.few.is_none() {
+        let estimate = service.engine.estimate(planned).await;
+        planned.statement.options.few = Some(few_words(&estimate));
+    }
+    result_schema(&planned.schema, profile, planned.statement.options.few.as_deref().unwrap_or_default())
+}
+
 /// How large the result of a planned statement will be, and how large on the line.
 ///
 /// # Errors
@@ -171,7 +186,8 @@ pub(crate) async fn look(
     profile: WireProfile,
 ) -> Result<(Arc<Estimate>, WireEstimate), Status> {
     let estimate = service.engine.estimate(planned).await;
-    let on_the_line = WireEstimate::new(&estimate, profile, &service.sizes, rate(service, caller));
+    let few = planned.statement.options.few.clone().unwrap_or_else(|| few_words(&estimate));
+    let on_the_line = WireEstimate::new(&estimate, (profile, &few), &service.sizes, rate(service, caller));
     let is_limited = planned.kind == StatementKind::Query && !caller.person().is_admin;
     if let (Some(most), true) = (service.max_result_bytes, is_limited) {
         check(&on_the_line, most)?;

@@ -13,13 +13,14 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
 use futures::FutureExt;
 use tokio::task::JoinHandle;
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::access::Access;
-use crate::delivery::{Opening, Position, Tail, WireMessage};
+use crate::delivery::{Found, Opening, Position, Tail, WireMessage};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
@@ -27,7 +28,8 @@ use crate::flight::patience::Patience;
 use crate::flight::rows::{Outgoing, RunRows};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
-use crate::flight::status::refuse;
+use crate::flight::sharing::Shared;
+use crate::flight::status::{not_now, refuse};
 
 pub(crate) use downloads::Downloads;
 
@@ -75,8 +77,8 @@ pub(crate) struct Download {
 struct Way {
     /// Number of the message that comes next.
     number: u64,
-    /// Whether schema and dictionaries go first.
-    opens: bool,
+    /// From which message on schema and dictionaries are needed, which go first; none where they went, or need not.
+    opens: Option<u64>,
     /// Messages that go before that one.
     ahead: VecDeque<WireMessage>,
     next: Outgoing,
@@ -104,14 +106,23 @@ struct Core {
     /// What the client has of an earlier run: made again, compared, and not sent.
     left_out: Option<Position>,
     tail: Tail,
+    /// Where what is shared is kept, and what comes before each of its messages: then the tail keeps nothing.
+    shared: Option<(Arc<Shared>, Vec<Position>)>,
     opening: Opening,
+    /// What a stream begins with, while it is read.
+    opens: Option<JoinHandle<io::Result<Vec<WireMessage>>>>,
     writing: Option<JoinHandle<io::Result<()>>>,
     reading: Option<JoinHandle<io::Result<WireMessage>>>,
 }
 
 impl Download {
-    /// The next message, once it may be sent.
-    pub(crate) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+    /// Whether its frames may be compressed.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.way.next.is_compressed()
+    }
+
+    /// What of the next message goes in one turn, once it may be sent.
+    pub(crate) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<VecDeque<Bytes>, Status>>> {
         if self.ended {
             return Poll::Ready(None);
         }
@@ -145,8 +156,12 @@ impl Kept {
     /// Whether what comes after a position is there.
     ///
     /// # Errors
-    /// When somebody who is there had other rows before.
-    fn holds(&self, wanted: Wanted) -> Result<bool, Status> {
+    /// When somebody may not see it any more, or who is there had other rows before.
+    fn holds(&self, access: &Access, wanted: Wanted) -> Result<bool, Status> {
+        if !access.covers(&self.access) {
+            let told = "what you may see was changed since the download began; run the query again";
+            return Err(refuse(ErrorKind::PermissionDenied, told));
+        }
         let from = wanted.from;
         let core = self.core();
         if core.rows.is_none() && !core.is_whole {
@@ -156,7 +171,7 @@ impl Kept {
             // What is made now is left out for somebody else, who has more or less of it.
             return Ok(left_out == from);
         }
-        let here = if from.next == core.made.next { Some(core.made) } else { core.tail.before(from.next) };
+        let here = if from.next == core.made.next { Some(core.made) } else { core.before(from.next) };
         match here {
             None => Ok(false),
             Some(here) if here == from => Ok(!wanted.opens || core.opening.before(from.next).is_some()),
@@ -164,16 +179,12 @@ impl Kept {
         }
     }
 
-    /// Lets a caller go on with it from a position that it holds.
+    /// Lets a caller who may see it go on with it from a position that it holds.
     fn go_on(
         self: &Arc<Self>,
         (service, caller): (&Service, &Caller),
         (sql, wanted, pass): (&str, Wanted, Pass),
     ) -> Result<Download, Status> {
-        if !caller.access.covers(&self.access) {
-            let told = "what you may see was changed since the download began; run the query again";
-            return Err(refuse(ErrorKind::PermissionDenied, told));
-        }
         let mut core = self.core();
         let rows = match core.rows.take() {
             Some(mut rows) => {
@@ -192,11 +203,11 @@ impl Kept {
         let mut lane = caller.lane(&service.lines);
         lane.tell(&service.journal, rows.run.handle.id, caller.name());
         core.rows = Some(rows);
-        core.reading = None;
+        (core.reading, core.opens) = (None, None);
         let reader = core.next_reader();
         drop(core);
         let (kept, downloads, way) =
-            (Arc::clone(self), service.downloads.clone(), Way::new(wanted, Outgoing::new(lane)));
+            (Arc::clone(self), service.downloads.clone(), Way::new(wanted, caller.outgoing(lane, &service.encoders)));
         Ok(Download { kept, downloads, reader, way, ended: false })
     }
 
@@ -206,7 +217,7 @@ impl Kept {
             let mut core = self.core();
             core.next_reader();
             core.is_whole = false;
-            core.tail.give_up();
+            core.give_up();
             core.rows.take()
         };
         if let Some(mut rows) = rows
@@ -215,6 +226,21 @@ impl Kept {
             let why = rows.run.stopped();
             rows.run.end(Err(&why));
         }
+    }
+
+    /// Ends one that rests where its person may not see it any more; whoever comes back for it is told so.
+    fn end_without_standing(&self) {
+        let over = {
+            let Ok(mut core) = self.core.try_lock() else { return };
+            let Some(Err(status)) = core.rows.as_mut().map(|rows| rows.run.check_standing()) else { return };
+            core.end(Some(&status))
+        };
+        drop(over);
+    }
+
+    /// Keeps nothing of it any more.
+    fn give_disk_back(&self) {
+        self.core().give_up();
     }
 
     /// Whether it was stopped. What is being read right now is not.
@@ -245,7 +271,8 @@ impl Kept {
 
 impl Way {
     fn new(wanted: Wanted, next: Outgoing) -> Self {
-        Self { number: wanted.from.next, opens: wanted.opens, ahead: VecDeque::new(), next }
+        let number = wanted.from.next;
+        Self { number, opens: wanted.opens.then_some(number), ahead: VecDeque::new(), next }
     }
 }
 
@@ -259,10 +286,12 @@ impl Core {
         self.reader
     }
 
-    /// The next message of a way, once it may be sent.
-    fn poll_sent(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
-        let Some(rows) = &mut self.rows else { return Poll::Ready(None) };
-        if let Err(status) = rows.check(context) {
+    /// What of the next message of a way goes in one turn, once it may be sent.
+    fn poll_sent(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Option<Result<VecDeque<Bytes>, Status>>> {
+        let Some(rows) = &mut self.rows else { return Poll::Ready(Some(Err(lost()))) };
+        if !way.next.has_begun()
+            && let Err(status) = rows.check(context)
+        {
             return Poll::Ready(Some(Err(status)));
         }
         if way.next.is_empty() {
@@ -271,26 +300,25 @@ impl Core {
             {
                 return Poll::Ready(Some(Err(status)));
             }
+            if let Err(status) = ready!(self.poll_opening(way, context)) {
+                return Poll::Ready(Some(Err(status)));
+            }
             let (Some(message), Some(rows)) = (way.ahead.pop_front(), &self.rows) else { return Poll::Ready(None) };
             if let Err(status) = rows.put(message, &mut way.next) {
                 return Poll::Ready(Some(Err(status)));
             }
         }
         let Some(rows) = &self.rows else { return Poll::Ready(None) };
-        rows.poll_sent(&mut way.next, context).map(|message| Some(Ok(message)))
+        rows.poll_sent(&mut way.next, context).map(Some)
     }
 
-    /// Lets the next message of the result go ahead, after what has to come before it; nothing where there is none.
+    /// Lets the next message of the result go ahead; nothing where there is none.
     fn poll_ahead(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let message = ready!(self.poll_message(way.number, context)).transpose();
         let message = match message {
             Ok(message) => message,
             Err(status) => return Poll::Ready(Err(status)),
         };
-        if std::mem::take(&mut way.opens) {
-            let Some(opening) = self.opening.before(way.number) else { return Poll::Ready(Err(lost())) };
-            way.ahead.extend(opening);
-        }
         if let Some(message) = message {
             way.ahead.push_back(message);
             way.number += 1;
@@ -298,16 +326,50 @@ impl Core {
         Poll::Ready(Ok(()))
     }
 
+    /// Lets schema and dictionaries go before all else where a way begins with them.
+    fn poll_opening(&mut self, way: &mut Way, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let Some(number) = way.opens else { return Poll::Ready(Ok(())) };
+        // What is needed may be on its way to the disk.
+        ready!(self.poll_written(context));
+        let opens = match &mut self.opens {
+            Some(opens) => opens,
+            none => {
+                let Some(read) = self.opening.before(number) else { return Poll::Ready(Err(lost())) };
+                none.insert(tokio::task::spawn_blocking(read))
+            }
+        };
+        let read = ready!(opens.poll_unpin(context));
+        (self.opens, way.opens) = (None, None);
+        let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        Poll::Ready(read.map_err(|error| unreadable(&error)).map(|messages| {
+            for message in messages.into_iter().rev() {
+                way.ahead.push_front(message);
+            }
+        }))
+    }
+
+    /// Comes once what is to be kept is on the disk. Where that fails, nothing is kept from then on.
+    fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(writing) = &mut self.writing else { return Poll::Ready(()) };
+        let written = ready!(writing.poll_unpin(context));
+        self.writing = None;
+        if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(%error, "a result cannot be kept for a client that is cut off: the spool cannot be written");
+            self.give_up();
+        }
+        Poll::Ready(())
+    }
+
+    /// Gives the disk back, and keeps nothing from now on.
+    fn give_up(&mut self) {
+        self.tail.give_up();
+        self.opening.give_up();
+        self.shared = None;
+    }
+
     /// The message of a number, from the spool or made.
     fn poll_message(&mut self, number: u64, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
-        if let Some(writing) = &mut self.writing {
-            let written = ready!(writing.poll_unpin(context));
-            self.writing = None;
-            if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                tracing::warn!(%error, "a result cannot be kept for a client that is cut off: the spool cannot be written");
-                self.tail.give_up();
-            }
-        }
+        ready!(self.poll_written(context));
         if number < self.made.next {
             self.poll_kept(number, context)
         } else if self.is_whole {
@@ -321,19 +383,29 @@ impl Core {
         let reading = match &mut self.reading {
             Some(reading) => reading,
             none => {
-                let Some(read) = self.tail.read(number) else { return Poll::Ready(Some(Err(lost()))) };
-                none.insert(tokio::task::spawn_blocking(read))
+                let reading = match &self.shared {
+                    Some((shared, _)) => match shared.kept(number) {
+                        Some(Found::Here(message)) => Some(tokio::task::spawn_blocking(move || Ok(message))),
+                        Some(Found::OnDisk(read)) => Some(tokio::task::spawn_blocking(read)),
+                        None => None,
+                    },
+                    None => self.tail.read(number).map(tokio::task::spawn_blocking),
+                };
+                let Some(reading) = reading else { return Poll::Ready(Some(Err(lost()))) };
+                none.insert(reading)
             }
         };
         let read = ready!(reading.poll_unpin(context));
         self.reading = None;
-        match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(message) => Poll::Ready(Some(Ok(message))),
-            Err(error) => {
-                tracing::warn!(%error, "a result that was kept for a client that was cut off cannot be read");
-                Poll::Ready(Some(Err(lost())))
+        let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let read = read.map(|message| match &self.shared {
+            None => message,
+            Some((_, before)) => {
+                let next = usize::try_from(number + 1).ok().and_then(|next| before.get(next));
+                WireMessage { app_metadata: next.unwrap_or(&self.made).label().into(), ..message }
             }
-        }
+        });
+        Poll::Ready(Some(read.map_err(|error| unreadable(&error))))
     }
 
     fn poll_made(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
@@ -350,20 +422,34 @@ impl Core {
             };
             let before = self.made;
             self.made = before.after(&message);
-            self.opening.note(before.next, &message);
+            let moved = self.opening.note(before.next, &message);
+            if let Some((_, all)) = &mut self.shared {
+                all.push(before);
+            }
             match self.left_out {
                 None => {
                     message.app_metadata = self.made.label().into();
-                    self.writing = self.tail.put(before, &message).map(tokio::task::spawn_blocking);
+                    self.writing = write_out(moved, self.tail.put(before, &message));
                     return Poll::Ready(Some(Ok(message)));
                 }
                 Some(position) if position == self.made => self.left_out = None,
                 Some(position) if position.next == self.made.next => return Poll::Ready(Some(Err(other_rows()))),
                 Some(_) => {}
             }
+            if moved.is_some() {
+                self.writing = write_out(moved, None::<fn() -> io::Result<()>>);
+                break;
+            }
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// What comes before the message of a number; none where that is not kept.
+    fn before(&self, number: u64) -> Option<Position> {
+        let Some((shared, all)) = &self.shared else { return self.tail.before(number) };
+        let before = all.get(usize::try_from(number).ok()?)?;
+        shared.kept(number).map(|_| *before)
     }
 
     /// A reader leaves: whether somebody can come back, and what is to be dropped. None where another has taken over.
@@ -387,7 +473,7 @@ impl Core {
         let mut rows = self.rows.take();
         if failed.is_some() {
             self.is_whole = false;
-            self.tail.give_up();
+            self.give_up();
         }
         if let Some(rows) = &mut rows {
             rows.run.end(failed.map_or(Ok(()), Err));
@@ -396,9 +482,28 @@ impl Core {
     }
 }
 
+/// Writes what makes room in memory, and what was sent, one after the other.
+fn write_out(
+    moved: Option<impl FnOnce() -> io::Result<()> + Send + 'static>,
+    sent: Option<impl FnOnce() -> io::Result<()> + Send + 'static>,
+) -> Option<JoinHandle<io::Result<()>>> {
+    if moved.is_none() && sent.is_none() {
+        return None;
+    }
+    Some(tokio::task::spawn_blocking(move || {
+        moved.map_or(Ok(()), |write| write())?;
+        sent.map_or(Ok(()), |write| write())
+    }))
+}
+
+fn unreadable(error: &io::Error) -> Status {
+    tracing::warn!(%error, "a result that was kept for a client that was cut off cannot be read");
+    lost()
+}
+
 /// The client tries again, and then nothing is kept any more.
 fn lost() -> Status {
-    refuse(ErrorKind::Unavailable, "what was kept of the result is lost; try again")
+    not_now("what was kept of the result is lost; try again")
 }
 
 fn other_rows() -> Status {

@@ -6,7 +6,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 
 use crate::error::ErrorKind;
-use crate::flight::status::refuse;
+use crate::flight::status::{not_now, refuse};
 
 /// The door of the service. Clones are one door.
 #[derive(Clone, Debug, Default)]
@@ -73,5 +73,5 @@ impl Pass {
 }
 
 fn stopping() -> Status {
-    refuse(ErrorKind::Unavailable, "the server is stopping; try again when it is back")
+    not_now("the server is stopping; try again when it is back")
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Purpose, result_schema};
+use crate::delivery::Purpose;
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
@@ -26,7 +26,7 @@ use crate::flight::incoming::{Bound, Held};
 use crate::flight::results::encapsulated;
 use crate::flight::service::Service;
 use crate::flight::status::{malformed, refuse};
-use crate::flight::{incoming, parameters, statement};
+use crate::flight::{described, incoming, parameters, statement};
 use crate::query::{Statement, StatementKind};
 
 /// Field 4 of `ActionCreatePreparedStatementResult`, `is_update`, as a varint field's tag. The
@@ -44,6 +44,9 @@ struct Handle {
     /// Whether it changes tables, and so may run once for each of many rows of values.
     #[serde(default)]
     changes: bool,
+    /// Which columns were announced as dictionaries ([`StatementOptions::few`](crate::query::StatementOptions::few)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    few: Option<Vec<usize>>,
 }
 
 /// Makes a prepared statement: its handle, the columns of its result and its parameters, as the
@@ -54,24 +57,27 @@ pub(crate) async fn create(
     request: ActionCreatePreparedStatementRequest,
 ) -> Result<Bytes, Status> {
     refuse_transaction(request.transaction_id.as_deref())?;
-    let planned = statement::look_at(service, caller, caller.statement(&request.query, Vec::new())).await?;
+    let mut planned = statement::look_at(service, caller, caller.statement(&request.query, Vec::new())).await?;
+    // Without columns for what changes tables: by that older JDBC drivers tell updates from queries.
+    let dataset_schema = match planned.kind {
+        StatementKind::Query | StatementKind::Estimate => {
+            let schema = described::announced(service, &mut planned, caller.wishes().profile()?).await;
+            encapsulated(&schema)?
+        }
+        StatementKind::Change => Bytes::new(),
+    };
     let handle = Handle {
         id: Uuid::new_v4(),
         sql: request.query,
         principal: caller.name().to_owned(),
         parameters: planned.parameters.len(),
         changes: planned.kind == StatementKind::Change,
+        few: planned.statement.options.few.take(),
     };
     let content = serde_json::to_vec(&handle).map_err(|error| malformed(&error))?;
     let result = ActionCreatePreparedStatementResult {
         prepared_statement_handle: service.sealer.seal(Purpose::PreparedStatement, &content)?.into(),
-        // Without columns for what changes tables: by that older JDBC drivers tell updates from queries.
-        dataset_schema: match planned.kind {
-            StatementKind::Query | StatementKind::Estimate => {
-                encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))?
-            }
-            StatementKind::Change => Bytes::new(),
-        },
+        dataset_schema,
         parameter_schema: match planned.parameters.as_slice() {
             [] => Bytes::new(),
             some => encapsulated(&parameters::announced(some))?,
@@ -121,7 +127,7 @@ pub(crate) fn bound_statement(service: &Service, caller: &Caller, handle: &[u8])
             return Err(refuse(ErrorKind::InvalidInput, message));
         }
     };
-    Ok(caller.statement(&handle.sql, values))
+    Ok(statement_of(caller, handle, values))
 }
 
 /// The rows of values that are bound, where they are more than one.
@@ -135,14 +141,21 @@ pub(crate) fn bound_rows(service: &Service, caller: &Caller, handle: &[u8]) -> R
 
 /// The text as it was prepared, without the values bound to it.
 pub(crate) fn text(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Statement, Status> {
-    Ok(caller.statement(&open(service, caller, handle)?.sql, Vec::new()))
+    Ok(statement_of(caller, open(service, caller, handle)?, Vec::new()))
 }
 
 /// The text as it was prepared, whether it has values or not.
 pub(crate) fn unbound_statement(service: &Service, caller: &Caller, handle: &[u8]) -> Result<Statement, Status> {
     let handle = open(service, caller, handle)?;
     let values = service.bindings.values(handle.id);
-    Ok(caller.statement(&handle.sql, values.map_or_else(Vec::new, |values| values.to_vec())))
+    Ok(statement_of(caller, handle, values.map_or_else(Vec::new, |values| values.to_vec())))
+}
+
+/// What a handle holds, with these values, to be sent as it was announced.
+fn statement_of(caller: &Caller, handle: Handle, values: Vec<ScalarValue>) -> Statement {
+    let mut statement = caller.statement(&handle.sql, values);
+    statement.options.few = handle.few;
+    statement
 }
 
 /// The description of its result.

@@ -1,5 +1,6 @@
-//! How the results of one client are encoded: by what is known of its family, unless a header of the call or an option
-//! of its session says otherwise.
+//! How the results of one client are encoded: as a header of the call says, else an option of its session, else the line it is
+//! behind, else the server's settings, else by what is known of its family. What is set for all of a line's or a server's clients
+//! holds for those families that are known to read it, and is never a loss of digits.
 //!
 //! A family is recognised by the header `user-agent`, never by a version in it: drivers are built without
 //! one. Everybody gets plain types (`delivery::wire_schema`), which every driver there is can read. Dictionaries and
@@ -11,7 +12,10 @@ use std::net::SocketAddr;
 use http::HeaderMap;
 use tonic::Status;
 
+use crate::config::{CodecDefault, ResultSettings};
+use crate::delivery::LineDefaults;
 use crate::error::ErrorKind;
+use crate::flight::frame::GZIP;
 use crate::flight::status::refuse;
 use crate::model::{Codec, Precision, WireProfile};
 
@@ -22,6 +26,8 @@ pub(crate) const DICTIONARIES: &str = "lakegate-dictionaries";
 
 /// Header that asks for shorter floating-point numbers.
 pub(crate) const PRECISION: &str = "lakegate-precision";
+/// Header in which clients say how messages of gRPC may be compressed.
+const UNPACKED: &str = "grpc-accept-encoding";
 /// Headers of proxies: the client is not where its connection comes from.
 const FORWARDED: [&str; 3] = ["forwarded", "x-forwarded-for", "via"];
 
@@ -86,6 +92,12 @@ pub(crate) struct Wishes {
     dictionaries: Option<bool>,
     /// How exact numbers are to be, where it was spoken of.
     precision: Option<Precision>,
+    /// What is set for those who name no codec; none where nothing is.
+    codec_default: CodecDefault,
+    /// Whether dictionaries are set for those who do not speak of them.
+    dictionaries_default: bool,
+    /// Whether the client unpacks gRPC messages that are compressed with gzip.
+    unpacks_gzip: bool,
     /// Whether the client is on this machine, or in a network so fast that no compression pays.
     is_near: bool,
 }
@@ -101,6 +113,9 @@ impl Wishes {
             codec: choice(headers, CODEC, CODECS)?,
             dictionaries: choice(headers, DICTIONARIES, ON_OR_OFF)?,
             precision: choice(headers, PRECISION, PRECISIONS)?,
+            codec_default: CodecDefault::Auto,
+            dictionaries_default: false,
+            unpacks_gzip: unpacks_gzip(headers),
             is_near: false,
         })
     }
@@ -108,12 +123,34 @@ impl Wishes {
     /// Those of nobody anybody knows.
     #[cfg(test)]
     pub(crate) fn of_nobody() -> Self {
-        Self { family: &UNKNOWN, codec: None, dictionaries: None, precision: None, is_near: false }
+        Self {
+            family: &UNKNOWN,
+            codec: None,
+            dictionaries: None,
+            precision: None,
+            codec_default: CodecDefault::Auto,
+            dictionaries_default: false,
+            unpacks_gzip: false,
+            is_near: false,
+        }
     }
 
     /// The same, of a client that is so near that no compression pays, or not so for this reason.
     pub(crate) fn when_near(self, is_near: bool) -> Self {
         Self { is_near: self.is_near || is_near, ..self }
+    }
+
+    /// The same, behind a line and on a server that say what holds where nobody does. Who is behind a line that has a rate is not near,
+    /// wherever the connection comes from: so tunnels are told of.
+    pub(crate) fn on(self, line: LineDefaults, server: ResultSettings) -> Self {
+        let codec_default = match line.codec {
+            Some(codec) => codec,
+            None if line.is_fast => CodecDefault::Only(Codec::None),
+            None => server.codec,
+        };
+        let dictionaries_default = line.dictionaries.unwrap_or(server.dictionaries);
+        Self { codec_default, dictionaries_default, is_near: self.is_near && !line.is_shared, ..self }
+            .when_near(line.is_fast)
     }
 
     /// The same, with the words that the client's session chose for what no header speaks of.
@@ -132,7 +169,8 @@ impl Wishes {
     /// `INVALID_ARGUMENT` for dictionaries where the client is known to read them wrongly, and for half floats where it is not
     /// known to read them.
     pub(crate) fn profile(self) -> Result<WireProfile, Status> {
-        let dictionaries = self.dictionaries.unwrap_or(false);
+        let dictionaries =
+            self.dictionaries.unwrap_or(self.dictionaries_default && self.family.is_known_to_read_words());
         if let (true, Some(reason)) = (dictionaries, self.family.no_dictionaries) {
             let message = format!("`{DICTIONARIES}: on` is refused for this client: {reason}");
             return Err(refuse(ErrorKind::InvalidInput, message));
@@ -151,8 +189,35 @@ impl Wishes {
     /// How what is no statement's result is compressed for the client.
     pub(crate) fn codec(self) -> Codec {
         let usual = if self.is_near { Codec::None } else { self.family.codec };
-        self.codec.flatten().unwrap_or(usual)
+        match (self.codec, self.codec_default) {
+            (Some(Some(codec)), _) => codec,
+            // Whoever unpacks Zstandard unpacks LZ4: the families that do have both.
+            (None, CodecDefault::Only(codec)) if self.family.codec != Codec::None => codec,
+            (None | Some(None), _) => usual,
+        }
     }
+
+    /// Whether gRPC's messages may be compressed for the client: it unpacks them, has nothing better, and nobody wants none.
+    pub(crate) fn takes_gzip(self) -> bool {
+        let wants_none = match self.codec {
+            Some(codec) => codec == Some(Codec::None),
+            None => self.codec_default == CodecDefault::Only(Codec::None),
+        };
+        self.unpacks_gzip && !self.is_near && !wants_none && self.codec() == Codec::None
+    }
+}
+
+impl Family {
+    /// Whether all of them are known to read dictionaries, so that they may come without being asked for.
+    fn is_known_to_read_words(&self) -> bool {
+        self.no_dictionaries.is_none() && !self.prefix.is_empty()
+    }
+}
+
+/// Whether a client says that it unpacks messages of gRPC that are compressed with gzip.
+fn unpacks_gzip(headers: &HeaderMap) -> bool {
+    let named = headers.get_all(UNPACKED).iter().filter_map(|value| value.to_str().ok());
+    named.flat_map(|value| value.split(',')).any(|word| word.trim() == GZIP)
 }
 
 /// Whether a client whose connection comes from `address` is on this machine: no proxy says that it is on another one.
@@ -161,8 +226,9 @@ pub(crate) fn is_on_this_machine(address: Option<SocketAddr>, headers: &HeaderMa
     is_local && !FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
-/// The profile of a result whose ticket was made under `fixed`, asked for with `wishes`. The codec may differ from
-/// call to call; what the schema says may not.
+/// The profile of a result whose ticket was made under `fixed`, asked for with `wishes`. It is decided once, so that each call
+/// gets the same messages, from whatever network it comes; only a codec that is named in so many words counts still. What the
+/// schema says may not differ.
 ///
 /// # Errors
 /// `INVALID_ARGUMENT` where dictionaries, or shorter numbers, are wanted now and were not when the schema was announced, or the
@@ -180,7 +246,7 @@ pub(crate) fn at_redemption(fixed: WireProfile, wishes: Wishes) -> Result<WirePr
     if wishes.precision.is_some_and(|now| now != fixed.precision) {
         return other(PRECISION, word_for(PRECISIONS, fixed.precision));
     }
-    Ok(WireProfile { codec: wishes.codec(), ..fixed })
+    Ok(WireProfile { codec: wishes.codec.flatten().unwrap_or(fixed.codec), ..fixed })
 }
 
 /// What a word stands for.
@@ -319,11 +385,16 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_fixes_the_schema_and_not_the_codec() {
+    fn a_ticket_fixes_the_schema_and_the_codec_unless_another_is_named() {
         let announced = WireProfile { codec: Codec::Zstd, dictionaries: true, precision: Precision::Float32 };
         let silent = wishes(PYARROW, &[(CODEC, "none")]).unwrap();
         let redeemed = at_redemption(announced, silent).unwrap();
         assert_eq!(redeemed, WireProfile { codec: Codec::None, ..announced });
+        for (agent, near, sent) in [(PYARROW, true, vec![]), ("", false, vec![]), (JAVA, false, vec![(CODEC, "auto")])]
+        {
+            let elsewhere = wishes(agent, &sent).unwrap().when_near(near);
+            assert_eq!(at_redemption(announced, elsewhere).unwrap(), announced, "{agent}");
+        }
         let other = wishes(PYARROW, &[(DICTIONARIES, "off")]).unwrap();
         let status = at_redemption(announced, other).unwrap_err();
         assert!(status.message().contains("announced with `lakegate-dictionaries: on`"), "{}", status.message());
@@ -349,6 +420,64 @@ mod tests {
             (near(&[]), near(&[(CODEC, "auto")]), near(&[(CODEC, "lz4")])),
             (Codec::None, Codec::None, Codec::Lz4)
         );
+    }
+
+    #[test]
+    fn a_line_decides_where_nobody_does_and_a_server_where_no_line_does_but_only_what_the_client_reads() {
+        let only = |codec| Some(CodecDefault::Only(codec));
+        let line = |codec, dictionaries| LineDefaults { codec, dictionaries, ..LineDefaults::default() };
+        let server = |codec, dictionaries| ResultSettings { codec: CodecDefault::Only(codec), dictionaries };
+        let nothing = LineDefaults::default();
+        let session = |name: &str| (name == CODEC).then_some("lz4");
+        let of = |agent: &str, sent: &[(&str, &str)], line: LineDefaults, server: ResultSettings| {
+            wishes(agent, sent).unwrap().on(line, server)
+        };
+        let profiled = |wishes: Wishes| wishes.profile().map(|made| (made.codec, made.dictionaries)).unwrap();
+        let lz4_on_the_line = line(only(Codec::Lz4), Some(true));
+        let none = server(Codec::None, false);
+        for (agent, sent, line, server, expected) in [
+            (PYARROW, vec![], nothing, none, (Codec::None, false)),
+            (PYARROW, vec![], nothing, server(Codec::Lz4, true), (Codec::Lz4, true)),
+            (PYARROW, vec![], lz4_on_the_line, none, (Codec::Lz4, true)),
+            (PYARROW, vec![], line(Some(CodecDefault::Auto), None), none, (Codec::Zstd, false)),
+            (PYARROW, vec![(CODEC, "zstd"), (DICTIONARIES, "off")], lz4_on_the_line, none, (Codec::Zstd, false)),
+            (PYARROW, vec![(CODEC, "auto")], lz4_on_the_line, none, (Codec::Zstd, true)),
+            (JAVA, vec![], lz4_on_the_line, server(Codec::Zstd, true), (Codec::None, false)),
+            (JAVA, vec![(CODEC, "zstd")], lz4_on_the_line, none, (Codec::Zstd, false)),
+            ("grpc-node-js/1.13.4", vec![], lz4_on_the_line, server(Codec::Zstd, true), (Codec::None, false)),
+            ("tonic/0.14.9", vec![], lz4_on_the_line, none, (Codec::None, true)),
+        ] {
+            assert_eq!(profiled(of(agent, &sent, line, server)), expected, "{agent} {sent:?} {line:?} {server:?}");
+        }
+        assert_eq!(of(PYARROW, &[], line(only(Codec::None), None), none).within(session).codec(), Codec::Lz4);
+        // A default is what holds where nobody speaks of it, so a ticket made otherwise stays good.
+        let announced = WireProfile { codec: Codec::Zstd, dictionaries: false, precision: Precision::Full };
+        assert!(at_redemption(announced, of(PYARROW, &[], lz4_on_the_line, none)).is_ok());
+    }
+
+    #[test]
+    fn a_line_that_is_fast_or_has_a_rate_says_how_far_its_people_are() {
+        let here = || wishes(PYARROW, &[]).unwrap().when_near(true);
+        let zstd = ResultSettings { codec: CodecDefault::Only(Codec::Zstd), dictionaries: false };
+        let fast = LineDefaults { is_fast: true, ..LineDefaults::default() };
+        let shared = LineDefaults { is_shared: true, ..LineDefaults::default() };
+        assert_eq!(here().on(LineDefaults::default(), ResultSettings::default()).codec(), Codec::None);
+        assert_eq!(here().on(shared, ResultSettings::default()).codec(), Codec::Zstd);
+        assert_eq!(here().on(fast, zstd).codec(), Codec::None);
+    }
+
+    #[test]
+    fn gzip_is_for_those_who_unpack_it_and_nothing_better() {
+        let offers = (UNPACKED, "identity, deflate,gzip");
+        let takes = |agent: &str, sent: &[(&str, &str)]| wishes(agent, sent).unwrap().takes_gzip();
+        assert!(takes(JAVA, &[offers]) && takes("grpc-node-js/1.13.4", &[offers, (CODEC, "auto")]));
+        assert!(!takes(JAVA, &[]) && !takes(JAVA, &[(UNPACKED, "identity")]));
+        assert!(!takes(PYARROW, &[offers]) && !takes(JAVA, &[offers, (CODEC, "none")]));
+        assert!(!takes(PYARROW, &[offers, (CODEC, "none")]) && !takes(JAVA, &[offers, (CODEC, "zstd")]));
+        let java = wishes(JAVA, &[offers]).unwrap();
+        assert!(!java.when_near(true).takes_gzip());
+        let none = ResultSettings { codec: CodecDefault::Only(Codec::None), dictionaries: false };
+        assert!(!java.on(LineDefaults::default(), none).takes_gzip());
     }
 
     #[test]

@@ -8,13 +8,13 @@ use arrow_flight::error::FlightError as WireError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, Ticket};
 use futures::stream::{self, Stream};
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use crate::delivery::Position;
 use crate::flight::download::RESUME;
-use crate::flight::status::is_told;
+use crate::flight::status::may_be_answered_later;
 use crate::runtime::retry::RetryPolicy;
 
 /// How often a server is looked for that went away: for about six minutes, a little longer than it keeps what is missing.
@@ -50,7 +50,7 @@ impl fmt::Debug for Watcher {
 /// One result on its way.
 pub(crate) struct Pull {
     calls: FlightServiceClient<Channel>,
-    token: Option<String>,
+    headers: MetadataMap,
     ticket: Ticket,
     watcher: Watcher,
     rows: Option<Streaming<FlightData>>,
@@ -61,14 +61,14 @@ pub(crate) struct Pull {
 }
 
 impl Pull {
-    /// Asks for the result of a ticket, as whoever has the token.
+    /// Asks for the result of a ticket with these headers, that of whoever asks among them.
     pub(crate) fn new(
         calls: FlightServiceClient<Channel>,
-        token: Option<String>,
+        headers: MetadataMap,
         ticket: Ticket,
         watcher: Watcher,
     ) -> Self {
-        Self { calls, token, ticket, watcher, rows: None, position: Some(Position::default()), attempt: 0 }
+        Self { calls, headers, ticket, watcher, rows: None, position: Some(Position::default()), attempt: 0 }
     }
 
     /// The messages, without those that came twice.
@@ -98,7 +98,7 @@ impl Pull {
         let rows = match &mut self.rows {
             Some(rows) => rows,
             none => {
-                let request = request(&self.ticket, self.token.as_deref(), self.position.unwrap_or_default())?;
+                let request = request(&self.ticket, &self.headers, self.position.unwrap_or_default())?;
                 none.insert(self.calls.do_get(request).await?.into_inner())
             }
         };
@@ -121,22 +121,14 @@ impl Pull {
     /// connection was cut or the server is going away. What it says itself of the statement is final.
     fn may_go_on(&self, status: &Status) -> bool {
         let begun = self.position.is_some_and(|position| position.next > 0);
-        let cut = match status.code() {
-            Code::Unavailable => true,
-            Code::Unknown | Code::Internal | Code::Cancelled => !is_told(status),
-            _ => false,
-        };
-        begun && cut && self.attempt < COME_BACK.attempts
+        begun && may_be_answered_later(status) && self.attempt < COME_BACK.attempts
     }
 }
 
-fn request(ticket: &Ticket, token: Option<&str>, from: Position) -> Result<Request<Ticket>, Status> {
+fn request(ticket: &Ticket, headers: &MetadataMap, from: Position) -> Result<Request<Ticket>, Status> {
     let mut request = Request::new(ticket.clone());
-    let unsendable = |_| Status::invalid_argument("the token holds letters that cannot be sent");
-    if let Some(token) = token {
-        let bearer = MetadataValue::try_from(format!("Bearer {token}")).map_err(unsendable)?;
-        request.metadata_mut().insert("authorization", bearer);
-    }
+    *request.metadata_mut() = headers.clone();
+    let unsendable = |_| Status::internal("the position holds letters that cannot be sent");
     let from = MetadataValue::try_from(from.to_string()).map_err(unsendable)?;
     request.metadata_mut().insert(RESUME, from);
     Ok(request)

@@ -1,24 +1,25 @@
 //! What answers are made of: the description of a result, and the stream that carries it.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::IpcWriteOptions;
-use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, Ticket};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt};
 use tonic::Status;
 
-use crate::delivery::{EncodedResult, Lane, WireMessage};
+use crate::delivery::EncodedResult;
 use crate::flight::caller::Caller;
 use crate::flight::download::{Download, Wanted};
 use crate::flight::gate::Pass;
 use crate::flight::patience::Patience;
-use crate::flight::rows::{Outgoing, RunRows};
+use crate::flight::rows::{Outgoing, RunRows, Source};
 use crate::flight::run::Run;
 use crate::flight::service::Service;
 use crate::flight::status::malformed;
@@ -48,36 +49,47 @@ impl ResultStream {
         (schema, codec): (SchemaRef, Codec),
         batches: SendableRecordBatchStream,
         pass: Pass,
-        lane: Lane,
+        caller: &Caller,
     ) -> Result<Self, Status> {
+        let lane = caller.lane(&service.lines);
         let profile = WireProfile { codec, ..WireProfile::default() };
         let encoded = EncodedResult::new(schema, batches, profile, lane.message_bytes(), &service.encoders)?;
-        Ok(Self::Answer { encoded: Box::new(encoded), next: Box::new(Outgoing::new(lane)), _pass: pass })
+        let next = caller.outgoing(lane, &service.encoders);
+        Ok(Self::Answer { encoded: Box::new(encoded), next: Box::new(next), _pass: pass })
     }
 
-    /// Sends the rows of a run under `schema`, as `profile` says, as long as its patience lasts. A client that may come back is
-    /// sent them from a position on.
+    /// Sends the rows of a run as long as its patience lasts. A client that may come back is sent them from a position on.
     pub(crate) fn of_run(
         (service, caller): (&Service, &Caller),
-        (schema, batches): (SchemaRef, SendableRecordBatchStream),
-        profile: WireProfile,
+        rows: Source,
         (run, patience): (Run, Patience),
         wanted: Option<Wanted>,
-    ) -> Result<Self, Status> {
+    ) -> Self {
         let mut lane = caller.lane(&service.lines);
-        let encoded = EncodedResult::new(schema, batches, profile, lane.message_bytes(), &service.encoders)?;
-        run.handle.held().rows = Some(encoded);
+        run.handle.held().rows = Some(rows);
         lane.tell(&service.journal, run.handle.id, &run.handle.person.name);
-        let (rows, next) = (RunRows::new(service, run, patience), Outgoing::new(lane));
-        Ok(match wanted {
+        let (rows, next) = (RunRows::new(service, run, patience), caller.outgoing(lane, &service.encoders));
+        match wanted {
             None => Self::Rows(Box::new(RunStream { rows, next, ended: false })),
             Some(wanted) => Self::Download(Box::new(service.downloads.begin(caller, rows, next, wanted))),
-        })
+        }
     }
 }
 
+impl ResultStream {
+    /// Whether frames may be compressed, which the answer's headers have to say.
+    pub(crate) fn is_compressed(&self) -> bool {
+        match self {
+            Self::Answer { next, .. } => next.is_compressed(),
+            Self::Rows(rows) => rows.next.is_compressed(),
+            Self::Download(download) => download.is_compressed(),
+        }
+    }
+}
+
+/// Gives frames, in as many parts as they take turns.
 impl Stream for ResultStream {
-    type Item = Result<WireMessage, Status>;
+    type Item = Result<VecDeque<Bytes>, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut *self {
@@ -85,10 +97,11 @@ impl Stream for ResultStream {
                 if next.is_empty() {
                     match ready!(encoded.poll_next_unpin(context)) {
                         Some(Ok(message)) => next.put(message),
-                        other => return Poll::Ready(other.map(|failed| failed.map_err(Status::from))),
+                        Some(Err(failed)) => return Poll::Ready(Some(Err(Status::from(failed)))),
+                        None => return Poll::Ready(None),
                     }
                 }
-                next.poll_sent(context).map(|message| Some(Ok(message)))
+                next.poll_sent(context).map(Some)
             }
             Self::Rows(rows) => rows.poll_message(context),
             Self::Download(download) => download.poll_message(context),
@@ -105,11 +118,13 @@ pub(crate) struct RunStream {
 }
 
 impl RunStream {
-    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<VecDeque<Bytes>, Status>>> {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Err(status) = self.rows.check(context) {
+        if !self.next.has_begun()
+            && let Err(status) = self.rows.check(context)
+        {
             return self.fail(status);
         }
         if self.next.is_empty() {
@@ -127,23 +142,16 @@ impl RunStream {
                 }
             }
         }
-        self.rows.poll_sent(&mut self.next, context).map(|message| Some(Ok(message)))
+        match ready!(self.rows.poll_sent(&mut self.next, context)) {
+            Ok(sent) => Poll::Ready(Some(Ok(sent))),
+            Err(status) => self.fail(status),
+        }
     }
 
-    fn fail(&mut self, status: Status) -> Poll<Option<Result<WireMessage, Status>>> {
+    fn fail(&mut self, status: Status) -> Poll<Option<Result<VecDeque<Bytes>, Status>>> {
         self.ended = true;
         self.rows.run.end(Err(&status));
         Poll::Ready(Some(Err(status)))
-    }
-}
-
-/// A message as Flight sends it.
-pub(crate) fn flight_data(message: &WireMessage) -> FlightData {
-    FlightData {
-        flight_descriptor: None,
-        data_header: message.header.clone(),
-        app_metadata: message.app_metadata.clone(),
-        data_body: message.contiguous_body(),
     }
 }
 

@@ -15,11 +15,12 @@ use tonic::Status;
 use uuid::Uuid;
 
 use crate::config::TextsKept;
-use crate::delivery::{EncodedResult, Learning};
+use crate::delivery::Learning;
 use crate::error::ErrorKind;
 use crate::flight::admission::{Person, Slot};
 use crate::flight::caller::Caller;
 use crate::flight::gate::Pass;
+use crate::flight::rows::Source;
 use crate::flight::service::Service;
 use crate::flight::session::InUse;
 use crate::flight::standing::Standing;
@@ -68,7 +69,7 @@ pub(crate) enum StopReason {
 #[derive(Default)]
 pub(crate) struct Held {
     /// Its rows; none before it computes, and once it was stopped.
-    pub(crate) rows: Option<EncodedResult>,
+    pub(crate) rows: Option<Source>,
     /// Its place; none while it waits for one.
     pub(crate) slot: Option<Slot>,
     /// Since when it waits for its client; none while the engine works.
@@ -107,6 +108,9 @@ impl Handle {
         let Ok(mut held) = self.held.try_lock() else { return };
         if held.waits_since.is_some_and(|since| since.elapsed() >= after) {
             held.slot = None;
+        }
+        if let Some(Source::Shared(rows)) = &held.rows {
+            rows.yield_place(after);
         }
     }
 
@@ -174,6 +178,11 @@ impl Run {
             _session: caller.runs_statement(&service.clock),
             ended: false,
         }
+    }
+
+    /// The run needs no turn: it computes nothing.
+    pub(crate) fn takes_no_turn(&self) {
+        self.told.takes_turn();
     }
 
     /// Waits for the run's turn.

@@ -26,6 +26,7 @@ use crate::flight::plans::Plans;
 use crate::flight::run::{Handle, StopReason, stop_all};
 use crate::flight::service::{FlightCalls, Service};
 use crate::flight::session::Sessions;
+use crate::flight::sharing::Sharing;
 use crate::journal::Journal;
 use crate::query::QueryEngine;
 use crate::runtime::clock::Clock;
@@ -174,6 +175,7 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
         admission: Admission::new(limits),
         allowances: Allowances::new(limits, Arc::clone(&parts.clock)),
         lines: Lines::open(&parts.settings.lines),
+        results: parts.settings.results,
         idle_reader: limits.idle_reader,
         sizes: LearnedSizes::default(),
         max_result_bytes: limits.max_result_bytes,
@@ -181,6 +183,7 @@ fn service(parts: &ServiceParts, entrance: &Entrance) -> Result<Arc<Service>, Fl
         connections: Connections::new(limits, when_closed(service.clone())),
         encoders,
         downloads: Downloads::new(&parts.settings.spool),
+        sharing: Sharing::new(&parts.settings.spool),
     });
     Ok(service)
 }

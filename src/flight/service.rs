@@ -18,8 +18,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use crate::config::HistorySettings;
-use crate::delivery::{Encoders, LearnedSizes, Lines, Sealer, result_schema, single_batch, wire_schema};
+use crate::config::{HistorySettings, ResultSettings};
+use crate::delivery::{Encoders, LearnedSizes, Lines, Sealer, single_batch, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::admission::Admission;
 use crate::flight::allowance::Allowances;
@@ -32,11 +32,12 @@ use crate::flight::download::{Downloads, start_over};
 use crate::flight::gate::{Gate, Pass};
 use crate::flight::metadata::MetadataCommand;
 use crate::flight::plans::Plans;
-use crate::flight::results::{ResultStream, encapsulated, flight_data, flight_info};
+use crate::flight::results::{ResultStream, encapsulated, flight_info};
 use crate::flight::run::{Handle, StopReason, stop_all};
 use crate::flight::session::Sessions;
+use crate::flight::sharing::Sharing;
 use crate::flight::status::refuse;
-use crate::flight::{actions, handshake, ingest, prepared, statement, update};
+use crate::flight::{actions, described, handshake, ingest, prepared, statement, update};
 use crate::journal::Journal;
 use crate::query::{QueryEngine, QueryError, TableSummary};
 use crate::runtime::clock::Clock;
@@ -75,6 +76,8 @@ pub(crate) struct Service {
     pub(crate) allowances: Allowances,
     /// The lines that people share.
     pub(crate) lines: Lines,
+    /// How results are sent where nobody says otherwise.
+    pub(crate) results: ResultSettings,
     /// How long a client may take nothing of a result.
     pub(crate) idle_reader: Duration,
     /// How large columns are on the line.
@@ -89,6 +92,8 @@ pub(crate) struct Service {
     pub(crate) encoders: Encoders,
     /// Results that outlive the connection they are read over.
     pub(crate) downloads: Downloads,
+    /// Results that several may have.
+    pub(crate) sharing: Sharing,
 }
 
 impl Service {
@@ -124,8 +129,9 @@ impl Service {
             Asked::Statement(sql) => caller.statement(&sql, Vec::new()),
             Asked::Prepared(handle) => prepared::unbound_statement(self, caller, &handle)?,
         };
-        let planned = statement::look_at(self, caller, statement).await?;
-        Ok(SchemaResult { schema: encapsulated(&result_schema(&planned.schema, caller.wishes().profile()?))? })
+        let mut planned = statement::look_at(self, caller, statement).await?;
+        let schema = described::announced(self, &mut planned, caller.wishes().profile()?).await;
+        Ok(SchemaResult { schema: encapsulated(&schema)? })
     }
 
     /// The rows a ticket stands for.
@@ -149,7 +155,7 @@ impl Service {
     async fn metadata(&self, caller: &Caller, command: &MetadataCommand, pass: Pass) -> Result<ResultStream, Status> {
         let rows: SendableRecordBatchStream = single_batch(command.answer(self, caller).await?);
         let answer = (command.schema(), caller.wishes().codec());
-        ResultStream::of_answer(self, answer, rows, pass, caller.lane(&self.lines))
+        ResultStream::of_answer(self, answer, rows, pass, caller)
     }
 
     /// The tables as things that can be flown: each with the command that reads it.
@@ -250,11 +256,9 @@ impl FlightService for FlightCalls {
         self.service.schema(&caller, request.get_ref()).await.map(Response::new)
     }
 
-    /// What `do_get.rs` answers on a connection, in the shape the generated service wants it.
-    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let caller = self.caller(request.metadata(), request.extensions()).await?;
-        let rows = self.service.rows(&caller, request.get_ref(), self.gate.enter()?).await?;
-        Ok(Response::new(rows.map(|message| message.map(|message| flight_data(&message))).boxed()))
+    /// `do_get.rs` answers on a connection, before the generated service is asked.
+    async fn do_get(&self, _request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+        Err(refuse(ErrorKind::Unsupported, "rows are sent by another way; ask again"))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Result<Response<Self::DoPutStream>, Status> {
@@ -299,7 +303,7 @@ impl FlightCalls {
     async fn stranger(&self, headers: &MetadataMap, extensions: &Extensions) -> Result<Caller, Status> {
         self.service.connections.check(peer(extensions).address)?;
         let caller = Caller::read(&self.service.authenticator, headers, extensions).await?;
-        Ok(caller.on(&self.service.lines))
+        Ok(caller.on(&self.service.lines, self.service.results))
     }
 }
 

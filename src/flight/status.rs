@@ -11,6 +11,8 @@ use crate::query::QueryError;
 const LONGEST_MESSAGE: usize = 2000;
 /// Header that carries the kind's own name, for clients that want it finer than gRPC's codes.
 const KIND_HEADER: &str = "lakegate-error-kind";
+/// Header of a refusal that is not about what was asked: the same call may be answered later.
+const RETRY_HEADER: &str = "lakegate-retry";
 
 /// The code a kind is told as. A person's own mistake is never `Internal`: clients retry or report those.
 pub(crate) fn code(kind: ErrorKind) -> Code {
@@ -35,6 +37,14 @@ pub(crate) fn code(kind: ErrorKind) -> Code {
 pub(crate) fn refuse(kind: ErrorKind, message: impl AsRef<str>) -> Status {
     let mut status = Status::new(code(kind), cut(message.as_ref()));
     status.metadata_mut().insert(KIND_HEADER, MetadataValue::from_static(kind.as_str()));
+    status
+}
+
+/// A refusal of whatever is asked at this moment: the server is going away, or too busy. What was asked for may be had later, so
+/// clients that were cut off go on trying, which for any other word of ours they do not.
+pub(crate) fn not_now(message: impl AsRef<str>) -> Status {
+    let mut status = refuse(ErrorKind::Unavailable, message);
+    status.metadata_mut().insert(RETRY_HEADER, MetadataValue::from_static("later"));
     status
 }
 
@@ -93,8 +103,17 @@ pub(crate) fn panicked(what: &str) -> Status {
 }
 
 /// Whether a server of ours said this, rather than what is between it and a client.
-pub(crate) fn is_told(status: &Status) -> bool {
+fn is_told(status: &Status) -> bool {
     status.metadata().contains_key(KIND_HEADER)
+}
+
+/// Whether the same call may be answered later: the server asks for it, or never got to say anything.
+pub(crate) fn may_be_answered_later(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable => !is_told(status) || status.metadata().contains_key(RETRY_HEADER),
+        Code::Unknown | Code::Internal | Code::Cancelled => !is_told(status),
+        _ => false,
+    }
 }
 
 /// The kind a status of ours tells.
@@ -129,6 +148,22 @@ mod tests {
         assert_eq!((kind_of(&own), kind_of(&Status::cancelled("x"))), (ErrorKind::InvalidInput, ErrorKind::Cancelled));
         let ours = Status::from(QueryError::because(ErrorKind::Internal, "index 7 of /var/lake", "secret"));
         assert!(ours.code() == Code::Internal && !ours.message().contains("/var/lake"), "{}", ours.message());
+    }
+
+    #[test]
+    fn only_what_is_not_about_the_statement_is_asked_for_again() {
+        let gone = QueryError::new(ErrorKind::Unavailable, "the storage does not answer");
+        for (status, later) in [
+            (not_now("the server is stopping"), true),
+            (Status::unavailable("connection refused"), true),
+            (Status::internal("h2 protocol error"), true),
+            (Status::from(gone), false),
+            (refuse(ErrorKind::Cancelled, "the statement was cancelled on request"), false),
+            (Status::deadline_exceeded("too late"), false),
+        ] {
+            assert_eq!(may_be_answered_later(&status), later, "{status:?}");
+        }
+        assert_eq!(kind_of(&not_now("x")), ErrorKind::Unavailable);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use prost::Message;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::delivery::{Ticket, wire_schema};
+use crate::delivery::{MESSAGE_BYTES, Ticket, wire_schema};
 use crate::error::ErrorKind;
 use crate::flight::caller::Caller;
 use crate::flight::command::refuse_transaction;
@@ -83,7 +83,7 @@ pub(crate) async fn flight_info(
     // Whoever is cut off before the count has come need not wonder whether to change the table again.
     answer.options.partitions = Some(1);
     let now = service.clock.now();
-    let ticket = Ticket::new(answer, caller.name(), profile, now, service.ticket_lifetime);
+    let ticket = Ticket::new(answer, caller.name(), (profile, MESSAGE_BYTES), now, service.ticket_lifetime);
     let handle = TicketStatementQuery { statement_handle: ticket.seal(&service.sealer)?.into() };
     let info = results::flight_info(&schema, handle.as_any().encode_to_vec(), Some(ticket.expires_at), descriptor)?;
     Ok(info.with_total_records(rows))

@@ -18,7 +18,7 @@ mod stream;
 pub use error::JournalError;
 pub use record::{LoadRecord, LoadStatus, VerificationRecord, VerificationStatus, Written};
 pub use session::{OpenSession, SessionEnd, SessionRecord};
-pub use statement::{QueryFigures, QueryOrigin, QueryRecord, QueryStatus, RunningQuery};
+pub use statement::{QueryFigures, QueryOrigin, QueryRecord, QueryStatus, RunningQuery, SharedFrom};
 pub use stream::{Flow, LineFlow, RunningStream, StreamRecord};
 
 use std::sync::Arc;

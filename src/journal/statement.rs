@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -37,6 +37,26 @@ impl QueryStatus {
             Self::Finished => "finished",
             Self::Cancelled => "cancelled",
             Self::Failed => "failed",
+        }
+    }
+}
+
+/// Whose work a run took its rows from, where it was not its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedFrom {
+    /// They were being made for another run.
+    Run,
+    /// They had been made before, and were kept.
+    Disk,
+}
+
+impl SharedFrom {
+    /// As `system.queries` says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Disk => "disk",
         }
     }
 }
@@ -100,6 +120,9 @@ pub struct QueryRecord {
     pub error_kind: Option<ErrorKind>,
     /// What failed, and what to do; kept where texts are kept in full.
     pub error: Option<String>,
+    /// Whose work it took its rows from; none where they were made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_from: Option<SharedFrom>,
 }
 
 /// A run that has not ended: what is written by whoever runs it, and read by whoever looks.
@@ -123,6 +146,7 @@ pub struct RunningQuery {
     waited_micros: AtomicU64,
     plan_micros: AtomicU64,
     run_micros: AtomicU64,
+    shared_from: OnceLock<SharedFrom>,
 }
 
 impl RunningQuery {
@@ -140,6 +164,7 @@ impl RunningQuery {
             waited_micros: AtomicU64::new(0),
             plan_micros: AtomicU64::new(0),
             run_micros: AtomicU64::new(0),
+            shared_from: OnceLock::new(),
         }
     }
 
@@ -159,6 +184,11 @@ impl RunningQuery {
         if !tables.is_empty() {
             *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(tables.clone());
         }
+    }
+
+    /// It takes its rows from another's work.
+    pub fn shares(&self, from: SharedFrom) {
+        let _ = self.shared_from.set(from);
     }
 
     /// Somebody has waited for the engine for so long by now.
@@ -190,6 +220,7 @@ impl RunningQuery {
             figures,
             error_kind: None,
             error: None,
+            shared_from: self.shared_from.get().copied(),
         }
     }
 }

@@ -4,11 +4,13 @@
 //! (`bounds.rs`); it is used only for tables with features a plain scan cannot read.
 
 mod files;
+mod footers;
 mod forecast;
 mod gained;
 mod late;
 mod leaf;
 mod numbered;
+mod partitioned;
 mod staged;
 
 use std::collections::HashSet;
@@ -35,14 +37,16 @@ use datafusion::physical_plan::empty::EmptyExec;
 use deltalake::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
 
 use crate::lake::LakeError;
-use crate::lake::bounds::SafeBounds;
+use crate::lake::bounds::{LONGEST_LIST_COMPARED, SafeBounds};
 use crate::lake::scan::files::{FileStatistics, bounds_of};
 use crate::lake::scan::leaf::{group, groups, scan_of};
 use crate::lake::snapshot::{DataFile, Pinned, features};
 use crate::lake::sort::task_context;
 use crate::lake::store::TablePlace;
 
-pub(crate) use forecast::{Forecast, forecast_of};
+pub(crate) use footers::Footers;
+pub use footers::{StoredColumn, StoredForm, StoredWords};
+pub(crate) use forecast::{Forecast, forecast_of, look_at_footers};
 pub use numbered::{FILE_COLUMN, ROW_COLUMN};
 
 /// Features whose tables the library's own scan has to read.
@@ -131,17 +135,28 @@ impl TableProvider for PlainScan {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let leaf = Leaf::new(&self.pinned, state);
-        let predicate = leaf.predicate(filters)?;
-        let enough = limit.filter(|_| filters.is_empty() && self.left_out.is_empty());
-        let mut kept = leaf.prune(predicate.as_ref(), enough)?;
+        let by_file = |filter: &Expr| partitioned::decides(filter, self.pinned.partition_columns());
+        let (by_file, by_row): (Vec<Expr>, Vec<Expr>) = filters.iter().cloned().partition(by_file);
+        let predicate = leaf.predicate(&by_row)?;
+        let mut kept = leaf.prune(predicate.as_ref())?;
         kept.retain(|place| !self.left_out.contains(place));
-        let statistics = self.statistics.of(&self.pinned, &leaf.columns, &kept);
+        partitioned::retain(&mut kept, &leaf, &by_file)?;
+        if by_row.is_empty() {
+            kept = enough(self.pinned.files(), &kept, limit);
+        }
+        let all_rows = by_row.is_empty() && !by_file.is_empty() && limit.is_none();
+        let statistics = self.statistics.of(&self.pinned, &leaf.columns, &kept, all_rows);
         leaf.plan(&kept, projection, predicate, limit, statistics)
     }
 
-    /// Every filter is applied again above the scan: pruning only leaves out what cannot match.
+    /// Partition columns decide for a file as a whole. Every other filter is applied again above the scan: pruning only
+    /// leaves out what cannot match.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let support = filters.iter().map(|filter| {
+            let by_file = partitioned::decides(filter, self.pinned.partition_columns());
+            if by_file { TableProviderFilterPushDown::Exact } else { TableProviderFilterPushDown::Inexact }
+        });
+        Ok(support.collect())
     }
 }
 
@@ -165,17 +180,17 @@ impl<'a> Leaf<'a> {
         self.state.create_physical_expr(filter, &schema).map(Some)
     }
 
-    /// The files, by their place in the log, that can hold rows of the answer. Without a filter the first
-    /// files that together have `limit` rows are enough.
-    fn prune(&self, predicate: Option<&Arc<dyn PhysicalExpr>>, limit: Option<usize>) -> Result<Vec<usize>> {
+    /// The files, by their place in the log, that can hold rows of the answer.
+    fn prune(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<usize>> {
         let places = self.pinned.oldest_first();
-        let Some(predicate) = predicate else { return Ok(enough(self.pinned.files(), places, limit)) };
+        let Some(predicate) = predicate else { return Ok(places.to_vec()) };
         let pruning = PruningPredicateBuilder::new()
             .with_file_schema(Arc::clone(self.columns.table_schema()))
+            .with_max_in_list_size(LONGEST_LIST_COMPARED)
             .try_build(Arc::clone(predicate));
         // A predicate that cannot be used for pruning is no error: every file stays.
         let Ok(pruning) = pruning else { return Ok(places.to_vec()) };
-        let kept = pruning.prune(&SafeBounds::new(&self.pinned.eager, &self.pinned.schema))?;
+        let kept = pruning.prune(&SafeBounds::new(self.pinned))?;
         Ok(places.iter().copied().filter(|place| kept[*place]).collect())
     }
 

@@ -1,25 +1,34 @@
 //! A pinned version of a table.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use arrow::array::{ArrayRef, UInt64Array};
 use arrow::datatypes::{Schema, SchemaRef};
 use chrono::{DateTime, Utc};
 use datafusion::catalog::TableProvider;
-use datafusion::common::ScalarValue;
+use datafusion::common::{Column, ScalarValue};
+use datafusion::physical_optimizer::pruning::PruningStatistics;
 use deltalake::DeltaTable;
 use deltalake::kernel::engine::arrow_conversion::TryIntoArrow;
+use deltalake::kernel::scalars::ScalarExt;
 use deltalake::kernel::{EagerSnapshot, LogicalFileView, Protocol};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
+use tokio::sync::OnceCell;
 
 use crate::error::ErrorKind;
 use crate::lake::LakeError;
+use crate::lake::scan::Footers;
 use crate::lake::store::TablePlace;
 
 /// How much of a log entry is read to find when it was committed: `commitInfo` is its first line, and only
 /// a commit with a very long list of metrics would not fit.
 const COMMIT_HEAD_BYTES: u64 = 64 * 1024;
+
+/// Null counts of a version, files times columns, that are read at all: some tenths of a second, once for each version.
+const MOST_NULL_COUNTS: usize = 500_000;
 
 /// A pinned version of a table: never changes, may be read by many at once.
 pub struct Snapshot {
@@ -37,6 +46,9 @@ pub(super) struct Pinned {
     committed_at: Option<DateTime<Utc>>,
     files: OnceLock<Vec<DataFile>>,
     oldest_first: OnceLock<Vec<usize>>,
+    /// What the ends of some files say of their columns, once somebody has asked.
+    pub(super) footers: OnceCell<Footers>,
+    null_counts: OnceLock<HashMap<String, ArrayRef>>,
 }
 
 /// One data file of a version.
@@ -81,6 +93,8 @@ impl Snapshot {
             eager,
             files: OnceLock::new(),
             oldest_first: OnceLock::new(),
+            footers: OnceCell::new(),
+            null_counts: OnceLock::new(),
         });
         let provider = super::scan::provider(&pinned)?;
         Ok(Self { pinned, provider })
@@ -168,6 +182,40 @@ impl Pinned {
             places.sort_by(|a, b| (files[*a].modified, &files[*a].path).cmp(&(files[*b].modified, &files[*b].path)));
             places
         })
+    }
+
+    /// How many values of a column are null in each file, in the order of the log, as far as it tells. Not of columns of
+    /// lists and structs: what writers count there are values within them.
+    pub(super) fn null_counts(&self, column: &str) -> Option<ArrayRef> {
+        if let Some(place) = self.partition_columns().iter().position(|name| name == column) {
+            let nulls = |file: &DataFile| {
+                let is_null = file.partition[place].is_null();
+                if is_null { file.rows.map(|rows| rows as u64) } else { Some(0) }
+            };
+            return Some(Arc::new(self.files().iter().map(nulls).collect::<UInt64Array>()));
+        }
+        if self.schema.field_with_name(column).is_ok_and(|field| field.data_type().is_nested()) {
+            return None;
+        }
+        if self.files().len().saturating_mul(self.schema.fields().len()) > MOST_NULL_COUNTS {
+            // Those of 64-bit integers alone, as the library reads them by the column's own type.
+            return self.eager.null_counts(&Column::from_name(column));
+        }
+        self.null_counts.get_or_init(|| self.count_nulls()).get(column).cloned()
+    }
+
+    fn count_nulls(&self) -> HashMap<String, ArrayRef> {
+        let files = self.files().len();
+        let mut counts: HashMap<String, Vec<Option<u64>>> = HashMap::new();
+        for (place, view) in self.eager.log_data().iter().enumerate() {
+            let told = view.null_counts().as_ref().map(ScalarExt::to_json);
+            let Some(serde_json::Value::Object(told)) = told else { continue };
+            for (column, count) in told {
+                // Of a struct there is an object.
+                counts.entry(column).or_insert_with(|| vec![None; files])[place] = count.as_u64();
+            }
+        }
+        counts.into_iter().map(|(column, counts)| (column, Arc::new(UInt64Array::from(counts)) as ArrayRef)).collect()
     }
 
     /// The columns rows are split by in folders, in the order of the table's metadata; lakegate makes none.

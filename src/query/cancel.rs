@@ -187,27 +187,17 @@ pub(crate) fn too_late(limit: Duration) -> QueryError {
     )
 }
 
-/// The rows of a running statement. Dropping it stops the statement; so does its deadline.
-pub(crate) struct Answer {
-    schema: SchemaRef,
-    batches: mpsc::Receiver<Result<RecordBatch>>,
-    deadline: Pin<Box<Sleep>>,
-    limit: Duration,
-    stop: Stop,
-    pump: AbortOnDrop<()>,
-    ended: bool,
+/// Rows that are made in a task of their own, a little ahead of who takes them. Dropping it stops the task.
+pub(crate) struct Ahead {
+    /// The rows, until the task ends.
+    pub(crate) batches: mpsc::Receiver<Result<RecordBatch>>,
+    /// The task.
+    pub(crate) pump: AbortOnDrop<()>,
 }
 
-impl Answer {
-    /// Runs `rows` on `runtime`; at most [`WAITING_BATCHES`] are ahead of who takes them.
-    pub(crate) fn start(
-        runtime: &tokio::runtime::Handle,
-        mut rows: SendableRecordBatchStream,
-        stop: Stop,
-        deadline: tokio::time::Instant,
-        limit: Duration,
-    ) -> Self {
-        let schema = rows.schema();
+impl Ahead {
+    /// Makes `rows` on `runtime`; at most [`WAITING_BATCHES`] are ahead of who takes them.
+    pub(crate) fn start(runtime: &tokio::runtime::Handle, mut rows: SendableRecordBatchStream) -> Self {
         let (sender, batches) = mpsc::channel(WAITING_BATCHES);
         let pump = runtime.spawn(async move {
             // Room first, then work: nothing is computed that nobody has asked for yet.
@@ -218,21 +208,45 @@ impl Answer {
                 }
             }
         });
+        Self { batches, pump: AbortOnDrop(pump) }
+    }
+}
+
+/// The rows of a running statement. Dropping it stops the statement; so does its deadline.
+pub(crate) struct Answer {
+    schema: SchemaRef,
+    rows: Ahead,
+    deadline: Pin<Box<Sleep>>,
+    limit: Duration,
+    stop: Stop,
+    ended: bool,
+}
+
+impl Answer {
+    /// Runs `rows` on `runtime`.
+    pub(crate) fn start(
+        runtime: &tokio::runtime::Handle,
+        rows: SendableRecordBatchStream,
+        stop: Stop,
+        deadline: tokio::time::Instant,
+        limit: Duration,
+    ) -> Self {
+        let (schema, rows) = (rows.schema(), Ahead::start(runtime, rows));
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
-        Self { schema, batches, deadline, limit, stop, pump: AbortOnDrop(pump), ended: false }
+        Self { schema, rows, deadline, limit, stop, ended: false }
     }
 
     fn end(&mut self, error: QueryError) -> Poll<Option<Result<RecordBatch>>> {
         self.ended = true;
         self.stop.request();
-        self.pump.0.abort();
-        self.batches.close();
+        self.rows.pump.0.abort();
+        self.rows.batches.close();
         Poll::Ready(Some(Err(error.into())))
     }
 
     /// The pump has gone: without a word when all is said, otherwise because it failed.
     fn after_last(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecordBatch>>> {
-        let Poll::Ready(ended) = Pin::new(&mut self.pump.0).poll(context) else { return Poll::Pending };
+        let Poll::Ready(ended) = Pin::new(&mut self.rows.pump.0).poll(context) else { return Poll::Pending };
         match ended {
             Ok(()) => {
                 self.ended = true;
@@ -260,7 +274,7 @@ impl Stream for Answer {
             let error = too_late(self.limit);
             return self.end(error);
         }
-        match self.batches.poll_recv(context) {
+        match self.rows.batches.poll_recv(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(batch))) => Poll::Ready(Some(Ok(batch))),
             Poll::Ready(Some(Err(error))) => self.end(QueryError::from(error)),

@@ -13,7 +13,7 @@ use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
+    Cast, ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
 };
 
 const SECOND: i64 = 1_000_000;
@@ -21,7 +21,7 @@ const DAY: i64 = 24 * 60 * 60 * SECOND;
 /// Weeks begin on Mondays; 1970-01-05 was the first one.
 const FIRST_MONDAY: i64 = 4 * DAY;
 
-/// The engine's own, with a preimage for timestamps of the lake.
+/// The engine's own, with a preimage for timestamps and dates of the lake.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct DateTrunc(DateTruncFunc);
 
@@ -52,6 +52,9 @@ impl ScalarUDFImpl for DateTrunc {
 
     fn preimage(&self, arguments: &[Expr], cut: &Expr, info: &SimplifyContext) -> Result<PreimageResult> {
         let [Expr::Literal(unit, _), time] = arguments else { return Ok(PreimageResult::None) };
+        if let Expr::Literal(ScalarValue::TimestampNanosecond(Some(first), None), _) = cut {
+            return days(unit, time, *first, info);
+        }
         let Expr::Literal(ScalarValue::TimestampMicrosecond(Some(first), zone), _) = cut else {
             return Ok(PreimageResult::None);
         };
@@ -73,6 +76,20 @@ impl ScalarUDFImpl for DateTrunc {
     fn documentation(&self) -> Option<&Documentation> {
         self.0.documentation()
     }
+}
+
+/// Which days are cut to a time, in nanoseconds: the engine cuts a date as a timestamp of its own unit.
+fn days(unit: &ScalarValue, time: &Expr, first: i64, info: &SimplifyContext) -> Result<PreimageResult> {
+    let Expr::Cast(Cast { expr: date, .. }) = time else { return Ok(PreimageResult::None) };
+    let next = |unit: &str| (first % 1_000 == 0).then(|| next(unit, first / 1_000)).flatten();
+    let next = unit.try_as_str().flatten().and_then(next);
+    let whole = |time: i64| (time % DAY == 0).then(|| i32::try_from(time / DAY).ok()).flatten();
+    let Some((first, next)) = whole(first / 1_000).zip(next.and_then(whole)) else { return Ok(PreimageResult::None) };
+    if info.get_data_type(date)? != DataType::Date32 {
+        return Ok(PreimageResult::None);
+    }
+    let interval = Interval::try_new(ScalarValue::Date32(Some(first)), ScalarValue::Date32(Some(next)))?;
+    Ok(PreimageResult::Range { expr: date.as_ref().clone(), interval: Box::new(interval) })
 }
 
 /// When the unit after the one that begins at `first` begins, in microseconds; none where no unit begins then, or the

@@ -33,6 +33,7 @@ use crate::query::change::run::{Run, Values};
 use crate::query::constants::{ConstantRows, Constants};
 use crate::query::embedded_plan::EmbeddedPlan;
 use crate::query::explain::without_places;
+use crate::query::in_turn::InTurn;
 use crate::query::listing::{Listings, StatementCatalog};
 use crate::query::policy::PolicyPlanner;
 use crate::query::session::{KnownFunctions, Sessions, zone};
@@ -323,7 +324,11 @@ impl Engine {
         let rows = {
             // Operators start tasks of their own when they are asked for their streams.
             let _entered = runtime.enter();
-            execute_stream(physical, self.context(embedded, gauge))?
+            if order::is_kept(embedded.state.config_options()) {
+                InTurn::start(runtime, physical, self.context(embedded, gauge))?
+            } else {
+                execute_stream(physical, self.context(embedded, gauge))?
+            }
         };
         let rows = if embedded.explains { without_places(rows, &self.settings.lake.location) } else { rows };
         Ok(Box::pin(Answer::start(runtime, rows, stop, deadline, limit)))
@@ -396,12 +401,11 @@ impl QueryEngine for LakeEngine {
             return embedded.estimated();
         }
         let plan = Arc::clone(&planned.plan);
-        let mut looking = AbortOnDrop(
-            self.0
-                .runtime
-                .handle()
-                .spawn(async move { plan.downcast_ref::<EmbeddedPlan>().map(EmbeddedPlan::estimated) }),
-        );
+        let mut looking = AbortOnDrop(self.0.runtime.handle().spawn(async move {
+            let embedded = plan.downcast_ref::<EmbeddedPlan>()?;
+            embedded.look_at_files().await;
+            Some(embedded.estimated())
+        }));
         match tokio::time::timeout(ESTIMATE_PATIENCE, &mut looking.0).await {
             Ok(Ok(Some(known))) => known,
             // It takes long, or panicked: the statement's run tells.

@@ -1,6 +1,7 @@
 //! A plan of the embedded engine, with what was worked out of it before it runs.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow::datatypes::FieldRef;
 use datafusion::execution::session_state::SessionState;
@@ -8,8 +9,11 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::query::constants::ConstantRows;
-use crate::query::estimate::{Estimate, estimate};
+use crate::query::estimate::{Estimate, estimate, look_at_files};
 use crate::query::{QueryError, small};
+
+/// How long the ends of data files are waited for before a result is described without them.
+const FILES_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What [`Planned::plan`](crate::query::Planned::plan) holds.
 pub(crate) struct EmbeddedPlan {
@@ -56,6 +60,16 @@ impl EmbeddedPlan {
     /// Whether its answer hangs on its text alone.
     pub(crate) fn is_constant(&self) -> bool {
         self.is_small && !self.explains && self.parameters.is_empty()
+    }
+
+    /// Looks at what of the data files tells of their columns, for a while at most.
+    pub(crate) async fn look_at_files(&self) {
+        if let Some(plan) = self.optimized() {
+            let looking = look_at_files(plan, self.state.runtime_env());
+            if tokio::time::timeout(FILES_PATIENCE, looking).await.is_err() {
+                tracing::debug!("data files take too long to tell of their columns");
+            }
+        }
     }
 
     /// How large the result will be. The plan that was optimized for it is the one that is run later.

@@ -44,7 +44,7 @@ pub struct StatementOptions {
     /// Schema of names that are written without one; where there is none, the only schema there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
-    /// Partitions the plan runs in; 1 where the order of rows has to be the same at each run.
+    /// Partitions the plan runs in, where the order of rows has to be the same at each run.
     pub partitions: Option<usize>,
     /// Rows of a batch.
     pub batch_rows: Option<usize>,
@@ -58,6 +58,10 @@ pub struct StatementOptions {
     /// planned when it was another: its rows would not be the same any more.
     #[serde(default)]
     pub rights: Option<String>,
+    /// The columns, by place, that have few different texts, and are sent as dictionaries to those who ask. Filled in when the
+    /// result is first announced, so that it is sent as it was announced whatever is known by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub few: Option<Vec<usize>>,
 }
 
 impl Default for StatementOptions {
@@ -70,6 +74,7 @@ impl Default for StatementOptions {
             now: None,
             since: TablePins::new(),
             rights: None,
+            few: None,
         }
     }
 }
@@ -180,8 +185,8 @@ pub trait QueryEngine: Send + Sync {
     /// errors. A statement that was planned before, for a principal who was granted other things, is `PermissionDenied`.
     async fn plan(&self, statement: Statement, access: &Access) -> Result<Planned, QueryError>;
 
-    /// The same plan in one partition, if that costs little, so that each run gives the same rows in the same order and the same
-    /// batches; [`StatementOptions::partitions`] and [`StatementOptions::batch_rows`] then say so. Else as it was.
+    /// The same plan so that each run gives the same rows in the same order and the same batches, if that costs little;
+    /// [`StatementOptions::partitions`] and [`StatementOptions::batch_rows`] then say so. Else as it was.
     fn in_fixed_order(&self, planned: Planned) -> Planned;
 
     /// Runs a planned statement with its [`Statement::parameters`]. Fails when a parameter has no

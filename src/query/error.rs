@@ -50,8 +50,8 @@ impl QueryError {
         tracing::warn!(error = %chain_text(error), kind = kind.as_str(), "a query could not read the lake");
         let message = match kind {
             ErrorKind::NotFound | ErrorKind::DataLoss => {
-                "a data file of the version that is read is gone or damaged; run the statement again, \
-                 and if it still fails look into the server's log"
+                "a data file of the version that is read is gone, as after a VACUUM by another tool, or damaged; run the \
+                 statement again, which reads the newest version, and if it still fails look into the server's log"
             }
             ErrorKind::ResourceExhausted => "the disk for spilled data is full; read less, or raise `limits.spill`",
             _ => "the lake's storage does not answer as it should; try again, and look into the server's log",

@@ -10,6 +10,7 @@
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::cast;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator};
@@ -64,29 +65,56 @@ fn may_be_settled(expr: &Expr) -> bool {
 
 /// An expression nothing stands beside.
 fn settle_whole(expr: Expr, schema: &DFSchema) -> Result<Expr> {
-    let settled = expr.transform_up(|e| settle_children(e, schema))?.data;
-    if is_open(&settled) { as_double(settled) } else { Ok(settled) }
+    // Of what was settled and is not yet below something that was.
+    let mut known: Vec<Known> = Vec::new();
+    let settled = expr.transform_up(|e| {
+        let mut count = 0;
+        e.apply_children(|_| {
+            count += 1;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        let below = known.split_off(known.len().saturating_sub(count));
+        let (settled, own) = settle_children(e, below, schema)?;
+        known.push(own);
+        Ok(Transformed::yes(settled))
+    })?;
+    let is_open = known.pop().is_some_and(|own| own.is_open);
+    if is_open { as_double(settled.data) } else { Ok(settled.data) }
 }
 
-/// Whether the type is still open: literals with a point, and what is computed from them alone.
-fn is_open(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(ScalarValue::Decimal128(..) | ScalarValue::Decimal256(..), _) => true,
-        Expr::Negative(inner) => is_open(inner),
+/// What is known of an expression once what is below it was settled. A sum may be thousands of operators deep, so it is worked out
+/// from the same of what is below.
+struct Known {
+    /// Whether the type is still open: literals with a point, and what is computed from them alone.
+    is_open: bool,
+    /// The type; none where nothing tells it, such as for parameters.
+    kind: Option<DataType>,
+}
+
+/// Whether the type of an expression is open, by what is known of what is below it.
+fn is_open(expr: &Expr, below: &[Known]) -> bool {
+    match (expr, below) {
+        (Expr::Literal(ScalarValue::Decimal128(..) | ScalarValue::Decimal256(..), _), _) => true,
+        (Expr::Negative(_), [inner]) => inner.is_open,
         // Written casts of numbers were made casts of texts by `rewrite`: this one is the planner's, which
         // brings the rows of VALUES and the sides of UNION to one type.
-        Expr::Cast(Cast { expr, field }) => field.data_type().is_decimal() && is_open(expr),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_arithmetic(*op) => {
-            // Each side is looked at once: a sum may be thousands of operators deep.
+        (Expr::Cast(Cast { field, .. }), [inner]) => field.data_type().is_decimal() && inner.is_open,
+        (Expr::BinaryExpr(BinaryExpr { left, op, right }), [of_left, of_right]) if is_arithmetic(*op) => {
             let is_literal = |side: &Expr| matches!(side, Expr::Literal(..));
-            let right_open = is_open(right);
-            if !right_open && !is_literal(right) {
-                return false;
-            }
-            let left_open = is_open(left);
-            left_open || right_open && is_literal(left)
+            (of_right.is_open || is_literal(right)) && (of_left.is_open || of_right.is_open && is_literal(left))
         }
         _ => false,
+    }
+}
+
+/// The type of an expression, by what is known of what is below it.
+fn kind_of(expr: &Expr, below: &[Known], schema: &DFSchema) -> Option<DataType> {
+    match (expr, below) {
+        (Expr::BinaryExpr(BinaryExpr { op, .. }), [left, right]) => {
+            BinaryTypeCoercer::new(left.kind.as_ref()?, op, right.kind.as_ref()?).get_result_type().ok()
+        }
+        (Expr::Negative(_), [inner]) => inner.kind.clone(),
+        _ => expr.get_type(schema).ok(),
     }
 }
 
@@ -110,92 +138,83 @@ fn as_double(expr: Expr) -> Result<Expr> {
     Ok(doubled.data)
 }
 
-fn settle_children(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    let expr = align_times(expr, schema)?;
-    if !has_open_child(&expr)? || is_open(&expr) {
-        return Ok(Transformed::no(expr));
+fn settle_children(expr: Expr, mut below: Vec<Known>, schema: &DFSchema) -> Result<(Expr, Known)> {
+    let expr = align_times(expr, &mut below)?;
+    let is_open = is_open(&expr, &below);
+    if is_open || !below.iter().any(|child| child.is_open) {
+        let kind = kind_of(&expr, &below, schema);
+        return Ok((expr, Known { is_open, kind }));
     }
     let stays = match &expr {
         Expr::Cast(_) | Expr::TryCast(_) => true,
-        Expr::BinaryExpr(BinaryExpr { op, .. }) if is_arithmetic(*op) => beside_decimal(&expr, schema)?,
-        Expr::BinaryExpr(_) | Expr::Between(_) | Expr::InList(_) => !beside_float(&expr, schema)?,
-        Expr::Case(_) | Expr::WindowFunction(_) => beside_decimal(&expr, schema)?,
+        Expr::BinaryExpr(BinaryExpr { op, .. }) if is_arithmetic(*op) => beside_decimal(&below),
+        Expr::BinaryExpr(_) | Expr::Between(_) | Expr::InList(_) => !beside_float(&below),
+        Expr::Case(_) | Expr::WindowFunction(_) => beside_decimal(&below),
         Expr::ScalarFunction(function) => {
             let name = function.name();
-            (HANDING_ON.contains(&name) || name.starts_with("array_")) && beside_decimal(&expr, schema)?
+            (HANDING_ON.contains(&name) || name.starts_with("array_")) && beside_decimal(&below)
         }
         _ => false,
     };
-    if stays {
-        return Ok(Transformed::no(expr));
-    }
-    expr.map_children(|child| Ok(Transformed::yes(if is_open(&child) { as_double(child)? } else { child })))
+    let expr = if stays { expr } else { double_open(expr, &mut below)? };
+    let kind = kind_of(&expr, &below, schema);
+    Ok((expr, Known { is_open: false, kind }))
+}
+
+/// Makes doubles of what is open right below an expression.
+fn double_open(expr: Expr, below: &mut [Known]) -> Result<Expr> {
+    let mut known = below.iter_mut();
+    let doubled = expr.map_children(|child| {
+        let Some(own) = known.next().filter(|own| own.is_open) else { return Ok(Transformed::no(child)) };
+        *own = Known { is_open: false, kind: Some(DataType::Float64) };
+        as_double(child).map(Transformed::yes)
+    })?;
+    Ok(doubled.data)
 }
 
 /// Compares times in microseconds, which is what the lake's columns hold: texts and nanoseconds would make the
 /// engine cast the column to nanoseconds, which fails for years after 2262, such as 9999 for "never".
-fn align_times(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+fn align_times(expr: Expr, below: &mut [Known]) -> Result<Expr> {
     let compares = match &expr {
         Expr::BinaryExpr(BinaryExpr { op, .. }) => is_comparison(*op),
         Expr::Between(_) | Expr::InList(_) => true,
         _ => false,
     };
-    if !compares {
-        return Ok(expr);
-    }
-    let mut column = None;
-    expr.apply_children(|child| {
-        if let Ok(kind @ DataType::Timestamp(TimeUnit::Microsecond, _)) = child.get_type(schema) {
-            column.get_or_insert(kind);
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    let Some(column) = column else { return Ok(expr) };
+    let is_column = |kind: &&DataType| matches!(kind, DataType::Timestamp(TimeUnit::Microsecond, _));
+    let column = below.iter().filter_map(|child| child.kind.as_ref()).find(is_column).cloned();
+    let Some(column) = column.filter(|_| compares) else { return Ok(expr) };
+    let mut known = below.iter_mut();
     let aligned = expr.map_children(|child| {
-        Ok(Transformed::yes(match child.get_type(schema) {
-            Ok(DataType::Timestamp(TimeUnit::Nanosecond, zone)) => {
-                cast(child, DataType::Timestamp(TimeUnit::Microsecond, zone))
+        let Some(own) = known.next() else { return Ok(Transformed::no(child)) };
+        let (child, kind) = match (own.kind.take(), child) {
+            (Some(DataType::Timestamp(TimeUnit::Nanosecond, zone)), child) => {
+                let kind = DataType::Timestamp(TimeUnit::Microsecond, zone);
+                (cast(child, kind.clone()), Some(kind))
             }
-            Ok(DataType::Utf8) => match child {
-                Expr::Literal(text, metadata) => {
-                    let time = text.cast_to(&column).unwrap_or(text);
-                    Expr::Literal(time, metadata)
-                }
-                other => other,
-            },
-            _ => child,
-        }))
+            (Some(DataType::Utf8), Expr::Literal(text, metadata)) => {
+                let time = text.cast_to(&column).unwrap_or(text);
+                let kind = time.data_type();
+                (Expr::Literal(time, metadata), Some(kind))
+            }
+            (kind, child) => (child, kind),
+        };
+        own.kind = kind;
+        Ok(Transformed::yes(child))
     })?;
     Ok(aligned.data)
 }
 
-fn has_open_child(expr: &Expr) -> Result<bool> {
-    let mut found = false;
-    expr.apply_children(|child| {
-        found |= is_open(child);
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
+fn beside_decimal(below: &[Known]) -> bool {
+    any_settled(below, |kind| holds(kind, &|k| k.is_decimal()))
 }
 
-fn beside_decimal(expr: &Expr, schema: &DFSchema) -> Result<bool> {
-    any_settled_child(expr, schema, |kind| holds(kind, &|k| k.is_decimal()))
+fn beside_float(below: &[Known]) -> bool {
+    any_settled(below, |kind| holds(kind, &|k| k.is_floating()))
 }
 
-fn beside_float(expr: &Expr, schema: &DFSchema) -> Result<bool> {
-    any_settled_child(expr, schema, |kind| holds(kind, &|k| k.is_floating()))
-}
-
-fn any_settled_child(expr: &Expr, schema: &DFSchema, wanted: impl Fn(&DataType) -> bool) -> Result<bool> {
-    let mut found = false;
-    expr.apply_children(|child| {
-        if !is_open(child) {
-            // A child without a type, such as a parameter, decides nothing.
-            found |= child.get_type(schema).is_ok_and(|kind| wanted(&kind));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
+/// Whether a type of what is settled is of a kind. What has no type, such as a parameter, decides nothing.
+fn any_settled(below: &[Known], wanted: impl Fn(&DataType) -> bool) -> bool {
+    below.iter().any(|child| !child.is_open && child.kind.as_ref().is_some_and(&wanted))
 }
 
 /// Whether a type, or the items of a list, are of a kind.
@@ -205,5 +224,69 @@ fn holds(kind: &DataType, wanted: &dyn Fn(&DataType) -> bool) -> bool {
             holds(item.data_type(), wanted)
         }
         plain => wanted(plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use datafusion::arrow::datatypes::{Field, Schema};
+    use datafusion::logical_expr::{col, lit};
+
+    use super::*;
+
+    /// Operators of a chain, five times as many as a statement may have.
+    const LONG: usize = 10_000;
+
+    fn schema() -> DFSchema {
+        let fields = vec![
+            Field::new("money", DataType::Decimal128(19, 4), true),
+            Field::new("number", DataType::Float64, true),
+            Field::new("moment", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        ];
+        DFSchema::try_from(Schema::new(fields)).unwrap()
+    }
+
+    fn half() -> Expr {
+        Expr::Literal(ScalarValue::Decimal128(Some(15), 2, 1), None)
+    }
+
+    fn kind(expr: Expr) -> DataType {
+        settle_expression(expr, &schema()).unwrap().get_type(&schema()).unwrap()
+    }
+
+    #[test]
+    fn literals_are_what_stands_beside_them() {
+        assert_eq!(kind(half()), DataType::Float64);
+        assert_eq!(kind(half() + half() * lit(2_i64)), DataType::Float64);
+        assert_eq!(kind(col("number") + half() + half()), DataType::Float64);
+        assert!(kind(col("money") + half()).is_decimal());
+        assert!(kind(col("money") + (half() - half())).is_decimal());
+        // Once it is a double, what comes later is one too.
+        assert_eq!(kind(col("number") + half() + col("money")), DataType::Float64);
+        let settled = settle_expression(col("money").gt(half()), &schema()).unwrap();
+        assert_eq!(settled, col("money").gt(half()));
+        let settled = settle_expression(col("number").gt(half()), &schema()).unwrap();
+        assert_eq!(settled, col("number").gt(lit(1.5)));
+        let settled = settle_expression(col("moment").eq(lit("2020-01-01")), &schema()).unwrap();
+        let time = ScalarValue::TimestampMicrosecond(Some(1_577_836_800_000_000), None);
+        assert_eq!(settled, col("moment").eq(Expr::Literal(time, None)));
+    }
+
+    #[test]
+    fn long_chains_are_settled_in_a_time_that_grows_as_they_do() {
+        // Only a large stack takes such an expression apart.
+        let thread = std::thread::Builder::new().stack_size(256 << 20);
+        let settling = thread.spawn(|| {
+            let begun = Instant::now();
+            for first in [half(), col("money"), col("number")] {
+                let chain = (0..LONG).fold(first, |sum, _| sum + half());
+                settle_expression(chain, &schema()).unwrap();
+            }
+            begun.elapsed()
+        });
+        let took = settling.unwrap().join().unwrap();
+        assert!(took < Duration::from_secs(5), "{took:?}: a walk down at each operator takes much longer");
     }
 }

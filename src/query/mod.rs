@@ -9,6 +9,7 @@ mod constants;
 mod date_trunc;
 mod dependencies;
 mod dialect;
+mod distinct;
 pub mod embedded;
 mod embedded_plan;
 pub mod engine;
@@ -16,6 +17,7 @@ pub mod error;
 mod estimate;
 mod explain;
 mod identity;
+mod in_turn;
 mod listing;
 mod literals;
 mod memory;
@@ -38,6 +40,7 @@ mod unpacked;
 mod values;
 
 pub use dependencies::{Dependencies, TableRead};
+pub use distinct::Distinct;
 pub use embedded::LakeEngine;
 pub use engine::{
     ChangeValues, Changed, IfExisting, IfMissing, IncomingRows, Ingestion, Planned, QueryEngine, Statement,

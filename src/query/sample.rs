@@ -133,6 +133,13 @@ impl Sample {
     }
 }
 
+/// The share of rows that a predicate keeps that draws a sample; none of another one.
+pub(crate) fn share(predicate: &Expr) -> Option<f64> {
+    let Expr::ScalarFunction(call) = predicate else { return None };
+    let drawn = call.func.inner().downcast_ref::<InSample>()?;
+    Some(drawn.below as f64 / (1_u64 << 63) as f64)
+}
+
 fn refused(what: &str) -> QueryError {
     QueryError::unsupported(format!("{what} is not supported; {FORM}"))
 }

@@ -18,7 +18,7 @@ use crate::query::catalog::CATALOG;
 use crate::query::clauses::Functions;
 use crate::query::date_trunc::DateTrunc;
 use crate::query::sum::ExactSum;
-use crate::query::{QueryError, StatementOptions};
+use crate::query::{QueryError, StatementOptions, order};
 
 /// Functions that are taken out: they tell where the lake's files are.
 const HIDDEN_FUNCTIONS: &[&str] = &["input_file_name"];
@@ -46,6 +46,8 @@ struct Profile {
     time_zone: String,
     schema: Option<String>,
     partitions: usize,
+    /// Whether the order of rows has to be the same at each run.
+    in_order: bool,
     batch_rows: usize,
 }
 
@@ -64,6 +66,7 @@ impl Sessions {
             time_zone: options.time_zone.clone(),
             schema: options.schema.clone().or_else(|| self.default_schema.clone()),
             partitions: in_range("partitions", options.partitions, self.threads, MAX_PARTITIONS)?,
+            in_order: options.partitions.is_some(),
             batch_rows: in_range("batch_rows", options.batch_rows, 8192, MAX_BATCH_ROWS)?,
         };
         let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,6 +116,9 @@ impl Sessions {
         // Errors say where.
         options.sql_parser.collect_spans = true;
         options.execution.spill_compression = SpillCompression::Lz4Frame;
+        if profile.in_order {
+            order::keep(options);
+        }
         config
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// Tells the time.
 pub trait Clock: Send + Sync + std::fmt::Debug {
@@ -33,17 +33,23 @@ impl Clock for SystemClock {
 pub struct ManualClock {
     start: (DateTime<Utc>, Instant),
     passed: Arc<Mutex<Duration>>,
+    jumped: Arc<Mutex<TimeDelta>>,
 }
 
 impl ManualClock {
     /// A clock that shows `start`.
     pub fn new(start: DateTime<Utc>) -> Self {
-        Self { start: (start, Instant::now()), passed: Arc::default() }
+        Self { start: (start, Instant::now()), passed: Arc::default(), jumped: Arc::default() }
     }
 
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         *self.passed.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+
+    /// Sets the time of day forward or back, as somebody does whose clock was wrong.
+    pub fn jump(&self, by: TimeDelta) {
+        *self.jumped.lock().unwrap_or_else(PoisonError::into_inner) += by;
     }
 
     fn passed(&self) -> Duration {
@@ -53,7 +59,8 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
-        self.start.0 + self.passed()
+        let jumped = *self.jumped.lock().unwrap_or_else(PoisonError::into_inner);
+        self.start.0 + self.passed() + jumped
     }
 
     fn monotonic(&self) -> Instant {

@@ -1,4 +1,4 @@
-"""Makes the server of the Python client's tests known to the tests of other clients, and one with unusual tables."""
+"""Makes the server of the Python client's tests known to the tests of other clients, and two with unusual tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from served import Served, client, serve, served
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["client", "served", "walked"]
+__all__ = ["client", "served", "slowly", "walked"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +32,10 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     prepared = tables.prepare(tmp_path_factory.mktemp("walked"))
     with serve(prepared.program, prepared.folder) as url:
         yield Served(url=url, folder=prepared.folder, program=prepared.program)
+
+
+@pytest.fixture(scope="session")
+def slowly(walked: Served) -> Iterator[Served]:
+    """The same tables behind a slow line."""
+    with tables.slow(walked) as url:
+        yield Served(url=url, folder=walked.folder, program=walked.program)

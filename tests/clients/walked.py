@@ -1,7 +1,8 @@
 """The server that the tests of every client walk: the type matrix, and tables of unusual shapes.
 
 `python tests/clients/walked.py COMMAND …` runs a command beside such a server, which it finds in `LAKEGATE_HOST`,
-`LAKEGATE_PORT` and `LAKEGATE_URL`. So the tests in Java, Go and JavaScript need not know how a server is made.
+`LAKEGATE_PORT` and `LAKEGATE_URL`; on `LAKEGATE_SLOW_PORT` the same tables are behind a slow line. So the tests in
+Java, Go and JavaScript need not know how a server is made.
 """
 
 from __future__ import annotations
@@ -95,6 +96,17 @@ def secured(folder: Path) -> Iterator[tuple[str, Path]]:
         yield url, certificate
 
 
+@contextlib.contextmanager
+def slow(prepared: Served) -> Iterator[str]:
+    """Serve the same lake behind a slow line, whose settings say how rows come to who does not; gives the address."""
+    folder = prepared.folder / "slow"
+    folder.mkdir()
+    line = '[[line]]\nnetworks = ["127.0.0.0/8"]\nrate = "40Mbit/s"\ncodec = "lz4"\ndictionaries = true\n'
+    (folder / "lakegate.toml").write_text(f'[lake]\nlocation = "{prepared.folder / "lake"}"\n{line}')
+    with serve(prepared.program, folder) as url:
+        yield url
+
+
 def main(command: list[str]) -> int:
     """Run a command beside a server of its own, and end as it ends."""
     with tempfile.TemporaryDirectory(prefix="lakegate-clients-") as name:
@@ -107,7 +119,8 @@ def main(command: list[str]) -> int:
                 "LAKEGATE_PORT": str(address.port),
                 "LAKEGATE_EXPECTED": str(matrix.EXPECTED),
             }
-            with secured(prepared.folder / "secured") as (tls, authority):
+            with secured(prepared.folder / "secured") as (tls, authority), slow(prepared) as slowly:
+                where["LAKEGATE_SLOW_PORT"] = str(urllib.parse.urlparse(slowly).port)
                 where |= {"LAKEGATE_TLS_PORT": str(urllib.parse.urlparse(tls).port), "LAKEGATE_CA": str(authority)}
                 return subprocess.run(command, env={**os.environ, **where}, check=False).returncode
 

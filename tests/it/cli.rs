@@ -1,5 +1,6 @@
 //! The program as people and other programs call it: exit codes, what is told where, formats, stopping.
 
+mod cache;
 mod commands;
 mod served;
 mod who;

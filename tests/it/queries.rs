@@ -3,8 +3,11 @@
 mod estimates;
 pub(crate) mod house;
 mod identity;
+mod order;
+mod partitions;
 mod pushdown;
 mod sampling;
+mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

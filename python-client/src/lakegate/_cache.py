@@ -9,6 +9,8 @@ appears when the file is complete, and the file never changes after that, so sev
 without locks.
 
 `OWNER/QUESTION.known` says which result was the last answer to a question, a hash of its text and values.
+
+The command line reads and writes the same files (`src/flight/client_cache.rs`): what changes here changes there.
 """
 
 from __future__ import annotations

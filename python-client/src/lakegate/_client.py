@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import flight
 
-from lakegate import _cache, _confirm, _protocol
+from lakegate import _cache, _confirm, _protocol, _said
 from lakegate._announcement import ColumnSize, Estimate
 from lakegate._cache import Cache, default_folder, owner
 from lakegate._errors import InvalidQuery, NotFound, translated
@@ -212,6 +212,7 @@ class Client:
                 cert_chain=certificate,
                 private_key=_content(tls_key_file),
                 generic_options=_CONNECTING,
+                middleware=[_said.Listener()],
             )
             if token is not None:
                 self._headers.append((b"authorization", f"Bearer {token}".encode()))

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillWaiting
 from typing import TYPE_CHECKING, Any
 
+from lakegate import _said
 from lakegate._errors import Cancelled, Conflict, InternalError, LakegateError, PermissionDenied, translated, was_cut
 from lakegate._source import START
 
@@ -120,12 +121,11 @@ class Download:
         """Return what comes next, from as many connections as that takes; None at the end."""
         while True:
             try:
-                with translated(self._source.url):
-                    if self._reader is None:
-                        self._reader = self._open(caller)
-                        if self._given_up.is_set():  # by another thread, before there was a stream
-                            self._reader.cancel()
-                    chunk = _interruptible(caller.submit(_read, self._reader))
+                if self._reader is None:
+                    self._reader = self._open(caller)
+                    if self._given_up.is_set():  # by another thread, before there was a stream
+                        self._reader.cancel()
+                chunk = _interruptible(caller.submit(self._heard, _read, self._reader))
             except LakegateError as error:
                 self._reader = None
                 self._recover(error)
@@ -135,7 +135,7 @@ class Download:
             return chunk
 
     def _open(self, caller: ThreadPoolExecutor) -> flight.FlightStreamReader:
-        opening = caller.submit(self._source.open, self._position or START)
+        opening = caller.submit(self._heard, self._source.open, self._position or START)
         try:
             return _interruptible(opening)
         except BaseException:
@@ -143,6 +143,16 @@ class Download:
                 # There is nothing to cancel yet: tell the server by another call, and the stream once it is there.
                 opening.add_done_callback(_cancel_opened)
                 self._source.cancel()
+            raise
+
+    def _heard(self, call: Callable[[Any], Any], argument: Any) -> Any:
+        """Make a call on the thread for calls; its error knows whether the server itself has spoken."""
+        _said.listen()
+        try:
+            with translated(self._source.url):
+                return call(argument)
+        except LakegateError as error:
+            error._is_final = _said.is_final()
             raise
 
     def _arrived(self, label: pa.Buffer | None) -> None:

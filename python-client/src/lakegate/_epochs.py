@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 WINDOW_BYTES = 128 * 1024**2
 
 
-def shard_of(shard: tuple[int, int]) -> tuple[int, int]:
-    """Return a shard that was looked at: number and count.
+def checked(batch_size: int, shard: tuple[int, int], shuffle_window: int | None) -> tuple[int, int]:
+    """Return a shard, number and count, after a look at what one can ask for.
 
     Raises
     ------
     ValueError
-        When the number is not in 0 … count - 1.
+        When the shard's number is not in 0 … count - 1, or one of the others not 1 or more.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it has to be 1 or more")
+    if shuffle_window is not None and shuffle_window < 1:
+        raise ValueError(f"shuffle_window is {shuffle_window}; it has to be 1 or more")
     number, count = shard
     if not 0 <= number < count:
         raise ValueError(f"shard is ({number}, {count}); write (i, n) with i from 0 to n - 1")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class LakegateError(Exception):
     """Root of everything this package raises; its text is the server's message."""
 
+    # Whether the server said so of what was asked for, rather than of this moment: to ask again would be in vain.
+    _is_final = False
+
 
 class InvalidQuery(LakegateError):
     """The statement or one of its parameters is wrong: syntax, an unknown column, a type that does not fit."""
@@ -128,9 +131,11 @@ def from_arrow(error: BaseException, *, url: str) -> LakegateError:
 
 def was_cut(error: LakegateError) -> bool:
     """Tell whether the connection ended, or its server is going away: the rest may come when it is asked for again."""
+    if error._is_final:
+        return False
     if isinstance(error, Unavailable):
         return True
-    # What resets a stream is told as gRPC's own words alone; the server's words are about the statement, and final.
+    # What resets a stream is told as gRPC's own words alone.
     return isinstance(error, (Cancelled, InternalError)) and bool(_RESET.search(str(error.__cause__)))
 
 

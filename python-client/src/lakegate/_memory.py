@@ -18,12 +18,13 @@ SHARE = 0.8
 ROWS_TO_JUDGE_BY = 10_000
 #: How far off an estimated number of rows may be (nine in ten are within twice), before a download is given up for it.
 DOUBT = 2.0
-# What CPython 3.11 takes for an object of each kind beside its content, with its place in a column.
-_TEXT_OBJECT = 8 + 49
-_BYTES_OBJECT = 8 + 33
-_DECIMAL_OBJECT = 8 + 104
-# A list or dict of Python objects for what Arrow holds in a buffer; three to eight times as much for small values.
-_NESTED_FACTOR = 5
+# What CPython 3.11 and numpy take for an object of each kind, beside what is in it.
+_TEXT, _BYTES, _NUMBER, _TIME, _DECIMAL, _ARRAY, _LIST, _PAIR = 49, 33, 32, 48, 104, 136, 88, 72
+# A dictionary of up to so many fields, each so large.
+_FIELDS, _FIELDS_OBJECT = 5, 200
+_POINTER = 8
+# While values are converted each different one is remembered, so that it is made once: times, and texts.
+_TIME_REMEMBERED, _TEXT_REMEMBERED = 56, 96
 
 
 class Guard:
@@ -75,31 +76,89 @@ class Guard:
         )
 
 
-def frame_bytes(batch: pa.RecordBatch) -> float:
-    """Return about how much memory a batch takes in a pandas frame of numpy types, the larger of before and after.
+class Sizes:
+    """Measures the batches of one result; a dictionary that follows from one batch to the next counts once."""
 
-    Columns are given up one by one as they are converted, so it is not the sum of both.
-    """
-    return float(sum(max(column.nbytes, _numpy_bytes(column)) for column in batch.columns))
+    def __init__(self) -> None:
+        # Where the dictionary of each column was, and how long.
+        self._dictionaries: dict[int, tuple[int, int]] = {}
+
+    def arrow(self, batch: pa.RecordBatch) -> float:
+        """Return how much memory a batch takes as it is."""
+        return float(sum(self._columns(batch)))
+
+    def frame(self, batch: pa.RecordBatch) -> float:
+        """Return about how much memory it takes to make a batch a part of a pandas frame of numpy types.
+
+        That is the batch and what becomes of it: columns are given up one by one as they are converted, but those that
+        came in one piece stay until the last of them is, and others come in pieces too small to be used again.
+        """
+        sizes = zip(self._columns(batch), batch.columns, strict=True)
+        return float(sum(size + (size if _stays(column.type) else _numpy_bytes(column)) for size, column in sizes))
+
+    def _columns(self, batch: pa.RecordBatch) -> list[int]:
+        return [self._size(number, column) for number, column in enumerate(batch.columns)]
+
+    def _size(self, number: int, column: pa.Array) -> int:
+        if not pa.types.is_dictionary(column.type):
+            return int(column.nbytes)
+        words = column.dictionary
+        place = next((buffer.address for buffer in reversed(words.buffers()) if buffer is not None), 0)
+        here = (place, len(words))
+        known = self._dictionaries.get(number) == here
+        self._dictionaries[number] = here
+        return int(column.indices.nbytes + (0 if known else words.nbytes))
 
 
-def _numpy_bytes(column: pa.Array) -> int:
+def _stays(kind: pa.DataType) -> bool:
+    """Tell whether a column becomes as large in a frame as it is."""
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    # pandas has a text type on Arrow since version 3.
+    return bool(pa.types.is_dictionary(kind) or (text and _pandas_has_text()))
+
+
+def _numpy_bytes(column: pa.Array) -> float:
+    """Return about what a column takes in a pandas frame of numpy types."""
     kind, rows = column.type, len(column)
-    content: int = column.nbytes
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        # pandas has a text type on Arrow since version 3.
-        return content if _pandas_has_text() else rows * _TEXT_OBJECT + content
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return rows * _BYTES_OBJECT + content
-    if pa.types.is_decimal(kind):
-        return rows * _DECIMAL_OBJECT
     if pa.types.is_boolean(kind):
-        return rows * (8 if column.null_count else 1)
-    if pa.types.is_nested(kind):
-        return content * _NESTED_FACTOR
-    if pa.types.is_dictionary(kind):
-        return content
-    return rows * 8
+        return float(rows * (_POINTER if column.null_count else 1))
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        # Whole numbers with nulls become floats.
+        widened = pa.types.is_integer(kind) and column.null_count
+        return float(rows * (8 if widened else kind.bit_width // 8))
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        return float(rows * 8)
+    return float(rows * _POINTER) + _object_bytes(column)
+
+
+def _object_bytes(column: pa.Array) -> float:
+    """Return about what the values of a column take as Python objects, without the places that point at them."""
+    kind, rows = column.type, len(column) - column.null_count
+    if pa.types.is_null(kind) or pa.types.is_boolean(kind):
+        return 0.0
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return float(rows * _NUMBER)
+    if pa.types.is_decimal(kind):
+        return float(rows * _DECIMAL)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return float(rows * (_TEXT + _TEXT_REMEMBERED) + column.nbytes)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return float(rows * (_BYTES + _TEXT_REMEMBERED) + column.nbytes)
+    if pa.types.is_temporal(kind):
+        return float(rows * (_TIME + _TIME_REMEMBERED))
+    if pa.types.is_struct(kind):
+        objects = -(-kind.num_fields // _FIELDS) or 1
+        return float(rows * objects * _FIELDS_OBJECT) + sum(_object_bytes(values) for values in column.flatten())
+    if pa.types.is_map(kind):
+        pairs = len(column.items)
+        # Keys are the same few.
+        return float(rows * _LIST + pairs * (_PAIR + _POINTER)) + _object_bytes(column.items)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        values = column.flatten()
+        # Numbers of lists stay where they are, if they can.
+        stays = pa.types.is_primitive(values.type) and not pa.types.is_boolean(values.type) and not values.null_count
+        return float(rows * _ARRAY) + (0.0 if stays else _numpy_bytes(values))
+    return float(rows * _TIME + column.nbytes)  # what else there is: views, dictionaries within lists
 
 
 def _pandas_has_text() -> bool:

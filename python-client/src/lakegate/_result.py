@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakegate import _epochs
 from lakegate._fetch import anew
-from lakegate._memory import Guard, frame_bytes
+from lakegate._memory import Guard, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -106,7 +106,7 @@ class Result:
         TooLarge
             When the rows take more than that, or it can be foretold that they will.
         """
-        return self._table(self._schema, max_memory, progress, lambda batch: batch.nbytes)
+        return self._table(self._schema, max_memory, progress)
 
     def to_pandas(
         self,
@@ -141,10 +141,10 @@ class Result:
 
         schema = self._fetch.wire_schema if categories else self._schema
         if types == "arrow":
-            table = self._table(schema, max_memory, progress, lambda batch: batch.nbytes)
+            table = self._table(schema, max_memory, progress)
             options: dict[str, Any] = {"types_mapper": _arrow_dtype(pandas)}
         else:
-            table = self._table(schema, max_memory, progress, frame_bytes)
+            table = self._table(schema, max_memory, progress, as_frame=True)
             # The table is ours alone, so its columns may be given up one by one as they are converted.
             options = {"date_as_object": False, "split_blocks": True, "self_destruct": True}
         return table.to_pandas(**options)
@@ -249,11 +249,7 @@ class Result:
         ------
         pyarrow.RecordBatch
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it has to be 1 or more")
-        if shuffle_window is not None and shuffle_window < 1:
-            raise ValueError(f"shuffle_window is {shuffle_window}; it has to be 1 or more")
-        shard = _epochs.shard_of(shard)
+        shard = _epochs.checked(batch_size, shard, shuffle_window)
         return self._epoch(batch_size, shuffle, shard, drop_last, shuffle_window, spill_folder, progress)
 
     def to_torch(
@@ -269,15 +265,15 @@ class Result:
     ) -> TorchRows:
         """Download the rows to the local disk and return them as a PyTorch `IterableDataset` (needs torch).
 
-        Give it to `DataLoader(rows, batch_size=None, num_workers=…)`: it makes batches itself, and each worker reads
-        its own part of the file, so nothing is downloaded twice. Each batch is a dictionary by column: tensors of
+        Give it to `DataLoader(rows, batch_size=None, num_workers=…)`: it makes batches itself, and each worker takes
+        its own rows out of the file, so nothing is downloaded twice. Each batch is a dictionary by column: tensors of
         numbers, lists of everything else (:mod:`lakegate._tensors` says what becomes what). `set_epoch(n)` before a
         pass gives it its own order.
 
         Parameters
         ----------
         batch_size, shuffle, shard, drop_last, shuffle_window, spill_folder
-            As in :meth:`iter_batches`; workers share out the shard among them.
+            As in :meth:`iter_batches`; workers share out the shard among them, and each has a last batch of its own.
         progress
             Of the download, as in :meth:`to_arrow`.
 
@@ -286,9 +282,7 @@ class Result:
         ImportError
             When torch is not installed.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it has to be 1 or more")
-        shard = _epochs.shard_of(shard)
+        shard = _epochs.checked(batch_size, shard, shuffle_window)
         try:
             from lakegate._torch import TorchRows
         except ImportError as error:
@@ -366,14 +360,13 @@ class Result:
             rows = _epochs.shuffled(file, seed=f"{shuffle} epoch 0", shard=shard, window_rows=shuffle_window)
         yield from _epochs.of_one_size(rows, size=batch_size, drop_last=drop_last)
 
-    def _table(
-        self, schema: pa.Schema, max_memory: int | None, progress: Wish, measure: Callable[[pa.RecordBatch], float]
-    ) -> pa.Table:
-        """Fetch all rows, unless they take too much memory."""
+    def _table(self, schema: pa.Schema, max_memory: int | None, progress: Wish, *, as_frame: bool = False) -> pa.Table:
+        """Fetch all rows, unless they take too much memory, or (`as_frame`) would on the way into a frame."""
 
         def collect() -> pa.Table:
             rows, estimated = self._fetch.rows()
-            guard = Guard(max_memory, rows=rows, estimated_rows=estimated)
+            guard, sizes = Guard(max_memory, rows=rows, estimated_rows=estimated), Sizes()
+            measure = sizes.frame if as_frame else sizes.arrow
             collected: list[pa.RecordBatch] = []
             with contextlib.closing(self._fetch.shown(schema, progress)) as arriving:
                 for batch in arriving:

@@ -41,7 +41,8 @@ class TorchRows(IterableDataset):
         self._shard = shard
         self._drop_last = drop_last
         self._window = shuffle_window
-        self._epoch = 0
+        # Workers that persist from one pass to the next have a copy of this object, but share this with it.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
     @property
     def rows(self) -> int:
@@ -49,8 +50,8 @@ class TorchRows(IterableDataset):
         return self._rows
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass over the rows, before it begins; workers that persist do not hear of it."""
-        self._epoch = epoch
+        """Choose the order of the next pass over the rows, before it begins."""
+        self._epoch[0] = epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
@@ -62,7 +63,7 @@ class TorchRows(IterableDataset):
         if self._shuffle is None:
             batches = _epochs.in_order(file.batches(), shard=shard)
         else:
-            seed = f"{self._shuffle} epoch {self._epoch}"
+            seed = f"{self._shuffle} epoch {int(self._epoch[0])}"
             batches = _epochs.shuffled(file, seed=seed, shard=shard, window_rows=self._window)
         for batch in _epochs.of_one_size(batches, size=self._batch_size, drop_last=self._drop_last):
             yield {

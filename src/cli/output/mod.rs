@@ -63,8 +63,8 @@ impl RowWriter {
     }
 }
 
-/// Tells people how many rows there were.
-pub(super) fn tell_rows(rows: u64, file: Option<&Path>) {
+/// Tells people how many rows there were, and what else there is to say of them.
+pub(super) fn tell_rows(rows: u64, file: Option<&Path>, more: &str) {
     use std::io::{IsTerminal, Write};
     let mut err = std::io::stderr();
     let to = file.map(|file| format!(" in {}", file.display()));
@@ -72,6 +72,6 @@ pub(super) fn tell_rows(rows: u64, file: Option<&Path>) {
         let count = indicatif::HumanCount(rows);
         let plural = if rows == 1 { "" } else { "s" };
         // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(err, "{count} row{plural}{}", to.unwrap_or_default());
+        let _ = writeln!(err, "{count} row{plural}{}{more}", to.unwrap_or_default());
     }
 }

@@ -237,6 +237,16 @@ const WRONG_SETTINGS: &[(&str, &str)] = &[
     ),
     ("[[line]]\nnetworks = [\"10.0.0.0/8\"]\nrate = \"1kbit/s\"", ":3:8: line[1].rate: the rate is too low"),
     (
+        "[[line]]\nnetworks = [\"10.0.0.0/8\"]\nfast = true\ncodec = \"zstd\"",
+        ":4:9: line[1].codec: the line is fast, so nothing is compressed there; expected fast = true, or a codec",
+    ),
+    (
+        "[[line]]\nnetworks = [\"10.0.0.0/8\"]\nrate = \"1Mbit/s\"\ncodec = \"gzip\"",
+        ":4:9: line[1].codec: found the text \"gzip\"; expected one of auto, zstd, lz4, none",
+    ),
+    ("[results]\ncodec = \"zst\"", ":2:9: results.codec: found the text \"zst\""),
+    ("[results]\nprecision = \"rounded\"", ":2:1: results.precision"),
+    (
         "[[line]]\nnetworks = [\"10.0.0.0/8\"]\nfast = true\n[line.weights]\nadmin = 0",
         ":5:9: line[1].weights.admin: found the number 0; expected a number from 0.01 to 100",
     ),

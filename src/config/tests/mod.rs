@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{ColumnType, LoadMode, Location};
+use crate::model::{Codec, ColumnType, LoadMode, Location};
 
 /// A folder with these files.
 fn folder(files: &[(&str, &str)]) -> TempDir {
@@ -86,6 +86,7 @@ fn an_empty_folder_works_on_one_machine_with_no_services() {
     assert_eq!(settings.limits.query_timeout, Duration::from_secs(600));
     assert!(settings.limits.memory >= 512 << 20);
     assert!(settings.tables.is_empty() && settings.warnings.is_empty());
+    assert_eq!(settings.results, ResultSettings::default());
     assert_eq!((settings.logs.level.as_str(), settings.logs.format), ("info", LogFormat::Human));
 }
 
@@ -115,11 +116,19 @@ fn every_key_of_lakegate_toml_is_read() {
         [[line]]
         networks = ["10.0.0.0/8", "2001:db8::/32"]
         rate = "100Mbit/s"
+        codec = "lz4"
+        dictionaries = false
         [line.weights]
         admin = 2
         [[line]]
         networks = ["10.9.0.0/16"]
         fast = true
+        [[line]]
+        networks = ["10.8.0.0/16"]
+        codec = "none"
+        [results]
+        codec = "zstd"
+        dictionaries = true
         [tickets]
         key = { env = "TICKET_KEY" }
         lifetime = "2h"
@@ -147,13 +156,17 @@ fn every_key_of_lakegate_toml_is_read() {
     assert_eq!(settings.limits.serving.max_result_bytes, Some(2_000_000_000));
     assert_eq!(settings.serve.flight.to_string(), "0.0.0.0:0");
     assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
-    let [office, backbone] = settings.lines.as_slice() else { panic!("{:?}", settings.lines) };
+    let [office, backbone, lab] = settings.lines.as_slice() else { panic!("{:?}", settings.lines) };
     assert_eq!(
         (office.name().as_str(), office.rate, office.fast),
         ("10.0.0.0/8, 2001:db8::/32", Some(100_000_000), false)
     );
     assert_eq!(office.weights.get("admin"), Some(&2.0));
     assert_eq!((backbone.name().as_str(), backbone.rate, backbone.fast), ("10.9.0.0/16", None, true));
+    let defaults = [office, backbone, lab].map(|line| (line.codec, line.dictionaries));
+    let only = |codec| Some(CodecDefault::Only(codec));
+    assert_eq!(defaults, [(only(Codec::Lz4), Some(false)), (None, None), (only(Codec::None), None)]);
+    assert_eq!(settings.results, ResultSettings { codec: CodecDefault::Only(Codec::Zstd), dictionaries: true });
     assert_eq!(settings.tickets.lifetime, Duration::from_secs(7200));
     assert_eq!(settings.logs.format, LogFormat::Json);
 }

@@ -33,9 +33,13 @@ struct Shared {
     threads: usize,
 }
 
-/// A portion that is being packed. Dropping it drops the work where it has not begun.
+/// Work that is done for somebody. Dropping it drops the work where it has not begun.
+#[derive(Debug)]
+pub struct Work<T>(AbortOnDropHandle<Result<T, DeliveryError>>);
+
+/// A portion that is being packed.
 pub(super) struct Packing {
-    work: AbortOnDropHandle<Result<Packed, DeliveryError>>,
+    work: Work<Packed>,
     _ahead: Option<OwnedSemaphorePermit>,
 }
 
@@ -73,23 +77,30 @@ impl Encoders {
         Ok(done)
     }
 
-    /// Does some work when its turn comes, whether anybody asks for the result meanwhile or not: a turn that waited for its
-    /// client would be lost to the others.
+    /// Packs a portion when its turn comes.
     pub(super) fn elsewhere(
         &self,
         ahead: Option<OwnedSemaphorePermit>,
         work: impl FnOnce(&mut IpcWriteContext) -> Result<Packed, DeliveryError> + Send + 'static,
     ) -> Packing {
+        Packing { work: self.work(work), _ahead: ahead }
+    }
+
+    /// Does some work when its turn comes, whether anybody asks for the result meanwhile or not: a turn that waited for its
+    /// client would be lost to the others.
+    pub fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut IpcWriteContext) -> Result<T, DeliveryError> + Send + 'static,
+    ) -> Work<T> {
         let encoders = self.clone();
-        let work = tokio::spawn(async move {
+        Work(AbortOnDropHandle::new(tokio::spawn(async move {
             let turn = Arc::clone(&encoders.0.turns).acquire_owned().await;
-            let packing = tokio::task::spawn_blocking(move || {
+            let working = tokio::task::spawn_blocking(move || {
                 let _turn = turn;
                 encoders.here(work)
             });
-            AbortOnDropHandle::new(packing).await.unwrap_or(Err(DeliveryError::Unfinished))
-        });
-        Packing { work: AbortOnDropHandle::new(work), _ahead: ahead }
+            AbortOnDropHandle::new(working).await.unwrap_or(Err(DeliveryError::Unfinished))
+        })))
     }
 
     fn contexts(&self) -> std::sync::MutexGuard<'_, Vec<IpcWriteContext>> {
@@ -103,12 +114,20 @@ impl std::fmt::Debug for Encoders {
     }
 }
 
+impl<T> Future for Work<T> {
+    type Output = Result<T, DeliveryError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // Whatever panicked has written to the log where it was.
+        Poll::Ready(ready!(self.0.poll_unpin(context)).unwrap_or(Err(DeliveryError::Unfinished)))
+    }
+}
+
 impl Future for Packing {
     type Output = Result<Packed, DeliveryError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // Whatever panicked has written to the log where it was.
-        Poll::Ready(ready!(self.work.poll_unpin(context)).unwrap_or(Err(DeliveryError::Unfinished)))
+        self.work.poll_unpin(context)
     }
 }
 
@@ -137,7 +156,7 @@ mod tests {
         let kept = encoders.elsewhere(None, |_| Ok(packed(1)));
         drop(dropped);
         tokio::task::yield_now().await;
-        assert!(!kept.work.is_finished());
+        assert!(!kept.work.0.is_finished());
         drop(turn);
         assert_eq!(kept.await.unwrap().rows, 1);
     }

@@ -1,21 +1,26 @@
-//! Whose message goes next over a line. Knows no clock: it is asked when there is room for one more.
+//! Whose message goes next over a line, piece by piece. Knows no clock: it is asked when there is room for one more.
 //!
-//! A person's account is what was sent to them, divided by their weight; whoever has had least goes next, and of their
-//! streams the one that has had least. That is deficit round robin with turns of a single message: a stream asks for its
-//! next message only once the last has gone, so that what a longer turn left over would be lost by those with few streams
-//! and not by those with many (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996).
+//! A person's account is what was sent to them, divided by their weight; whoever has had least goes next. That is deficit
+//! round robin with turns of a single piece: a stream asks for its next piece only once the last has gone, so that what a longer
+//! turn left over would be lost by those with few streams and not by those with many (start-time fair queueing: Goyal, Vin and
+//! Cheng, SIGCOMM 1996). Of a person's streams, the one in the middle of a message goes on: whoever gets eight messages at once has
+//! nothing of any of them until all are there. Between messages the one that has had least is the next.
 //!
-//! The first [`AHEAD`] bytes of a stream go before what others pull, as long as its person is no further ahead of the others
-//! than that. So a small answer does not wait behind large ones, and nobody gets more by cutting a large one up.
+//! The first [`YOUNG`] bytes of a stream go before what others pull, as long as its person is no further ahead of the others
+//! than they may be. So a small answer does not wait behind large ones, and nobody gets more by cutting a large one up. Of a
+//! person's own streams, the first [`OPENING`] bytes of one go before the rest of a message of another, too.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::access::Principal;
 
-/// Bytes of a stream that go ahead, and bytes a person may be ahead of others by that. It is also how far back a person and a
-/// stream that asked for nothing may be behind: what they did not ask for for longer is not made up for.
-const AHEAD: f64 = (1 << 20) as f64;
+/// Bytes of a stream that go ahead of what others pull, and most that a person may be ahead of others by that.
+const YOUNG: f64 = (1 << 20) as f64;
+/// Bytes of a stream that go ahead of the messages of its person's other streams: all of a small answer.
+const OPENING: f64 = (64 << 10) as f64;
+/// Bytes that somebody's older streams let by for each that goes of them, where younger ones always want more.
+const LET_BY: f64 = 4.0;
 
 /// Whose the bytes are: a person, however many connections they have; where everybody is anonymous, an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,11 +38,23 @@ impl Account {
 }
 
 /// Who waits for the line, and what they have had of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turns {
     people: BTreeMap<Account, Person>,
     /// Who has had least of those who waited had so much: where the account of whoever comes begins.
     level: f64,
+    /// Bytes a person may be ahead of others. It is also how far back a person and a stream that asked for nothing may be
+    /// behind: what they did not ask for for longer is not made up for.
+    lead: f64,
+}
+
+/// A message, or a part of one, that waits for its turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    /// Its bytes.
+    pub(super) bytes: u64,
+    /// Whether it goes on with a message that has begun.
+    pub(super) goes_on: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +65,7 @@ struct Person {
     streams: BTreeMap<u64, Stream>,
     /// As [`Turns::level`], of the streams.
     level: f64,
-    /// Bytes that went ahead of older streams since one of those had its turn.
+    /// Bytes that went ahead of older streams which waited, less what those were given for it.
     ahead: f64,
 }
 
@@ -57,11 +74,24 @@ struct Stream {
     had: f64,
     /// Bytes since it began.
     sent: f64,
-    /// Bytes of the message that waits; none where none does.
-    waits: Option<u64>,
+    /// What waits; none where nothing does.
+    waits: Option<Piece>,
+}
+
+/// How far a stream has come; the younger go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Age {
+    Opening,
+    Young,
+    Old,
 }
 
 impl Turns {
+    /// Nobody there yet, on a line where somebody may be so many bytes ahead of others, if that is not too many.
+    pub(super) fn new(lead: u64) -> Self {
+        Self { people: BTreeMap::new(), level: 0.0, lead: (lead as f64).min(YOUNG) }
+    }
+
     /// A stream of an account comes; its id is nobody else's.
     pub(super) fn enter(&mut self, account: &Account, weight: f64, id: u64) {
         if self.people.values().all(|person| person.streams.is_empty()) {
@@ -84,33 +114,35 @@ impl Turns {
         }
     }
 
-    /// A stream waits for its turn to send a message.
-    pub(super) fn ask(&mut self, account: &Account, id: u64, bytes: u64) {
+    /// A stream waits for its turn to send a piece.
+    pub(super) fn ask(&mut self, account: &Account, id: u64, piece: Piece) {
         let Some(person) = self.people.get_mut(account) else { return };
         if !person.waits() {
-            person.had = person.had.max(self.level - AHEAD);
+            person.had = person.had.max(self.level - self.lead);
         }
         let level = person.level;
         let Some(stream) = person.streams.get_mut(&id) else { return };
-        stream.had = stream.had.max(level - AHEAD);
-        stream.waits = Some(bytes);
+        stream.had = stream.had.max(level - self.lead);
+        stream.waits = Some(piece);
     }
 
-    /// Whose turn it is: the stream, and the bytes of its message. None where nobody waits.
+    /// Whose turn it is: the stream, and the bytes of its piece. None where nobody waits.
     pub(super) fn next(&mut self) -> Option<(u64, u64)> {
-        let waiting = self.people.values_mut().filter(|person| person.waits());
-        let waiting: Vec<(bool, &mut Person)> = waiting.map(|person| (person.prefers_young(), person)).collect();
+        let lead = self.lead;
+        let waiting = self.people.values_mut();
+        let waiting = waiting.filter_map(|person| Some((person.candidate(lead)?, person)));
+        let waiting: Vec<((u64, Age), &mut Person)> = waiting.collect();
         let least = waiting.iter().map(|(_, person)| person.had).min_by(f64::total_cmp)?;
         self.level = self.level.max(least);
-        let order = |(young, person): &(bool, &mut Person)| {
-            let goes_ahead = *young && person.had < least + AHEAD;
+        let order = |((_, age), person): &((u64, Age), &mut Person)| {
+            let goes_ahead = *age < Age::Old && person.had < least + lead;
             (!goes_ahead, person.had)
         };
-        let (young, person) = waiting.into_iter().min_by(|one, other| {
+        let ((id, _), person) = waiting.into_iter().min_by(|one, other| {
             let (one, other) = (order(one), order(other));
             one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
         })?;
-        person.next(young)
+        Some((id, person.give_turn(id)?))
     }
 
     /// Whether anybody waits.
@@ -136,35 +168,51 @@ impl Person {
         self.waiting().next().is_some()
     }
 
-    /// Whether a young stream is the next: there is one, and older ones have not waited for long enough.
-    fn prefers_young(&self) -> bool {
-        let (mut young, mut old) = (false, false);
-        for (_, stream) in self.waiting() {
-            young |= stream.is_young();
-            old |= !stream.is_young();
-        }
-        young && (!old || self.ahead < AHEAD)
+    /// The stream that is next, and its age: one of the youngest, until the older ones have let enough go by.
+    fn candidate(&self, lead: f64) -> Option<(u64, Age)> {
+        let youngest = self.waiting().map(|(_, stream)| stream.age()).min()?;
+        let older = self.ahead >= lead && self.waiting().any(|(_, stream)| stream.age() > youngest);
+        let candidates = self.waiting().filter(|(_, stream)| (stream.age() > youngest) == older);
+        let next = candidates
+            .min_by(|(_, one), (_, other)| other.goes_on().cmp(&one.goes_on()).then(one.had.total_cmp(&other.had)));
+        next.map(|(id, stream)| (*id, stream.age()))
     }
 
-    fn next(&mut self, young: bool) -> Option<(u64, u64)> {
+    /// A stream that waits has its turn; the bytes of its piece.
+    fn give_turn(&mut self, id: u64) -> Option<u64> {
         let least = self.waiting().map(|(_, stream)| stream.had).min_by(f64::total_cmp)?;
         self.level = self.level.max(least);
-        let candidates =
-            self.streams.iter_mut().filter(|(_, stream)| stream.waits.is_some() && stream.is_young() == young);
-        let (id, stream) = candidates.min_by(|(_, one), (_, other)| one.had.total_cmp(&other.had))?;
-        let bytes = stream.waits.take()?;
+        let age = self.streams.get(&id)?.age();
+        let goes_before_older = self.waiting().any(|(_, stream)| stream.age() > age);
+        let goes_before_younger = self.waiting().any(|(_, stream)| stream.age() < age);
+        let stream = self.streams.get_mut(&id)?;
+        let bytes = stream.waits.take()?.bytes;
         let size = bytes as f64;
         stream.had += size;
         stream.sent += size;
         self.had += size / self.weight;
-        self.ahead = if young { self.ahead + size } else { 0.0 };
-        Some((*id, bytes))
+        self.ahead = match (goes_before_younger, goes_before_older) {
+            (true, _) => (self.ahead - LET_BY * size).max(0.0),
+            (false, true) => self.ahead + size,
+            (false, false) => 0.0,
+        };
+        Some(bytes)
     }
 }
 
 impl Stream {
-    fn is_young(&self) -> bool {
-        self.sent < AHEAD
+    fn age(&self) -> Age {
+        if self.sent < OPENING {
+            Age::Opening
+        } else if self.sent < YOUNG {
+            Age::Young
+        } else {
+            Age::Old
+        }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.waits.is_some_and(|piece| piece.goes_on)
     }
 }
 
@@ -182,6 +230,16 @@ mod tests {
 
     fn account(name: &str) -> Account {
         Account { name: name.to_owned(), address: None }
+    }
+
+    impl Default for Turns {
+        fn default() -> Self {
+            Self::new(MIB)
+        }
+    }
+
+    fn whole(bytes: u64) -> Piece {
+        Piece { bytes, goes_on: false }
     }
 
     /// A line without a clock, and those who want more of it than there is.
@@ -209,7 +267,7 @@ mod tests {
 
         fn asks(&mut self, id: u64) {
             if let Some((account, message)) = self.streams.get(&id) {
-                self.turns.ask(account, id, *message);
+                self.turns.ask(account, id, whole(*message));
             }
         }
 
@@ -316,7 +374,7 @@ mod tests {
                 match step {
                     0 => {
                         turns.enter(&who, 1.0, id);
-                        turns.ask(&who, id, bytes);
+                        turns.ask(&who, id, whole(bytes));
                         waiting.insert(id);
                         open.push((who, id));
                     }
@@ -393,7 +451,7 @@ mod tests {
         line.carry(64 * MIB);
         assert_eq!(line.of("ann"), line.carried);
         line.streams.insert(99, (account("idle"), 256 * KIB));
-        line.turns.ask(&account("idle"), 99, 256 * KIB);
+        line.turns.ask(&account("idle"), 99, whole(256 * KIB));
         let before = line.of("ann");
         line.carry(16 * MIB);
         let (ann, idle) = (line.of("ann") - before, line.of("idle"));
@@ -409,6 +467,70 @@ mod tests {
         line.opens("one", 1.0, 256 * KIB);
         line.carry(64 * MIB);
         assert!(line.of("one").abs_diff(line.of("many")) <= 2 * MIB, "{} {}", line.of("one"), line.of("many"));
+    }
+
+    /// Streams of one person with messages of 64 pieces of 4 KiB, of which so many pieces go: whose each was.
+    fn in_pieces(turns: &mut Turns, streams: u64, pieces: u64) -> Vec<u64> {
+        let ann = account("ann");
+        let mut sent = HashMap::new();
+        for id in 0..streams {
+            turns.enter(&ann, 1.0, id);
+            turns.ask(&ann, id, whole(4 * KIB));
+        }
+        let mut order = Vec::new();
+        for _ in 0..pieces {
+            let (id, _) = turns.next().unwrap();
+            order.push(id);
+            let sent = sent.entry(id).or_insert(0_u64);
+            *sent += 1;
+            turns.ask(&ann, id, Piece { bytes: 4 * KIB, goes_on: !sent.is_multiple_of(64) });
+        }
+        order
+    }
+
+    #[test]
+    fn a_message_that_has_begun_goes_on_before_another_of_its_person_begins() {
+        let order = in_pieces(&mut Turns::new(128 * KIB), 8, 8 * 64 * 9);
+        // Once all are old: younger ones take turns with older ones.
+        let later = &order[8 * 64 * 5..];
+        let changes = later.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!(changes <= later.len() / 64 + 8, "{changes} changes within {} pieces", later.len());
+        let counts: Vec<usize> = (0..8).map(|id| order.iter().filter(|other| **other == id).count()).collect();
+        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 128, "{counts:?}");
+    }
+
+    #[test]
+    fn a_small_answer_waits_for_one_piece_of_its_persons_pull_at_most_whatever_that_ones_age() {
+        for before in [100, 10_000] {
+            let mut turns = Turns::new(128 * KIB);
+            in_pieces(&mut turns, 1, before);
+            turns.enter(&account("ann"), 1.0, 99);
+            turns.ask(&account("ann"), 99, whole(2 * KIB));
+            let (first, second) = (turns.next().unwrap().0, turns.next().unwrap().0);
+            assert!(first == 99 || second == 99, "after {before} pieces: {first} {second}");
+        }
+    }
+
+    #[test]
+    fn small_answers_without_end_leave_a_fifth_to_their_persons_pull() {
+        let (mut turns, ann) = (Turns::new(128 * KIB), account("ann"));
+        in_pieces(&mut turns, 1, 10_000);
+        let mut had = [0, 0];
+        for id in 1000..3000 {
+            turns.enter(&ann, 1.0, id);
+            turns.ask(&ann, id, whole(8 * KIB));
+            loop {
+                let (next, bytes) = turns.next().unwrap();
+                had[usize::from(next == id)] += bytes;
+                if next == id {
+                    break;
+                }
+                turns.ask(&ann, next, Piece { bytes: 4 * KIB, goes_on: true });
+            }
+            turns.leave(&ann, id);
+        }
+        let share = had[0] as f64 / (had[0] + had[1]) as f64;
+        assert!((0.15..0.3).contains(&share), "{share} of {had:?}");
     }
 
     #[test]

@@ -61,6 +61,10 @@ impl Downloads {
     /// Begins a download of rows that are made from the first one on, for a client that wants them from a position on.
     pub(crate) fn begin(&self, caller: &Caller, rows: RunRows, next: Outgoing, wanted: Wanted) -> Download {
         let ticket = rows.run.handle.ticket;
+        let (shared, mut tail) = (rows.shared().map(|shared| (shared, Vec::new())), self.0.spool.begin());
+        if shared.is_some() {
+            tail.give_up();
+        }
         let core = Mutex::new(Core {
             reader: 0,
             waker: None,
@@ -68,8 +72,10 @@ impl Downloads {
             is_whole: false,
             made: Position::default(),
             left_out: (wanted.from.next > 0).then_some(wanted.from),
-            tail: self.0.spool.begin(),
-            opening: Opening::default(),
+            tail,
+            shared,
+            opening: Opening::new(self.0.spool.begin()),
+            opens: None,
             writing: None,
             reading: None,
         });
@@ -105,7 +111,7 @@ impl Downloads {
             })
         };
         let Some((kept, before)) = claimed else { return Ok(Err(pass)) };
-        let resumed = match kept.holds(wanted) {
+        let resumed = match kept.holds(&caller.access, wanted) {
             Ok(true) => kept.go_on((service, caller), (sql, wanted, pass)),
             Ok(false) => {
                 self.forget(&kept);
@@ -170,6 +176,14 @@ impl Downloads {
                 .map(|(entry, since)| (Arc::clone(&entry.kept), since, entry.address.is_some_and(&is_open)))
                 .collect()
         };
+        // Who has one that was stopped is told so once they take something again, and nobody goes on with it: the disk it
+        // held is others'.
+        let read: Vec<_> = {
+            let table = self.table();
+            let read = table.by_ticket.values().filter(|entry| entry.rests.is_none());
+            read.map(|entry| Arc::clone(&entry.kept)).collect()
+        };
+        read.iter().filter(|kept| kept.is_stopped()).for_each(|kept| kept.give_disk_back());
         let no_room = self.0.spool.is_full();
         for (kept, since, is_open) in at_rest {
             let (rested, is_whole) = (since.elapsed(), kept.is_whole());
@@ -181,6 +195,8 @@ impl Downloads {
             };
             if rested >= longest || kept.is_stopped() {
                 self.forget_at_rest(&kept, since);
+            } else {
+                kept.end_without_standing();
             }
         }
     }

@@ -106,7 +106,7 @@ impl Locator {
         let Some(base) = base else { return locator };
         let pinned = base.pinned();
         locator.sizes = pinned.files().iter().map(|file| file.size).collect();
-        let known = SafeBounds::new(&pinned.eager, &pinned.schema);
+        let known = SafeBounds::new(pinned);
         let bounds: Vec<Vec<Option<Bounds>>> = fields
             .iter()
             .zip(&locator.converters)

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::UInt64Type;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
@@ -27,35 +28,44 @@ pub(crate) fn partitioned(place: &TablePlace, file: &DataFile) -> PartitionedFil
 pub(crate) struct FileStatistics(OnceLock<Arc<Statistics>>);
 
 impl FileStatistics {
-    /// What is known of the files `kept`, in the leaf's order of columns: of all files everything that is
-    /// exact, of some only rows and bytes.
-    pub(crate) fn of(&self, pinned: &Pinned, columns: &TableSchema, kept: &[usize]) -> Statistics {
+    /// What is known of the files `kept`, in the leaf's order of columns: of all files, and where `all_rows` of these are of
+    /// the answer, everything that is exact, of others only rows and bytes.
+    pub(crate) fn of(&self, pinned: &Pinned, columns: &TableSchema, kept: &[usize], all_rows: bool) -> Statistics {
         let files = pinned.files();
         if kept.len() == files.len() {
-            return self.0.get_or_init(|| Arc::new(whole(pinned, columns))).as_ref().clone();
+            return self.0.get_or_init(|| Arc::new(known_of(pinned, columns, kept))).as_ref().clone();
         }
-        sizes(kept.iter().map(|index| &files[*index]), columns)
+        if all_rows { known_of(pinned, columns, kept) } else { sizes(pinned, columns, kept) }
     }
 }
 
-fn whole(pinned: &Pinned, columns: &TableSchema) -> Statistics {
-    let mut statistics = sizes(pinned.files().iter(), columns);
-    let bounds = SafeBounds::new(&pinned.eager, &pinned.schema);
-    for (field, known) in columns.file_schema().fields().iter().zip(&mut statistics.column_statistics) {
+fn known_of(pinned: &Pinned, columns: &TableSchema, kept: &[usize]) -> Statistics {
+    let mut statistics = sizes(pinned, columns, kept);
+    let bounds = SafeBounds::new(pinned);
+    for (field, known) in columns.table_schema().fields().iter().zip(&mut statistics.column_statistics) {
         let column = Column::from_name(field.name());
-        if !are_exact(field.data_type()) {
-            continue;
+        known.null_count = sum(bounds.null_counts(&column), kept);
+        if are_exact(field.data_type()) {
+            let places = || kept.iter().copied();
+            known.min_value = extreme(bounds.min_values(&column), places(), Ordering::Less);
+            known.max_value = extreme(bounds.max_values(&column), places(), Ordering::Greater);
         }
-        let (minima, maxima) = (bounds.min_values(&column), bounds.max_values(&column));
-        known.min_value = extreme(minima, 0..pinned.files().len(), Ordering::Less);
-        known.max_value = extreme(maxima, 0..pinned.files().len(), Ordering::Greater);
     }
     statistics
 }
 
+/// The sum of the counts of the files at these places; unknown as soon as one file has none.
+fn sum(counts: Option<ArrayRef>, places: &[usize]) -> Precision<usize> {
+    let Some(counts) = counts.as_ref().and_then(|counts| counts.as_primitive_opt::<UInt64Type>()) else {
+        return Precision::Absent;
+    };
+    let known = |place: &usize| counts.is_valid(*place).then(|| usize::try_from(counts.value(*place)).ok()).flatten();
+    places.iter().map(known).sum::<Option<usize>>().map_or(Precision::Absent, Precision::Exact)
+}
+
 /// Between which values those of a column of the files `kept` are, as far as that is known.
 pub(crate) fn bounds_of(pinned: &Pinned, column: &str, kept: &[usize]) -> ColumnStatistics {
-    let (bounds, column) = (SafeBounds::new(&pinned.eager, &pinned.schema), Column::from_name(column));
+    let (bounds, column) = (SafeBounds::new(pinned), Column::from_name(column));
     let places = || kept.iter().copied();
     ColumnStatistics {
         min_value: extreme(bounds.min_values(&column), places(), Ordering::Less).to_inexact(),
@@ -80,9 +90,9 @@ fn extreme(values: Option<ArrayRef>, places: impl Iterator<Item = usize>, wanted
     best.map_or(Precision::Absent, Precision::Exact)
 }
 
-fn sizes<'a>(files: impl Iterator<Item = &'a DataFile>, columns: &TableSchema) -> Statistics {
+fn sizes(pinned: &Pinned, columns: &TableSchema, kept: &[usize]) -> Statistics {
     let (mut rows, mut bytes) = (Some(0_usize), 0_usize);
-    for file in files {
+    for file in kept.iter().map(|place| &pinned.files()[*place]) {
         rows = rows.zip(file.rows).map(|(sum, rows)| sum.saturating_add(rows));
         bytes = bytes.saturating_add(usize::try_from(file.size).unwrap_or(usize::MAX));
     }

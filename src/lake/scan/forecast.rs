@@ -1,4 +1,4 @@
-//! How many rows a scan will give, as far as the log tells. No file is opened for it.
+//! How many rows a scan will give, as far as the log tells, and what was found at the ends of files. No row is read for it.
 //!
 //! Values are taken to lie evenly between the bounds of each file, and columns not to hang together. What nothing is
 //! known of, such as a comparison of texts, is unknown: a guess would be taken for knowledge.
@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, UInt64Array};
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column as Named, ColumnStatistics, ScalarValue};
+use datafusion::error::Result;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::expressions::{
     BinaryExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NotExpr,
@@ -22,11 +24,12 @@ use datafusion::physical_expr::{
     AnalysisContext, ExprBoundaries, PhysicalExpr, analyze, conjunction, split_conjunction,
 };
 use datafusion::physical_optimizer::pruning::PruningStatistics;
-use deltalake::kernel::scalars::ScalarExt;
 
 use crate::lake::bounds::SafeBounds;
+use crate::lake::scan::footers::{Footers, StoredColumn};
 use crate::lake::scan::{Leaf, PlainScan};
 use crate::lake::snapshot::{DataFile, Pinned};
+use crate::lake::sort::SortedBy;
 use crate::model::TableName;
 
 /// Files that are looked at one by one; of more, all together.
@@ -50,6 +53,36 @@ pub(crate) struct Forecast {
     pub(crate) is_exact: bool,
     /// Bytes that a row of the table takes in data files, where it has rows.
     pub(crate) stored: Option<f64>,
+    /// Rows of the table, where the log tells.
+    pub(crate) table_rows: Option<f64>,
+    /// What is known of its columns, once somebody has looked.
+    pinned: Arc<Pinned>,
+}
+
+impl Forecast {
+    /// How data files hold a column, where somebody has looked.
+    pub(crate) fn column(&self, name: &str) -> Option<StoredColumn> {
+        self.pinned.footers.get()?.column(name)
+    }
+
+    /// The column whose values each name a row, where the files are written by such a key.
+    pub(crate) fn key(&self) -> Option<String> {
+        let view = self.pinned.eager.log_data().iter().next()?;
+        #[expect(deprecated, reason = "no other call shows a file's tags")]
+        let add = view.add_action();
+        SortedBy::only_column(add.tags.as_ref())
+    }
+}
+
+/// Looks at the ends of some files of a provider that is a plain scan of a version, for forecasts to tell more.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) async fn look_at_footers(provider: &Arc<dyn TableProvider>, environment: &RuntimeEnv) -> Result<()> {
+    let Some(scan) = provider.downcast_ref::<PlainScan>() else { return Ok(()) };
+    let pinned = scan.pinned.as_ref();
+    pinned.footers.get_or_try_init(|| Footers::read(pinned, environment)).await?;
+    Ok(())
 }
 
 /// What a scan by these filters, which name columns without their table, is expected to give; none where the provider is
@@ -63,14 +96,17 @@ pub(crate) fn forecast_of(
     let pinned = &scan.pinned;
     let (rows, is_exact) = expected(scan, state, filters).map_or((None, false), |(rows, exact)| (Some(rows), exact));
     let (table, columns) = (pinned.place.name().clone(), Arc::clone(&pinned.schema));
-    Some(Forecast { table, columns, rows, is_exact, stored: stored(pinned) })
+    let table_rows: Option<usize> = pinned.files().iter().map(|file| file.rows).sum();
+    let table_rows = table_rows.map(|rows| rows as f64);
+    let (stored, pinned) = (stored(pinned), Arc::clone(pinned));
+    Some(Forecast { table, columns, rows, is_exact, stored, table_rows, pinned })
 }
 
 fn expected(scan: &PlainScan, state: &dyn Session, filters: &[Expr]) -> Option<(f64, bool)> {
     let pinned = &scan.pinned;
     let leaf = Leaf::new(pinned, state);
     let predicate = leaf.predicate(filters).ok()?;
-    let mut kept = leaf.prune(predicate.as_ref(), None).ok()?;
+    let mut kept = leaf.prune(predicate.as_ref()).ok()?;
     kept.retain(|place| !scan.left_out.contains(place));
     let Some(predicate) = predicate else { return Some((rows_of(pinned.files(), &kept)?, true)) };
     if kept.is_empty() {
@@ -115,11 +151,11 @@ struct ColumnBounds {
 
 impl KnownBounds {
     fn of(pinned: &Pinned, predicate: &Arc<dyn PhysicalExpr>) -> Self {
-        let bounds = SafeBounds::new(&pinned.eager, &pinned.schema);
+        let bounds = SafeBounds::new(pinned);
         let columns = collect_columns(predicate).into_iter().map(|column| {
             let named = Named::from_name(column.name());
             let (minima, maxima) = (bounds.min_values(&named), bounds.max_values(&named));
-            let nulls = bounds.null_counts(&named).or_else(|| counted(pinned, column.name()));
+            let nulls = bounds.null_counts(&named);
             (column.name().to_owned(), ColumnBounds { minima, maxima, nulls })
         });
         Self(columns.collect())
@@ -142,17 +178,6 @@ impl KnownBounds {
         });
         counts.sum()
     }
-}
-
-/// How many values of a column are null in each file. The library gives this for 64-bit integers only, as it reads counts by the
-/// column's type.
-fn counted(pinned: &Pinned, column: &str) -> Option<ArrayRef> {
-    if pinned.files().len() > MOST_FILES {
-        return None;
-    }
-    let views = pinned.eager.log_data();
-    let counts = views.iter().map(|view| view.null_counts()?.to_json().get(column)?.as_u64());
-    Some(Arc::new(counts.collect::<UInt64Array>()))
 }
 
 fn extreme(
@@ -350,7 +375,7 @@ fn moment(value: &ScalarValue) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Date32Array, Int64Array};
+    use arrow::array::{Date32Array, Int64Array, UInt64Array};
     use arrow::datatypes::{DataType, Field, Schema};
     use datafusion::common::DFSchema;
     use datafusion::logical_expr::{col, lit};

@@ -17,10 +17,14 @@ pub(super) fn scan_of(
     source: ParquetSource,
     groups: Vec<FileGroup>,
 ) -> FileScanConfigBuilder {
-    let cache = environment.cache_manager.get_file_metadata_cache();
-    let reader = CachedParquetFileReaderFactory::new(Arc::clone(place.store()), cache);
-    let source = source.with_parquet_file_reader_factory(Arc::new(reader));
+    let source = source.with_parquet_file_reader_factory(Arc::new(readers(place, environment)));
     FileScanConfigBuilder::new(place.store_url().clone(), Arc::new(source)).with_file_groups(groups)
+}
+
+/// What reads a table's files, and remembers their metadata.
+pub(super) fn readers(place: &TablePlace, environment: &RuntimeEnv) -> CachedParquetFileReaderFactory {
+    let cache = environment.cache_manager.get_file_metadata_cache();
+    CachedParquetFileReaderFactory::new(Arc::clone(place.store()), cache)
 }
 
 /// Those of `files` at these places, to be read in so many partitions.

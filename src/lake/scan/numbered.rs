@@ -72,7 +72,7 @@ impl TableProvider for NumberedScan {
             named.iter().all(|column| self.pinned.schema.field_with_name(&column.name).is_ok())
         };
         let filters: Vec<Expr> = filters.iter().filter(own).cloned().collect();
-        let kept = leaf.prune(leaf.predicate(&filters)?.as_ref(), None)?;
+        let kept = leaf.prune(leaf.predicate(&filters)?.as_ref())?;
         let every: Vec<usize> = (0..self.schema.fields().len()).collect();
         let schema = Arc::new(self.schema.project(projection.unwrap_or(&every))?);
         if kept.is_empty() {

@@ -65,6 +65,15 @@ impl SortedBy {
         stated.is_some_and(|stated| serde_json::from_str::<Vec<SortColumn>>(stated).is_ok_and(|by| by == self.columns))
     }
 
+    /// The only column that the log says a file's rows are sorted by, by value; none where it says something else.
+    pub(crate) fn only_column(tags: Option<&HashMap<String, Option<String>>>) -> Option<String> {
+        let stated = tags?.get(TAG_SORTED_BY)?.as_deref()?;
+        match serde_json::from_str::<Vec<SortColumn>>(stated).ok()?.as_slice() {
+            [SortColumn::ByValue(column)] => Some(column.clone()),
+            _ => None,
+        }
+    }
+
     /// Says of files, in the order they were written, how their rows are sorted, and what was noted of their keys.
     pub(crate) fn state(&self, adds: &mut [Add], noted: Option<Noted>) {
         let Ok(columns) = serde_json::to_string(&self.columns) else { return };

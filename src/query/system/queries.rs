@@ -15,6 +15,7 @@ use crate::query::system::{Batches, Definition, System, Wanted};
 
 /// `system.queries`. `status` is queued, running, finished, cancelled or failed; `tables` is JSON, names with versions;
 /// null stands for that of a table that had none yet.
+/// `shared_from` is run where the rows were being made for another statement, disk where they were kept of one.
 /// Times are microseconds: waiting for a turn, planning, waiting for rows, waiting for the line and the client.
 pub(super) static QUERIES: Definition = Definition {
     name: "queries",
@@ -41,6 +42,7 @@ pub(super) static QUERIES: Definition = Definition {
         number("send_micros").always(),
         text("error_kind"),
         text("error"),
+        text("shared_from"),
     ],
     goes_through_tables: false,
     rows,
@@ -88,6 +90,7 @@ fn batch(records: &[QueryRecord]) -> Result<RecordBatch> {
     table.numbers(numbers(&|record| record.figures.send_micros));
     table.texts(texts(&|record| record.error_kind.map(|kind| kind.as_str().to_owned())));
     table.texts(texts(&|record| record.error.clone()));
+    table.texts(texts(&|record| record.shared_from.map(|from| from.as_str().to_owned())));
     table.batch()
 }
 

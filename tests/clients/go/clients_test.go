@@ -308,3 +308,44 @@ func TestSessionsAreClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestAClientSaysHowRowsCome(t *testing.T) {
+	const words = "select word, half from shapes.million where n < 4"
+	for name, header := range map[string][2]string{
+		"dictionary, float64": {"lakegate-dictionaries", "on"},
+		"string, float64":     {"lakegate-codec", "lz4"},
+		"string, float32":     {"lakegate-precision", "rounded"},
+	} {
+		kinds := func(reader array.RecordReader) string {
+			fields := reader.Schema().Fields()
+			return strings.ToLower(fields[0].Type.ID().String() + ", " + fields[1].Type.ID().String())
+		}
+		ctx := metadata.AppendToOutgoingContext(patience(t), header[0], header[1])
+		client := connect(t)
+		info, err := client.Execute(ctx, words)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader, err := client.DoGet(ctx, info.Endpoint[0].Ticket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := kinds(reader); found != name {
+			t.Errorf("arrow-go: %s instead of %s", found, name)
+		}
+		if found := count(t, reader, nil); found != 4 {
+			t.Errorf("arrow-go: %d rows", found)
+		}
+		options := map[string]string{"adbc.flight.sql.rpc.call_header." + header[0]: header[1]}
+		answer, err := query(t, open(t, options), words, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := kinds(answer); found != name {
+			t.Errorf("ADBC: %s instead of %s", found, name)
+		}
+		if found := count(t, answer, nil); found != 4 {
+			t.Errorf("ADBC: %d rows", found)
+		}
+	}
+}

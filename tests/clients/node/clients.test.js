@@ -85,6 +85,17 @@ test("the client in Rust is sent no compressed rows unless it asks, for nothing 
   await assert.rejects((await rust([{ key: "lakegate-codec", value: "gzip" }])).query(sql));
 });
 
+test("the client in Rust says how its rows come", async () => {
+  const sql = "select word, half from shapes.million where n < 4 order by n";
+  for (const [key, value, kinds] of [
+    ["lakegate-codec", "none", ["Utf8", "Float64"]],
+    ["lakegate-precision", "rounded", ["Utf8", "Float32"]],
+  ]) {
+    const table = arrow.tableFromIPC(await (await rust([{ key, value }])).query(sql));
+    assert.deepEqual([table.numRows, table.schema.fields.map((field) => String(field.type))], [4, kinds]);
+  }
+});
+
 // The client in Rust takes messages of 4 MiB, cannot be told otherwise, and never answers after a larger one.
 test("a cell of 20 MB arrives in JavaScript", async () => {
   const cells = (await CLIENTS["node-javascript"]("select cell from shapes.giant order by id")).getChildAt(0);

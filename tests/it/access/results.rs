@@ -10,7 +10,7 @@ use tonic::Request;
 use super::world::{
     Connection, PEOPLE, Person, allowed, connect, connect_all, denied_column, filtered, filtered_rows, lake, masked,
 };
-use crate::queries::house::text;
+use crate::queries::house::{House, text};
 
 async fn described(connection: &Connection, sql: &str, has: &str) -> FlightInfo {
     let mut request = Request::new(FlightDescriptor::new_cmd(sql.to_owned()));
@@ -68,6 +68,52 @@ async fn who_may_see_the_same_has_the_same_result_and_nobody_else() {
     // One by the time shows other rows each time.
     let connection = connect(&house, &filtered("now() > timestamp '2020-01-01'")).await;
     assert!(metadata(&described(&connection, sql, "").await)["identity"].is_null());
+}
+
+/// What somebody is sent, and whether it was the work of somebody else's statement.
+async fn sent(house: &House, connection: &Connection, sql: &str) -> (Vec<String>, bool) {
+    let mut client = FlightServiceClient::new(connection.channel.clone());
+    let info = client.get_flight_info(FlightDescriptor::new_cmd(sql.to_owned())).await.unwrap().into_inner();
+    let rows = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap().into_inner();
+    let rows = FlightRecordBatchStream::new_from_flight_data(rows.map_err(Into::into));
+    let mut rows = text(&rows.try_collect::<Vec<_>>().await.unwrap());
+    rows.sort();
+    while !house.journal.running().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let ended: Vec<_> = house.journal.queries().await.unwrap().try_concat().await.unwrap();
+    let newest = ended.iter().max_by_key(|run| (run.origin.started_at, run.ended_at)).unwrap();
+    (rows, newest.shared_from.is_some())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_shared_by_who_may_see_the_same_and_nobody_else() {
+    let house = lake().await;
+    let sql = "select id, name from ops.people";
+    // On one server: two who see all, one of whom a column is kept, and everything anew for each name that is asked for.
+    let people = [allowed().called("ann"), allowed().called("bob"), denied_column().called("cid")];
+    let connections = connect_all(&house, &people).await;
+    let all = ["1 ann", "2 bob", "3 hiddenrow-cleo", "4 hiddenrow-dan"];
+    for (connection, is_shared) in connections.iter().zip([false, true, false]) {
+        let (rows, shared) = sent(&house, connection, sql).await;
+        assert_eq!((rows, shared), (all.map(str::to_owned).to_vec(), is_shared));
+    }
+    for (connection, name) in connections.iter().zip(["ann", "bob", "cid"]) {
+        let own = sent(&house, connection, "select current_user() from ops.people limit 1").await;
+        assert_eq!(own, (vec![name.to_owned()], false));
+    }
+    // A filter by who asks shows each their own.
+    let by_name = filtered("name = current_user()");
+    let connections = connect_all(&house, &[by_name.clone().called("ann"), by_name.called("bob")]).await;
+    for (connection, row) in connections.iter().zip(["1 ann", "2 bob"]) {
+        assert_eq!(sent(&house, connection, sql).await, (vec![row.to_owned()], false));
+    }
+    // What is kept back from now on was not made before.
+    let south = filtered("region = 'south'").called("ann");
+    connections[0].server.grant_anew(&[&south]).await;
+    let rest: Vec<String> = all[2..].iter().map(|row| (*row).to_owned()).collect();
+    assert_eq!(sent(&house, &connections[0], sql).await, (rest, false));
+    assert!(sent(&house, &connections[0], sql).await.1, "the same again is there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,4 +182,20 @@ async fn what_is_masked_is_not_reckoned_with() {
     let unknown = described(&connection, sql, "").await;
     assert!(metadata(&unknown)["estimate"]["rows"].is_null(), "{:?}", unknown.app_metadata);
     assert_eq!(described(&connection, "select id from ops.people", "").await.total_records, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_words_are_few_is_told_to_nobody_who_does_not_see_them_all() {
+    let house = lake().await;
+    for (person, names_are_words) in
+        [(allowed(), true), (filtered_rows(), false), (masked(&[("name", "'***'")]), false), (denied_column(), true)]
+    {
+        let connection = connect(&house, &person).await;
+        let mut request = Request::new(FlightDescriptor::new_cmd("select name from ops.people"));
+        request.metadata_mut().insert("lakegate-dictionaries", "on".parse().unwrap());
+        let mut client = FlightServiceClient::new(connection.channel.clone());
+        let schema = client.get_flight_info(request).await.unwrap().into_inner().try_decode_schema().unwrap();
+        let is_dictionary = matches!(schema.field(0).data_type(), arrow::datatypes::DataType::Dictionary(..));
+        assert_eq!(is_dictionary, names_are_words, "{person:?}");
+    }
 }

@@ -97,6 +97,11 @@ fn statements_come_from_arguments_files_and_standard_input_with_parameters() {
     let one = |arguments: &[&str]| served.query(&[arguments, &csv].concat(), 0).0;
     assert_eq!(one(&["select v from s.t where id = ?", "--param", "3"]), "v\n\"c, d\"\n");
     assert_eq!(one(&["select id from s.t where v = $1 and id > $2", "--param", "a", "--param", "-5"]), "id\n1\n");
+    let third = "select cast(1 as double) / 3 as third";
+    assert_eq!(one(&[third]), "third\n0.3333333333333333\n");
+    assert_eq!(one(&[third, "--header", "lakegate-precision=float32"]), "third\n0.33333334\n");
+    let asked = ["--header", "lakegate-codec=lz4", "--header", "Lakegate-Dictionaries=on"];
+    assert_eq!(one(&[&["select v from s.t where id = 3"], asked.as_slice()].concat()), "v\n\"c, d\"\n");
     let estimate = one(&["select id from s.t", "--estimate"]);
     assert!(estimate.starts_with("column,rows,rows_exact,wire_bytes,seconds\n,2,true,"), "{estimate}");
     std::fs::write(served.team.file("report.sql"), "select count(*) as n from s.t").unwrap();
@@ -105,6 +110,10 @@ fn statements_come_from_arguments_files_and_standard_input_with_parameters() {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"select 7 as seven").unwrap();
     assert_eq!(texts(&child.wait_with_output().unwrap(), 0).0, "seven\n7\n");
+    let (_, err) = served.query(&["select 1", "--header", "lakegate-codec=gzip"], 1);
+    assert!(err.contains("`lakegate-codec` is `gzip`; choose one of auto"), "{err}");
+    let (_, err) = served.query(&["select 1", "--header", "lakegate-codec"], 2);
+    assert!(err.contains("NAME=VALUE"), "{err}");
     let (_, err) = served.query(&["select v from s.t where id = ?", "--param", "x"], 2);
     assert!(err.contains("parameter 1"), "{err}");
     let (_, err) = served.query(&["select v from s.t where id = ? and v = ?", "--param", "1"], 2);

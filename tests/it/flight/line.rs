@@ -1,16 +1,25 @@
 //! A line is shared by person, small answers go ahead on it, and whoever is behind none never waits: over real sockets.
 
+use std::future::poll_fn;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{FlightData, Ticket};
+use flate2::read::GzDecoder;
+use http::Request;
+use http_body::Body as _;
 use lakegate::config::{LineSettings, Settings};
+use prost::Message;
 use tokio::task::JoinSet;
 use tonic::Streaming;
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
+use tower_service::Service;
 
 use super::server::{Options, TestServer, query};
 use super::who::door::House;
@@ -29,7 +38,7 @@ fn line_to(settings: &mut Settings, networks: &str) {
     // The line alone decides who goes next.
     settings.limits.serving.statements = 64.try_into().unwrap();
     let networks = vec![networks.parse().unwrap()];
-    settings.lines = vec![LineSettings { networks, rate: Some(RATE), fast: false, weights: [].into() }];
+    settings.lines = vec![LineSettings { networks, rate: Some(RATE), ..LineSettings::default() }];
 }
 
 fn line_to_here(settings: &mut Settings) {
@@ -160,4 +169,78 @@ async fn who_is_behind_no_line_never_waits_for_one() {
     // On the line these 26 MB would take half a minute.
     let read = query(&server, "select * from big.numbers");
     tokio::time::timeout(Duration::from_secs(20), read).await.expect("it does not wait").unwrap();
+}
+
+/// The messages of an answer, each with whether it came compressed, and how the answer's headers say that.
+async fn messages(
+    server: SocketAddr,
+    sql: &str,
+    headers: &[(&str, &str)],
+) -> (Option<String>, Vec<(bool, FlightData)>) {
+    let mut channel = Endpoint::new(format!("http://{server}")).unwrap().connect().await.unwrap();
+    let ticket = Ticket::new(sql.to_owned()).encode_to_vec();
+    let length = u32::try_from(ticket.len()).unwrap().to_be_bytes();
+    // A frame as short as this one is text.
+    let body = String::from_utf8([&[0_u8][..], length.as_slice(), ticket.as_slice()].concat()).unwrap();
+    let call = format!("http://{server}/arrow.flight.protocol.FlightService/DoGet");
+    let mut request = Request::post(call).header("content-type", "application/grpc").header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+    let response = channel.call(request.body(Body::new(body)).unwrap()).await.unwrap();
+    let encoding = response.headers().get("grpc-encoding").map(|value| value.to_str().unwrap().to_owned());
+    let (mut body, mut bytes) = (response.into_body(), Vec::new());
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        match frame.unwrap().into_data() {
+            Ok(data) => bytes.extend_from_slice(&data),
+            Err(trailers) => assert_eq!(trailers.into_trailers().unwrap().get("grpc-status").unwrap(), "0"),
+        }
+    }
+    let (mut left, mut read) = (bytes.as_slice(), Vec::new());
+    while let Some(([is_compressed, length @ ..], rest)) = left.split_first_chunk::<5>() {
+        let (frame, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        let mut message = frame.to_vec();
+        if *is_compressed == 1 {
+            message.clear();
+            GzDecoder::new(frame).read_to_end(&mut message).unwrap();
+        }
+        read.push((*is_compressed == 1, FlightData::decode(message.as_slice()).unwrap()));
+        left = rest;
+    }
+    (encoding, read)
+}
+
+#[tokio::test]
+async fn on_a_slow_line_gzip_is_for_who_unpacks_it_and_nothing_better() {
+    const UNPACKS: (&str, &str) = ("grpc-accept-encoding", "identity,deflate,gzip");
+    let server = TestServer::start_with(Options { change: line_to_here, ..Options::default() }).await;
+    let (said, plain) = messages(server.address, SMALL, &[]).await;
+    assert!(said.is_none() && plain.len() > 2 && plain.iter().all(|(is_compressed, _)| !is_compressed));
+    let (said, packed) = messages(server.address, SMALL, &[UNPACKS]).await;
+    assert_eq!(said.as_deref(), Some("gzip"));
+    assert!(packed.iter().skip(1).all(|(is_compressed, _)| *is_compressed), "all but the schema, which is short");
+    let all = |messages: Vec<(bool, FlightData)>| messages.into_iter().map(|(_, message)| message).collect::<Vec<_>>();
+    assert!(all(plain) == all(packed), "the same messages");
+    let (said, _) = messages(server.address, SMALL, &[UNPACKS, ("lakegate-codec", "none")]).await;
+    assert_eq!(said, None, "whoever wants nothing packed gets that");
+    let (said, _) = messages(server.address, SMALL, &[UNPACKS, ("lakegate-codec", "zstd")]).await;
+    assert_eq!(said, None, "nothing is packed twice");
+}
+
+#[tokio::test]
+async fn a_line_says_how_rows_come_to_who_does_not() {
+    fn worded(settings: &mut Settings) {
+        line_to_here(settings);
+        settings.lines[0].dictionaries = Some(true);
+    }
+    let server = TestServer::start_with(Options { change: worded, ..Options::default() }).await;
+    let sql = "select station from weather.hourly order by hour";
+    let is_dictionary = async |asked: Option<&str>| {
+        let mut client = server.client().await;
+        asked.into_iter().for_each(|word| client.set_header("lakegate-dictionaries", word));
+        let schema = client.execute(sql.to_owned(), None).await.unwrap().try_decode_schema().unwrap();
+        matches!(schema.field(0).data_type(), arrow::datatypes::DataType::Dictionary(..))
+    };
+    assert!(is_dictionary(None).await && is_dictionary(Some("on")).await && !is_dictionary(Some("off")).await);
 }

@@ -28,12 +28,12 @@ use super::who::door::House;
 use crate::support::credentials::{token_header, with_header};
 
 /// Gives its rows in the same order whenever it runs.
-const BIG: &str = "select * from big.numbers";
+pub(super) const BIG: &str = "select * from big.numbers";
 /// Gives rows without end, in an order that nobody vouches for.
-const ENDLESS: &str = "select * from slow.endless";
+pub(super) const ENDLESS: &str = "select * from slow.endless";
 
 /// A way to a server of which the first connection breaks once so many bytes have come from there; what came through it in all.
-async fn breaking(server: SocketAddr, after: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+pub(super) async fn breaking(server: SocketAddr, after: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, carried) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&carried);
@@ -77,32 +77,32 @@ async fn carry(client: TcpStream, server: TcpStream, mut left: usize, carried: A
     broken.notify_one();
 }
 
-fn from<T>(position: &str, message: T) -> Request<T> {
+pub(super) fn from<T>(position: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("lakegate-resume", position.parse().unwrap());
     request
 }
 
-async fn client(address: SocketAddr) -> FlightServiceClient<Channel> {
+pub(super) async fn client(address: SocketAddr) -> FlightServiceClient<Channel> {
     let channel = Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap();
     FlightServiceClient::new(channel).max_decoding_message_size(64 << 20)
 }
 
-async fn asked(server: &TestServer, sql: &str) -> FlightInfo {
+pub(super) async fn asked(server: &TestServer, sql: &str) -> FlightInfo {
     let descriptor = FlightDescriptor::new_cmd(sql.to_owned());
     client(server.address).await.get_flight_info(from("0", descriptor)).await.unwrap().into_inner()
 }
 
 /// What came of a result, in order.
 #[derive(Default)]
-struct Had {
-    messages: Vec<FlightData>,
-    position: Position,
+pub(super) struct Had {
+    pub(super) messages: Vec<FlightData>,
+    pub(super) position: Position,
 }
 
 impl Had {
     /// Reads on to the end, an error, or so many messages.
-    async fn read(
+    pub(super) async fn read(
         &mut self,
         client: &mut FlightServiceClient<Channel>,
         ticket: &Ticket,
@@ -121,7 +121,7 @@ impl Had {
     }
 
     /// The last message was sent, and did not arrive.
-    fn lose_the_last(&mut self) {
+    pub(super) fn lose_the_last(&mut self) {
         self.messages.pop();
         self.position = Position::of_label(&self.messages.last().unwrap().app_metadata).unwrap();
     }
@@ -131,7 +131,7 @@ impl Had {
     }
 
     /// The numbers of `big.numbers`.
-    async fn numbers(self) -> Vec<i64> {
+    pub(super) async fn numbers(self) -> Vec<i64> {
         let messages = futures::stream::iter(self.messages.into_iter().map(Ok));
         let batches: Vec<RecordBatch> =
             FlightRecordBatchStream::new_from_flight_data(messages).try_collect().await.unwrap();
@@ -140,36 +140,36 @@ impl Had {
 }
 
 /// Each row came once, in order.
-fn check_all(numbers: &[i64]) {
+pub(super) fn check_all(numbers: &[i64]) {
     let wrong = numbers.iter().zip(0..).position(|(number, wanted)| *number != wanted);
     let around = wrong.map(|at| &numbers[at.saturating_sub(2)..numbers.len().min(at + 3)]);
     assert_eq!((wrong, numbers.len() as i64), (None, BIG_ROWS), "{around:?}");
 }
 
-fn times_planned(server: &TestServer) -> usize {
+pub(super) fn times_planned(server: &TestServer) -> usize {
     server.engine.asked.lock().unwrap().len()
 }
 
 /// Reads so many messages over a connection that is then gone.
-async fn begin(server: &TestServer, ticket: &Ticket, messages: usize) -> Had {
+pub(super) async fn begin(server: &TestServer, ticket: &Ticket, messages: usize) -> Had {
     let mut had = Had::default();
     had.read(&mut client(server.address).await, ticket, messages).await.unwrap();
     had
 }
 
 /// Reads the rest over a new connection.
-async fn go_on(server: &TestServer, had: &mut Had, ticket: &Ticket) -> Result<(), Status> {
+pub(super) async fn go_on(server: &TestServer, had: &mut Had, ticket: &Ticket) -> Result<(), Status> {
     had.read(&mut client(server.address).await, ticket, usize::MAX).await
 }
 
-async fn soon<T>(work: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), work).await.expect("it happens soon")
 }
 
 /// A line of small messages that holds nobody up for long.
-fn small_messages(settings: &mut Settings) {
+pub(super) fn small_messages(settings: &mut Settings) {
     let networks = vec!["127.0.0.0/8".parse().unwrap()];
-    settings.lines = vec![LineSettings { networks, rate: Some(199_000_000), fast: false, weights: [].into() }];
+    settings.lines = vec![LineSettings { networks, rate: Some(199_000_000), ..LineSettings::default() }];
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use arrow::datatypes::DataType;
 use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{Action, Ticket};
 use futures::{StreamExt, TryStreamExt};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::server::{Options, TestServer};
+use super::server::{Options, TestServer, read};
 
 type Client = FlightServiceClient<Channel>;
 
@@ -80,6 +82,28 @@ async fn options_are_kept_for_the_connection_and_wrong_ones_are_told() {
     assert!(set(&mut client, &[("time_zone", ""), ("schema", "weather")]).await.is_empty());
     let told = get(&mut client, None).await;
     assert!(!told.contains("Europe/Vienna") && told.contains("weather"), "{told}");
+}
+
+#[tokio::test]
+async fn a_session_says_how_its_rows_are_sent_where_a_call_does_not() {
+    let server = TestServer::start().await;
+    let mut client = server.client().await;
+    let mut same = client.inner().clone();
+    let options = [("lakegate-codec", "lz4"), ("lakegate-dictionaries", "on"), ("lakegate-precision", "float32")];
+    assert!(set(&mut same, &options).await.is_empty());
+    let types = async |client: &mut FlightSqlServiceClient<Channel>| {
+        let sql = "select station, degrees from weather.hourly order by hour";
+        let info = client.execute(sql.to_owned(), None).await.unwrap();
+        let schema = info.clone().try_decode_schema().unwrap();
+        assert!(!read(client, info).await.is_empty(), "rows come as they were announced");
+        [0, 1].map(|at| schema.field(at).data_type().clone())
+    };
+    let words = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    assert_eq!(types(&mut client).await, [words, DataType::Float32]);
+    client.set_header("lakegate-dictionaries", "off");
+    client.set_header("lakegate-precision", "full");
+    assert_eq!(types(&mut client).await, [DataType::Utf8, DataType::Float64]);
+    assert_eq!(types(&mut server.client().await).await, [DataType::Utf8, DataType::Float64], "another connection");
 }
 
 #[tokio::test]

@@ -84,6 +84,11 @@ impl House {
     /// Appends the rows of a query to a table; `columns` are `name type, …` as in a table definition, one a line.
     /// Returns the version.
     pub(crate) async fn load(&self, table: &str, columns: &[(&str, &str)], sql: &str) -> u64 {
+        self.load_by(table, columns, &[], sql).await
+    }
+
+    /// The same, by a key that names the rows.
+    pub(crate) async fn load_by(&self, table: &str, columns: &[(&str, &str)], key: &[&str], sql: &str) -> u64 {
         let schema: SchemaRef = Arc::new(Schema::new(
             columns
                 .iter()
@@ -97,7 +102,7 @@ impl House {
         let mut attempt = handle.begin(&lease).await.unwrap();
         let plan = WritePlan {
             schema: Arc::clone(&schema),
-            key: vec![],
+            key: key.iter().map(|column| (*column).to_owned()).collect(),
             folding: vec![],
             mode: LoadMode::Append,
             reload: false,

@@ -46,7 +46,7 @@ impl Counted {
         for (load, month) in (0..LOADS).zip(["2023-12-01", "2024-01-01", "2024-02-01", "2024-03-01"]) {
             let begins = month.parse::<NaiveDate>().unwrap().and_time(NaiveTime::MIN).and_utc().timestamp_micros();
             let (first, last) = (load * LOAD, (load + 1) * LOAD - 1);
-            let letter = ["a", "b", "c", "d"][usize::try_from(load).unwrap()];
+            let letter = ["a", "b", "é", "日"][usize::try_from(load).unwrap()];
             let late = if load == LOADS - 1 { "x" } else { "cast(null as bigint)" };
             let random: String = (0..NUMBERS).map(|number| format!(", random() as r{number}")).collect();
             let sql = format!(
@@ -103,14 +103,26 @@ async fn filters_leave_out_files_and_columns_that_are_not_asked_for_are_not_read
         ("select * from t.frames where id = 30007", 1, 0.3),
         ("select * from t.frames where id between 20000 and 20999", 1_000, 0.3),
         ("select * from t.frames where id in (3, 7, 11)", 3, 0.3),
-        ("select * from t.frames where label like 'c%'", 20_000, 0.3),
+        ("select * from t.frames where label like 'b%'", 20_000, 0.3),
+        ("select * from t.frames where label like 'é%'", 20_000, 0.3),
+        ("select * from t.frames where label like '日6%'", 10_000, 0.3),
+        ("select * from t.frames where label like '日日%'", 0, 0.3),
+        ("select * from t.frames where label like 'é4000_'", 10, 0.3),
         ("select * from t.frames where d = date '2024-02-01'", 20_000, 0.3),
         ("select * from t.frames where date_trunc('month', seen) = timestamp '2024-02-01'", 20_000, 0.3),
         ("select * from t.frames where date_trunc('year', seen) < timestamp '2024-01-01'", 20_000, 0.3),
+        ("select * from t.frames where date_trunc('month', d) = timestamp '2024-02-01'", 20_000, 0.3),
+        ("select * from t.frames where date_trunc('year', d) <= date '2023-01-01'", 20_000, 0.3),
+        ("select * from t.frames where date_trunc('month', d) in (date '2023-12-01', date '2023-11-01')", 20_000, 0.3),
         ("select * from t.frames where extract(year from seen) = 2023", 20_000, 0.3),
+        ("select * from t.frames where extract(year from seen) between 2020 and 2023", 20_000, 0.3),
+        ("select * from t.frames where date_part('year', d) < 2024", 20_000, 0.3),
         ("select * from t.frames where cast(seen as date) = date '2024-02-02'", 1_440, 0.3),
+        ("select * from t.frames where seen::date >= date '2024-03-01'", 20_000, 0.3),
         ("select * from t.frames where late is not null", 20_000, 0.3),
         ("select * from t.frames where late is null", 60_000, 0.8),
+        ("select * from t.frames where label is null", 0, 0.0),
+        ("select * from t.frames where seen is null or d is null", 0, 0.0),
         ("select * from t.frames where id > 80000", 0, 0.0),
         ("select * from t.frames limit 10", 10, 0.3),
     ] {
@@ -118,6 +130,41 @@ async fn filters_leave_out_files_and_columns_that_are_not_asked_for_are_not_read
         assert_eq!(found, rows, "{sql}");
         let share = counted.share(sql).await;
         assert!(share <= most, "{sql} reads {share} of all bytes");
+    }
+}
+
+/// Longer than what is compared with bounds value by value.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_of_values_leave_out_files() {
+    let counted = Counted::open().await;
+    let list = |numbers: &mut dyn Iterator<Item = u64>| numbers.map(|id| id.to_string()).collect::<Vec<_>>().join(", ");
+    let near = list(&mut (20_000_u64..20_100));
+    let apart = list(&mut (0..50_u64).map(|number| number * 10).chain(60_000..60_050));
+    let beyond = list(&mut (0..100_u64).map(|number| 90_000 + number));
+    for (list, rows, most) in [(&near, 100, 0.3), (&apart, 100, 0.55), (&beyond, 0, 0.0)] {
+        let sql = format!("select * from t.frames where id in ({list})");
+        assert_eq!(counted.house.rows(&sql).await.unwrap().len(), rows, "{sql}");
+        let share = counted.share(&sql).await;
+        assert!(share <= most, "{sql} reads {share} of all bytes");
+    }
+    let others = format!("select id from t.frames where id not in ({near}) or id is null");
+    assert_eq!(counted.house.rows(&others).await.unwrap().len(), 79_900);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_files_that_are_left_out_are_not_decoded() {
+    let counted = Counted::open().await;
+    for (sql, most) in [
+        ("select id from t.frames where id between 20000 and 39999", 20_000.0),
+        ("select id from t.frames where id in (3, 7, 11, 13)", 20_000.0),
+        ("select id from t.frames where label like 'é%'", 20_000.0),
+        ("select id from t.frames where d = date '2024-02-01'", 20_000.0),
+        ("select id from t.frames where date_trunc('month', seen) = timestamp '2024-02-01'", 20_000.0),
+        ("select id from t.frames where late is not null", 20_000.0),
+        ("select id from t.frames limit 10", 10.0),
+    ] {
+        let decoded = counted.decoded(sql).await;
+        assert!(decoded <= most, "{sql} decodes {decoded} rows");
     }
 }
 
@@ -137,6 +184,7 @@ async fn counts_and_extremes_come_from_what_the_log_says() {
     for (sql, row) in [
         ("select count(*) from t.frames", "80000"),
         ("select count(*), min(id), max(id), max(d) from t.frames", "80000 0 79999 2024-03-01"),
+        ("select count(late), count(label), count(d), count(seen) from t.frames", "20000 80000 80000 80000"),
     ] {
         assert_eq!(counted.house.rows(sql).await.unwrap(), [row]);
         assert!(counted.read(sql).await.files.is_empty(), "{sql} opens data files");
@@ -188,7 +236,12 @@ async fn what_is_sent_follows_what_is_asked_for() {
         ("select s['a'] from t.frames", 0.04),
         ("select * from t.frames where id = 30007", 0.001),
         ("select * from t.frames where date_trunc('month', seen) = timestamp '2024-02-01'", 0.27),
+        ("select * from t.frames where id between 20000 and 20799", 0.015),
+        ("select * from t.frames where label like 'é4000%'", 0.001),
+        ("select * from t.frames where late is null and id in (3, 7, 11, 13)", 0.001),
+        ("select d, count(*) from t.frames group by d", 0.001),
         ("select count(*) from t.frames", 0.001),
+        ("select * from t.frames limit 10", 0.001),
         ("select * from t.frames order by id limit 10", 0.001),
         ("select * from t.frames tablesample bernoulli (1) repeatable (7)", 0.02),
     ];

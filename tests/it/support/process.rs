@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 /// The program, to be given arguments: the one cargo built with the tests, or what `LAKEGATE_TEST_PROGRAM` names.
-/// It runs in `folder`, without what the environment has for AWS clients.
+/// It runs in `folder`, without what the environment has for AWS clients, and keeps results of queries there.
 pub(crate) fn lakegate(folder: &Path) -> Command {
     let program = std::env::var_os("LAKEGATE_TEST_PROGRAM");
     let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_lakegate").into()));
     command.current_dir(folder).stdin(Stdio::null()).env_remove("FAILPOINTS");
+    command.env("XDG_CACHE_HOME", folder.join("cache-home"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("LAKEGATE_")) {
         command.env_remove(name);
     }

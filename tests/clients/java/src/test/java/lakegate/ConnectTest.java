@@ -1,6 +1,7 @@
 package lakegate;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -97,6 +98,34 @@ class ConnectTest {
       });
       assertTrue(chain(error).contains("arrow-compression"), chain(error));
     });
+  }
+
+  /** There gRPC's own gzip is on its way, which the line's settings, that are for others, do not change. */
+  @ParameterizedTest
+  @ValueSource(strings = {"", "&lakegate-codec=none", "&lakegate-codec=auto", "&lakegate-dictionaries=off",
+      "&lakegate-precision=full"})
+  void rowsComeOverASlowLine(String more) throws SQLException {
+    try (Connection connection = Server.connectSlowly(more);
+        Statement statement = connection.createStatement();
+        ResultSet rows = statement.executeQuery("select n, word from shapes.million where n < 100000 order by n")) {
+      for (long at = 0; at < 100_000; at++) {
+        assertTrue(rows.next());
+        if (rows.getLong(1) != at || !rows.getString(2).equals(at % 2 == 0 ? "even" : "odd")) {
+          throw new AssertionError("row " + at + " is " + rows.getLong(1) + " " + rows.getString(2));
+        }
+      }
+      assertFalse(rows.next());
+    }
+  }
+
+  @Test
+  void shorterNumbersAreForWhoAsks() throws SQLException {
+    try (Connection connection = Server.connect(Map.of("lakegate-precision", "float32"));
+        Statement statement = connection.createStatement();
+        ResultSet rows = statement.executeQuery("select cast(1 as double) / 3 as third")) {
+      assertTrue(rows.next());
+      assertEquals(1.0f / 3, rows.getDouble(1));
+    }
   }
 
   @Test

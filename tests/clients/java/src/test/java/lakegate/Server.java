@@ -10,6 +10,8 @@ import java.util.stream.Collectors;
 final class Server {
   static final String HOST = required("LAKEGATE_HOST");
   static final String PORT = required("LAKEGATE_PORT");
+  /** Where the same tables are behind a slow line. */
+  static final String SLOW_PORT = required("LAKEGATE_SLOW_PORT");
   static final String DRIVER = System.getProperty("driver.version");
 
   private Server() {}
@@ -28,6 +30,11 @@ final class Server {
         .map(entry -> "&" + entry.getKey() + "=" + entry.getValue())
         .collect(Collectors.joining());
     return "jdbc:arrow-flight-sql://" + HOST + ":" + PORT + "/?useEncryption=false" + more;
+  }
+
+  static Connection connectSlowly(String more) throws SQLException {
+    return DriverManager.getConnection(
+        "jdbc:arrow-flight-sql://" + HOST + ":" + SLOW_PORT + "/?useEncryption=false" + more);
   }
 
   static Connection connect() throws SQLException {

@@ -1,0 +1,754 @@
+//! Runs whose rows several readers take: whoever asks for a result that is being made right now follows, and whoever asks for
+//! one that is kept whole reads it from disk. Neither runs anything.
+//!
+//! Each reader has a run of their own, with their own rights, quota, patience and line in the history; what they share is where
+//! the messages come from. Nobody carries the work: whichever reader has read all there is and wants more drives it, so it goes
+//! as fast as the fastest reads, and the others find on disk what was made meanwhile. It ends with its last reader. Where
+//! the disk cannot keep what somebody has yet to read, the next message waits for them, but not for long.
+
+use std::collections::HashMap;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::Schema;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use tokio::task::JoinHandle;
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+
+use crate::config::SpoolSettings;
+use crate::delivery::{EncodedResult, Found, Identity, Put, ResultCache, ResultKey, Sealer, StoredResult, WireMessage};
+use crate::flight::admission::{Admission, Person, Slot};
+use crate::flight::status::{not_now, panicked};
+use crate::journal::SharedFrom;
+use crate::model::WireProfile;
+use crate::query::{Planned, StatementKind};
+
+/// How long readers are waited for who take nothing, where what they lack cannot be kept for them.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// A plan that begins to run.
+pub(crate) type Starting = BoxFuture<'static, Result<EncodedResult, Status>>;
+
+/// The results that are shared. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Sharing(ResultCache<Shared>);
+
+/// A result that several readers may take.
+pub(crate) struct Shared {
+    bell: Arc<Bell>,
+    core: Mutex<Core>,
+}
+
+struct Core {
+    making: Making,
+    /// The place the engine works at; none before it has one, and while nobody wants more.
+    slot: Option<Slot>,
+    /// Waits for a place, after it was given away.
+    again: Option<BoxFuture<'static, Result<Slot, Status>>>,
+    admission: Admission,
+    /// Since when all readers have what they want; none while the engine works.
+    waits_since: Option<Instant>,
+    /// Messages that were made.
+    made: u64,
+    /// Rows that were encoded with the last of them, and their bytes before.
+    sent: (u64, u64),
+    stored: StoredResult,
+    /// The message that was made last, as long as the disk may not have it.
+    last: Option<WireMessage>,
+    last_is_kept: bool,
+    writing: Option<JoinHandle<io::Result<()>>>,
+    /// Which message each reader wants next.
+    readers: HashMap<u64, u64>,
+    last_reader: u64,
+    /// How long readers are waited for still.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Whether all messages were made.
+    is_whole: bool,
+    /// Whether nobody can follow any more.
+    closed: bool,
+    failed: Option<Status>,
+}
+
+enum Making {
+    Starting(Starting),
+    Rows(Box<EncodedResult>),
+    Over,
+}
+
+/// What a reader finds who wants a message.
+enum Next {
+    Found(Found, (u64, u64)),
+    NotMade,
+    End,
+    Failed(Status),
+}
+
+/// A reader's way to the rows of a shared run. Dropping it lets the others go on.
+pub(crate) struct SharedRows {
+    shared: Arc<Shared>,
+    key: ResultKey,
+    cache: ResultCache<Shared>,
+    person: Person,
+    id: u64,
+    /// Whose work it shares; none where it began with this reader.
+    from: Option<SharedFrom>,
+    /// The message that comes next.
+    number: u64,
+    sent: (u64, u64),
+    reading: Option<JoinHandle<io::Result<WireMessage>>>,
+    is_queued: bool,
+}
+
+impl Sharing {
+    /// Nothing is shared yet.
+    pub(crate) fn new(settings: &SpoolSettings) -> Self {
+        Self(ResultCache::new(settings.folder.clone(), settings.cache))
+    }
+
+    /// The key of what a planned statement gives under `schema`, encoded so; none where it is not to be shared: its rows may be
+    /// others each time, or nothing is read for them.
+    pub(crate) fn key(
+        &self,
+        planned: &Planned,
+        schema: &Schema,
+        (profile, message_bytes): (WireProfile, usize),
+        sealer: &Sealer,
+    ) -> Option<ResultKey> {
+        let read = planned.dependencies.as_ref()?;
+        if self.0.largest() == 0 || planned.kind != StatementKind::Query || read.tables.is_empty() {
+            return None;
+        }
+        Some(ResultKey::new(&Identity::of(planned, schema, profile, sealer)?, profile, message_bytes))
+    }
+
+    /// Bytes that a result may have to be shared.
+    pub(crate) fn largest(&self) -> u64 {
+        self.0.largest()
+    }
+
+    /// The rows of a result that is there, or is being made.
+    pub(crate) fn follow(&self, key: &ResultKey, person: &Person) -> Option<SharedRows> {
+        let shared = self.0.get(key)?;
+        self.join(&shared, key, person)
+    }
+
+    /// The rows of a result that begins to be made at this place, unless it is there by now.
+    pub(crate) fn begin(
+        &self,
+        key: &ResultKey,
+        (starting, slot): (Starting, Option<Slot>),
+        (admission, person): (&Admission, &Person),
+    ) -> SharedRows {
+        let shared = Arc::new(Shared::new(self.0.begin(), starting, slot, admission.clone()));
+        let rows = self.rows(&shared, key, person, 0);
+        let mut there = self.0.get(key);
+        loop {
+            if let Some(others) = there.as_ref().and_then(|there| self.join(there, key, person)) {
+                return others;
+            }
+            match self.0.put(key, &shared, there.as_ref()) {
+                None => return rows,
+                Some(other) => there = Some(other),
+            }
+        }
+    }
+
+    fn join(&self, shared: &Arc<Shared>, key: &ResultKey, person: &Person) -> Option<SharedRows> {
+        let (id, from) = shared.core().join()?;
+        tracing::debug!(principal = person.name, from = from.as_str(), "a result is shared");
+        let mut rows = self.rows(shared, key, person, id);
+        rows.from = Some(from);
+        Some(rows)
+    }
+
+    fn rows(&self, shared: &Arc<Shared>, key: &ResultKey, person: &Person, id: u64) -> SharedRows {
+        SharedRows {
+            shared: Arc::clone(shared),
+            key: key.clone(),
+            cache: self.0.clone(),
+            person: person.clone(),
+            id,
+            from: None,
+            number: 0,
+            sent: (0, 0),
+            reading: None,
+            is_queued: false,
+        }
+    }
+}
+
+impl Shared {
+    /// With its first reader, whose number is 0.
+    fn new(stored: StoredResult, starting: Starting, slot: Option<Slot>, admission: Admission) -> Self {
+        let core = Core {
+            making: Making::Starting(starting),
+            slot,
+            again: None,
+            admission,
+            waits_since: None,
+            made: 0,
+            sent: (0, 0),
+            stored,
+            last: None,
+            last_is_kept: true,
+            writing: None,
+            readers: HashMap::from([(0, 0)]),
+            last_reader: 0,
+            stalled: None,
+            is_whole: false,
+            closed: false,
+            failed: None,
+        };
+        Self { bell: Arc::default(), core: Mutex::new(core) }
+    }
+
+    /// The message of a number where it is kept, for somebody who has had it.
+    pub(crate) fn kept(&self, number: u64) -> Option<Found> {
+        self.core().found(number).map(|(found, _)| found)
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SharedRows {
+    /// The result they are of.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Whose work they share; none where it began for them.
+    pub(crate) fn shared_from(&self) -> Option<SharedFrom> {
+        self.from
+    }
+
+    /// How many rows were encoded by now for this reader, and how many bytes they were before.
+    pub(crate) fn sent(&self) -> (u64, u64) {
+        self.sent
+    }
+
+    /// Whether the engine waits for a place, by the last poll.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.is_queued
+    }
+
+    /// Ready once the engine has begun.
+    ///
+    /// # Errors
+    /// When it could not.
+    pub(crate) fn poll_started(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.drive(context, |core, _, person, context| core.poll_started(person, context))
+    }
+
+    /// The next message.
+    pub(crate) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<WireMessage, Status>>> {
+        self.is_queued = false;
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let read = ready!(reading.poll_unpin(context));
+                self.reading = None;
+                let read = read.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
+                    tracing::warn!(%error, "a result that is shared cannot be read from disk");
+                    lost()
+                });
+                return Poll::Ready(Some(read));
+            }
+            let (next, made_room) = self.shared.core().next(self.id, self.number);
+            if made_room {
+                self.shared.bell.ring();
+            }
+            match next {
+                Next::Found(found, sent) => {
+                    (self.number, self.sent) = (self.number + 1, sent);
+                    match found {
+                        Found::Here(message) => return Poll::Ready(Some(Ok(message))),
+                        Found::OnDisk(read) => self.reading = Some(tokio::task::spawn_blocking(read)),
+                    }
+                }
+                Next::End => return Poll::Ready(None),
+                Next::Failed(status) => return Poll::Ready(Some(Err(status))),
+                Next::NotMade => {
+                    let number = self.number;
+                    let made = self.drive(context, |core, cache, person, context| {
+                        core.poll_more(number, (cache, person), context)
+                    });
+                    if let Err(status) = ready!(made) {
+                        return Poll::Ready(Some(Err(status)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nobody reads here for now.
+    pub(crate) fn rest(&mut self) {
+        self.shared.bell.leave(self.id);
+        if self.shared.bell.is_silent() {
+            self.shared.core().waits_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Gives the engine's place away when nobody has wanted more for so long.
+    pub(crate) fn yield_place(&self, after: Duration) {
+        // Who holds the lock works right now.
+        let Ok(mut core) = self.shared.core.try_lock() else { return };
+        if core.waits_since.is_some_and(|since| since.elapsed() >= after) {
+            core.slot = None;
+        }
+    }
+
+    /// Drives the work for all who wait for it: whatever it waits for wakes every one of them, since any may be gone by then.
+    fn drive(
+        &mut self,
+        context: &Context<'_>,
+        work: impl FnOnce(&mut Core, &ResultCache<Shared>, &Person, &mut Context<'_>) -> Poll<Result<(), Status>>,
+    ) -> Poll<Result<(), Status>> {
+        let bell = &self.shared.bell;
+        bell.wait(self.id, context.waker());
+        let waker = Waker::from(Arc::clone(bell));
+        let (polled, closed) = {
+            let mut core = self.shared.core();
+            let polled = work(&mut core, &self.cache, &self.person, &mut Context::from_waker(&waker));
+            self.is_queued = polled.is_pending() && core.again.is_some();
+            (polled, core.closed)
+        };
+        if closed {
+            self.cache.remove(&self.key, &self.shared);
+        }
+        if polled.is_ready() {
+            bell.leave(self.id);
+            bell.ring();
+        }
+        polled
+    }
+}
+
+impl Drop for SharedRows {
+    fn drop(&mut self) {
+        self.shared.bell.leave(self.id);
+        let over = self.shared.core().leave(self.id, self.shared.bell.is_silent());
+        if over.is_some() {
+            self.cache.remove(&self.key, &self.shared);
+        }
+        // The work ends before its place is given on.
+        drop(over);
+        self.shared.bell.ring();
+    }
+}
+
+impl Core {
+    /// One reader more, who begins at the first message, and whose work they share; none where it is too late.
+    fn join(&mut self) -> Option<(u64, SharedFrom)> {
+        if self.closed {
+            return None;
+        }
+        self.last_reader += 1;
+        self.readers.insert(self.last_reader, 0);
+        Some((self.last_reader, if self.is_whole { SharedFrom::Disk } else { SharedFrom::Run }))
+    }
+
+    /// A reader leaves. What is to be dropped where it was the last one.
+    fn leave(&mut self, id: u64, nobody_waits: bool) -> Option<(Making, Option<Slot>)> {
+        self.readers.remove(&id);
+        if self.readers.is_empty() && !self.is_whole {
+            self.closed = true;
+            self.stored.give_up();
+            (self.again, self.last) = (None, None);
+            return Some((std::mem::replace(&mut self.making, Making::Over), self.slot.take()));
+        }
+        if nobody_waits {
+            self.waits_since.get_or_insert_with(Instant::now);
+        }
+        None
+    }
+
+    /// What a reader finds who wants a message, and whether others waited for it to be taken.
+    fn next(&mut self, id: u64, number: u64) -> (Next, bool) {
+        if number >= self.made {
+            let next = match &self.failed {
+                Some(status) => Next::Failed(status.clone()),
+                None if self.is_whole => Next::End,
+                None => Next::NotMade,
+            };
+            return (next, false);
+        }
+        let found = self.found(number);
+        let (Some((found, sent)), Some(wanted)) = (found, self.readers.get_mut(&id)) else {
+            return (Next::Failed(lost()), false);
+        };
+        *wanted = number + 1;
+        (Next::Found(found, sent), self.stalled.take().is_some())
+    }
+
+    fn found(&self, number: u64) -> Option<(Found, (u64, u64))> {
+        match &self.last {
+            Some(last) if number + 1 == self.made => Some((Found::Here(last.clone()), self.sent)),
+            _ => self.stored.read(number),
+        }
+    }
+
+    /// Makes one message more, or comes to the end, for a reader who wants the message of a number.
+    fn poll_more(
+        &mut self,
+        number: u64,
+        (cache, person): (&ResultCache<Shared>, &Person),
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Status>> {
+        // Another may have come to it first.
+        if number < self.made || self.is_whole || self.failed.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        self.waits_since = None;
+        ready!(self.poll_written(context));
+        ready!(self.poll_taken(context));
+        if let Err(status) = ready!(self.poll_started(person, context)) {
+            return Poll::Ready(Err(status));
+        }
+        let Making::Rows(rows) = &mut self.making else { return Poll::Ready(Err(lost())) };
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| rows.poll_next_unpin(context)));
+        let made = match polled {
+            Ok(polled) => ready!(polled).map(|made| made.map_err(Status::from)),
+            Err(_) => Some(Err(panicked("the encoding of a result"))),
+        };
+        let sent = rows.sent();
+        match made {
+            Some(Ok(message)) => self.keep(message, sent, cache),
+            Some(Err(status)) => self.fail(status),
+            None => self.end(),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready once the engine has begun, and has a place. An error is that of the reader who drives.
+    fn poll_started(&mut self, person: &Person, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        if let Some(status) = &self.failed {
+            return Poll::Ready(Err(status.clone()));
+        }
+        if self.is_whole {
+            return Poll::Ready(Ok(()));
+        }
+        if let Err(status) = ready!(self.poll_place(person, context)) {
+            return Poll::Ready(Err(status));
+        }
+        let Making::Starting(starting) = &mut self.making else { return Poll::Ready(Ok(())) };
+        match ready!(starting.poll_unpin(context)) {
+            Ok(rows) => {
+                self.making = Making::Rows(Box::new(rows));
+                Poll::Ready(Ok(()))
+            }
+            Err(status) => {
+                self.fail(status.clone());
+                Poll::Ready(Err(status))
+            }
+        }
+    }
+
+    /// Ready once the last message is on disk, or cannot be.
+    fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(writing) = &mut self.writing else { return Poll::Ready(()) };
+        let written = ready!(writing.poll_unpin(context));
+        self.writing = None;
+        if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            tracing::warn!(%error, "a result is not shared any more: it cannot be written to disk");
+            self.stored.give_up();
+            (self.closed, self.last_is_kept) = (true, false);
+            // Who wants one before the last cannot have it.
+            let made = self.made;
+            self.readers.retain(|_, wanted| *wanted + 1 >= made);
+        }
+        Poll::Ready(())
+    }
+
+    /// Ready once nobody needs the last message who can only have it from here. Who takes nothing is not waited for any longer.
+    fn poll_taken(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let made = self.made;
+        if !self.last_is_kept && self.readers.values().any(|wanted| *wanted < made) {
+            let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+            ready!(stalled.as_mut().poll(context));
+            tracing::debug!("readers of a shared result who take nothing have to ask for it again");
+            self.readers.retain(|_, wanted| *wanted >= made);
+        }
+        self.stalled = None;
+        Poll::Ready(())
+    }
+
+    /// Ready at a place to compute at: still there, or given away and got again.
+    fn poll_place(&mut self, person: &Person, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        if self.slot.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let (admission, person) = (self.admission.clone(), person.clone());
+        let again = self.again.get_or_insert_with(|| async move { admission.enter_again(&person).await }.boxed());
+        let slot = ready!(again.poll_unpin(context));
+        self.again = None;
+        self.slot = Some(slot?);
+        Poll::Ready(Ok(()))
+    }
+
+    fn keep(&mut self, message: WireMessage, sent: (u64, u64), cache: &ResultCache<Shared>) {
+        let passed = self.readers.values().copied().min().unwrap_or(self.made);
+        let kept = self.stored.put(self.made, &message, sent, passed, || cache.forget_oldest());
+        self.last_is_kept = match kept {
+            Put::Kept(write) => {
+                self.writing = write.map(tokio::task::spawn_blocking);
+                true
+            }
+            Put::NoRoom => false,
+        };
+        (self.made, self.sent, self.last) = (self.made + 1, sent, Some(message));
+        self.waits_since = Some(Instant::now());
+        if !self.closed && !self.stored.has_first(self.made) {
+            tracing::debug!("a result takes more disk than it may, and is not kept whole");
+            self.closed = true;
+        }
+    }
+
+    fn fail(&mut self, status: Status) {
+        (self.making, self.slot, self.failed, self.closed) = (Making::Over, None, Some(status), true);
+    }
+
+    fn end(&mut self) {
+        (self.making, self.slot, self.is_whole) = (Making::Over, None, true);
+        if self.last_is_kept {
+            self.last = None;
+        }
+    }
+}
+
+/// Those who wait for a shared run.
+#[derive(Default)]
+struct Bell(Mutex<HashMap<u64, Waker>>);
+
+impl Bell {
+    fn wait(&self, id: u64, waker: &Waker) {
+        self.waiting().insert(id, waker.clone());
+    }
+
+    fn leave(&self, id: u64) {
+        self.waiting().remove(&id);
+    }
+
+    fn is_silent(&self) -> bool {
+        self.waiting().is_empty()
+    }
+
+    fn ring(&self) {
+        let waiting = std::mem::take(&mut *self.waiting());
+        waiting.into_values().for_each(Waker::wake);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
+
+/// The client tries again, and then runs the statement anew.
+fn lost() -> Status {
+    not_now("what was kept of the result is lost; try again")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use arrow::array::{Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field};
+    use datafusion::error::DataFusionError;
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+    use tonic::Code;
+
+    use super::*;
+    use crate::delivery::{Encoders, TicketKey};
+    use crate::query::{Dependencies, Statement, StatementOptions, TablePins, TableRead};
+
+    /// Messages of a result in these tests: the schema, a first one of 64 KiB, and some of 512 KiB.
+    const LEAST_MESSAGES: usize = 8;
+
+    struct Ground {
+        sharing: Sharing,
+        admission: Admission,
+        executed: Arc<AtomicUsize>,
+    }
+
+    impl Ground {
+        /// With so much disk, in a folder of its own or one that cannot be.
+        fn new(cache: u64, folder: Option<&str>) -> Self {
+            let place = tempfile::tempdir().unwrap();
+            let settings = crate::config::load(place.path(), None).unwrap();
+            let spool = SpoolSettings { folder: folder.map(Into::into), size: 0, keep: Duration::ZERO, cache };
+            let admission = Admission::new(&settings.limits.serving);
+            Self { sharing: Sharing::new(&spool), admission, executed: Arc::default() }
+        }
+
+        fn key(&self, version: u64) -> ResultKey {
+            let name = "a.b".parse().unwrap();
+            let written = ("a".to_owned(), "b".to_owned());
+            let tables = vec![TableRead { written, name, id: "one".to_owned(), version }];
+            let planned = Planned {
+                statement: Statement {
+                    sql: "select n from a.b".to_owned(),
+                    parameters: vec![],
+                    pins: TablePins::new(),
+                    options: StatementOptions::default(),
+                },
+                schema: schema(),
+                parameters: vec![],
+                kind: StatementKind::Query,
+                plan: Arc::new(()),
+                memory: Arc::default(),
+                dependencies: Some(Dependencies {
+                    tables,
+                    rights: "all".to_owned(),
+                    person: None,
+                    day: None,
+                    grows: true,
+                }),
+            };
+            let sealer = Sealer::new(&TicketKey::parse(&"01".repeat(32)).unwrap());
+            self.sharing.key(&planned, &schema(), (WireProfile::default(), 512 << 10), &sealer).unwrap()
+        }
+
+        async fn begin(&self, version: u64) -> SharedRows {
+            let person = Person { name: "ann".to_owned(), is_admin: false };
+            let slot = self.admission.enter(&person).await.unwrap();
+            let starting = starting(Arc::clone(&self.executed));
+            self.sharing.begin(&self.key(version), (starting, Some(slot)), (&self.admission, &person))
+        }
+
+        fn follow(&self, version: u64) -> Option<SharedRows> {
+            self.sharing.follow(&self.key(version), &Person { name: "bob".to_owned(), is_admin: false })
+        }
+
+        fn executed(&self) -> usize {
+            self.executed.load(Ordering::SeqCst)
+        }
+    }
+
+    fn schema() -> Arc<Schema> {
+        Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]))
+    }
+
+    /// Some four megabytes of rows.
+    fn starting(executed: Arc<AtomicUsize>) -> Starting {
+        let batches = (0..5).map(|batch| {
+            let numbers = Int64Array::from_iter_values(batch * 100_000..(batch + 1) * 100_000);
+            Ok::<_, DataFusionError>(RecordBatch::try_new(schema(), vec![Arc::new(numbers)]).unwrap())
+        });
+        let batches = RecordBatchStreamAdapter::new(schema(), futures::stream::iter(batches.collect::<Vec<_>>()));
+        async move {
+            executed.fetch_add(1, Ordering::SeqCst);
+            let encoders = Encoders::new(1, 64 << 20);
+            EncodedResult::new(schema(), Box::pin(batches), WireProfile::default(), 512 << 10, &encoders)
+                .map_err(Status::from)
+        }
+        .boxed()
+    }
+
+    async fn message(rows: &mut SharedRows) -> Option<Result<WireMessage, Status>> {
+        poll_fn(|context| rows.poll_message(context)).await
+    }
+
+    async fn rest(mut rows: SharedRows) -> Result<Vec<WireMessage>, Status> {
+        let mut messages = Vec::new();
+        while let Some(made) = message(&mut rows).await {
+            messages.push(made?);
+        }
+        Ok(messages)
+    }
+
+    /// Messages, however their bodies are cut to parts.
+    fn joined(messages: &[WireMessage]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        messages.iter().map(|message| (message.header.to_vec(), message.contiguous_body().to_vec())).collect()
+    }
+
+    #[tokio::test]
+    async fn all_read_the_same_from_one_run_and_from_what_is_kept_of_it() {
+        let ground = Ground::new(64 << 20, None);
+        let (first, second) = (ground.begin(1).await, ground.begin(1).await);
+        assert_eq!((first.shared_from(), second.shared_from()), (None, Some(SharedFrom::Run)));
+        let second = rest(second).await.unwrap();
+        assert!(second.len() >= LEAST_MESSAGES);
+        let later = ground.follow(1).unwrap();
+        assert_eq!(later.shared_from(), Some(SharedFrom::Disk));
+        let (first, later) = (rest(first).await.unwrap(), rest(later).await.unwrap());
+        assert_eq!((joined(&first), joined(&later)), (joined(&second), joined(&second)));
+        assert_eq!((ground.executed(), ground.admission.taken()), (1, 0));
+        assert!(ground.follow(2).is_none());
+    }
+
+    #[tokio::test]
+    async fn the_work_goes_on_without_who_began_it_and_ends_with_the_last() {
+        let ground = Ground::new(64 << 20, None);
+        let (first, mut second, mut third) = (ground.begin(1).await, ground.begin(1).await, ground.begin(1).await);
+        drop(first);
+        poll_fn(|context| second.poll_started(context)).await.unwrap();
+        message(&mut second).await.unwrap().unwrap();
+        assert_eq!((ground.executed(), ground.admission.taken()), (1, 1));
+        drop(second);
+        message(&mut third).await.unwrap().unwrap();
+        drop(third);
+        assert_eq!(ground.admission.taken(), 0);
+        assert!(ground.follow(1).is_none());
+        rest(ground.begin(1).await).await.unwrap();
+        assert_eq!(ground.executed(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_was_given_away_is_got_again() {
+        let ground = Ground::new(64 << 20, None);
+        let mut rows = ground.begin(1).await;
+        message(&mut rows).await.unwrap().unwrap();
+        rows.yield_place(Duration::from_secs(600));
+        assert_eq!(ground.admission.taken(), 1);
+        rows.yield_place(Duration::ZERO);
+        assert_eq!(ground.admission.taken(), 0);
+        assert!(rest(rows).await.unwrap().len() + 1 >= LEAST_MESSAGES);
+        assert_eq!(ground.admission.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_disk_those_who_read_together_go_on_together_and_who_takes_nothing_is_let_go() {
+        for folder in [None, Some("/dev/null/no-folder")] {
+            let ground = Ground::new(if folder.is_some() { 64 << 20 } else { 1 << 20 }, folder);
+            let (one, other, mut silent) = (ground.begin(1).await, ground.begin(1).await, ground.begin(1).await);
+            message(&mut silent).await.unwrap().unwrap();
+            let (one, other) = tokio::join!(rest(one), rest(other));
+            let (one, other) = (one.unwrap(), other.unwrap());
+            assert!(one.len() >= LEAST_MESSAGES && joined(&one) == joined(&other), "{folder:?}");
+            let told = rest(silent).await.unwrap_err();
+            assert_eq!(told.code(), Code::Unavailable, "{folder:?}: {told:?}");
+            assert!(ground.follow(1).is_none(), "{folder:?}: it was not kept");
+            assert_eq!(ground.executed(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_longest_ago_makes_room() {
+        let ground = Ground::new(20 << 20, None);
+        for version in 1..=7 {
+            rest(ground.begin(version).await).await.unwrap();
+        }
+        assert!(ground.follow(7).is_some() && ground.follow(1).is_none());
+        let kept = rest(ground.follow(7).unwrap()).await.unwrap();
+        assert!(kept.len() >= LEAST_MESSAGES);
+        assert_eq!(ground.executed(), 7);
+    }
+}

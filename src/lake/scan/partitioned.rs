@@ -1,0 +1,75 @@
+//! Filters by partition columns, which have one value for all rows of a file: it is read whole or not at all, and nobody has
+//! to look at its rows again.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::Schema;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::utils::conjunction;
+
+use crate::lake::scan::Leaf;
+
+/// Whether a filter hangs on partition columns alone, and always says the same of them.
+pub(super) fn decides(filter: &Expr, partition_columns: &[String]) -> bool {
+    let named = filter.column_refs();
+    let is_asked_for = |part: &Expr| {
+        Ok(matches!(
+            part,
+            Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::SetComparison(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::OuterReferenceColumn(..)
+        ))
+    };
+    !named.is_empty()
+        && named.iter().all(|column| partition_columns.contains(&column.name))
+        && !filter.is_volatile()
+        && matches!(filter.exists(is_asked_for), Ok(false))
+}
+
+/// Keeps those of the files at these places for which all of the filters are true, each of which [`decides`].
+///
+/// # Errors
+/// When a filter fails on the values of a file, as it would on each of its rows.
+pub(super) fn retain(kept: &mut Vec<usize>, leaf: &Leaf<'_>, filters: &[Expr]) -> Result<()> {
+    let Some(filter) = conjunction(filters.to_vec()).filter(|_| !kept.is_empty()) else { return Ok(()) };
+    let files = leaf.pinned.files();
+    let fields = leaf.columns.table_partition_cols().clone();
+    let values = |column: usize| ScalarValue::iter_to_array(kept.iter().map(|p| files[*p].partition[column].clone()));
+    let columns: Vec<ArrayRef> = (0..fields.len()).map(values).collect::<Result<_>>()?;
+    let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    let schema = DFSchema::try_from(rows.schema())?;
+    let told = leaf.state.create_physical_expr(filter, &schema)?.evaluate(&rows)?.into_array(rows.num_rows())?;
+    let is_no_condition = || DataFusionError::Internal("a filter by partition columns is no condition".to_owned());
+    let told = told.as_boolean_opt().ok_or_else(is_no_condition)?;
+    let mut holds = told.iter().map(|told| told == Some(true));
+    kept.retain(|_| holds.next() == Some(true));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::functions::expr_fn::random;
+    use datafusion::logical_expr::{col, lit};
+
+    use super::*;
+
+    #[test]
+    fn filters_of_partition_columns_alone_decide_for_a_file() {
+        let partition_columns = ["day".to_owned(), "place".to_owned()];
+        let day = || col("day").gt(lit("2024-01-01"));
+        for filter in [day(), col("t.place").is_null(), day().or(col("place").in_list(vec![lit("x")], true))] {
+            assert!(decides(&filter, &partition_columns), "{filter}");
+        }
+        for filter in [col("id").eq(lit(1)), day().or(col("id").eq(lit(1))), lit(true), day().or(random().gt(lit(0.5)))]
+        {
+            assert!(!decides(&filter, &partition_columns), "{filter}");
+        }
+        assert!(!decides(&day(), &[]));
+    }
+}
