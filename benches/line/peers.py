@@ -104,7 +104,9 @@ class Lake:
 
     def sync(self) -> None:
         """Load what is new."""
-        subprocess.run([str(self.target / "lakegate"), "sync"], cwd=self.home, check=True, capture_output=True)
+        synced = subprocess.run([str(self.target / "lakegate"), "sync"], cwd=self.home, capture_output=True, text=True)
+        if synced.returncode:
+            raise SystemExit(f"lakegate sync failed: {synced.stdout}{synced.stderr}")
 
     def delta(self, table: str) -> DeltaTable:
         """Return a table as any reader sees it; its folder is the one whose path ends in schema and table."""
