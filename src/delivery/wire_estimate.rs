@@ -161,10 +161,15 @@ fn value_bytes(data_type: &DataType, stored: Option<&StoredColumn>, codec: Codec
         StoredForm::Plain => of_plain(data_type, stored.packed),
         StoredForm::Unknown => of_unknown(data_type, stored.packed),
     });
+    let most = match data_type {
+        // A position and a word for each.
+        DataType::Dictionary(_, words) => raw + raw_bytes(words, stored),
+        _ => raw,
+    };
     match codec {
         Codec::None => raw,
-        Codec::Zstd => packed.min(raw),
-        Codec::Lz4 => (1.7 * packed).min(raw),
+        Codec::Zstd => packed.min(most),
+        Codec::Lz4 => (1.7 * packed).min(most),
     }
 }
 

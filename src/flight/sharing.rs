@@ -728,11 +728,15 @@ mod tests {
     async fn without_disk_those_who_read_together_go_on_together_and_who_takes_nothing_is_let_go() {
         for folder in [None, Some("/dev/null/no-folder")] {
             let ground = Ground::new(if folder.is_some() { 64 << 20 } else { 1 << 20 }, folder);
-            let (one, other, mut silent) = (ground.begin(1).await, ground.begin(1).await, ground.begin(1).await);
-            message(&mut silent).await.unwrap().unwrap();
+            let (mut one, mut other, mut silent) =
+                (ground.begin(1).await, ground.begin(1).await, ground.begin(1).await);
+            // Who has not begun when the disk fails has nothing to go on from.
+            for rows in [&mut one, &mut other, &mut silent] {
+                message(rows).await.unwrap().unwrap();
+            }
             let (one, other) = tokio::join!(rest(one), rest(other));
             let (one, other) = (one.unwrap(), other.unwrap());
-            assert!(one.len() >= LEAST_MESSAGES && joined(&one) == joined(&other), "{folder:?}");
+            assert!(one.len() + 1 >= LEAST_MESSAGES && joined(&one) == joined(&other), "{folder:?}");
             let told = rest(silent).await.unwrap_err();
             assert_eq!(told.code(), Code::Unavailable, "{folder:?}: {told:?}");
             assert!(ground.follow(1).is_none(), "{folder:?}: it was not kept");

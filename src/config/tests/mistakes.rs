@@ -188,11 +188,11 @@ const WRONG_SETTINGS: &[(&str, &str)] = &[
     ("version = 2", ":1:11: version: found the number 2; expected 1, the only version"),
     (
         "[lakes]\nlocation = \"x\"",
-        ":1:2: lakes: `lakes` is no known key here; expected one of version, lake, limits, serve, access, line, tickets, spool, history, logs, connections; did you mean `lake`?",
+        ":1:2: lakes: `lakes` is no known key here; expected one of version, lake, limits, serve, access, line, results, tickets, spool, history, logs, connections; did you mean `lake`?",
     ),
     (
         "location = \"x\"",
-        ":1:1: location: `location` is no known key here; expected one of version, lake, limits, serve, access, line, tickets, spool, history, logs, connections; did you mean `lake.location`?",
+        ":1:1: location: `location` is no known key here; expected one of version, lake, limits, serve, access, line, results, tickets, spool, history, logs, connections; did you mean `lake.location`?",
     ),
     ("[lake]\nlocation = \"gs://x\"", ":2:12: lake.location: `gs://x` has a scheme"),
     ("[lake]\nlocation = \"s3://b/x*\"", ":2:12: lake.location: the lake is one place, not a pattern"),

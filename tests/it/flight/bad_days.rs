@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
-use arrow_flight::{FlightDescriptor, Ticket};
+use arrow_flight::FlightDescriptor;
 use chrono::TimeDelta;
 use futures::TryStreamExt;
 use lakegate::config::Settings;

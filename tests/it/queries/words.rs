@@ -127,7 +127,8 @@ async fn a_small_load_changes_no_column_and_only_its_rows_are_sent() {
 /// The bytes of rows as a stream of IPC, in batches of so many rows, with these columns as dictionaries.
 fn packed(rows: &RecordBatch, worded: &[&str]) -> usize {
     let words = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-    let fields = rows.schema().fields().iter().map(|field| match worded.contains(&field.name().as_str()) {
+    let plain = rows.schema();
+    let fields = plain.fields().iter().map(|field| match worded.contains(&field.name().as_str()) {
         true => Arc::new(Field::new(field.name(), words.clone(), true)),
         false => Arc::clone(field),
     });
