@@ -10,7 +10,7 @@ use crate::config::sqlserver::values::{HostName, Hours, ObjectName, PacketSize, 
 use crate::config::table::{Method, Oversize, SubMicroseconds, Times as TimesOfDay, Timestamps, Variants};
 use crate::config::values::{
     Address, Byte, Choice, Chosen, Count, CronLine, DateFormat, EncodingLabel, Endpoint, FormatVersion, LogLevel,
-    Share, Size, Span, Text, Times,
+    Share, Size, SizeOrNone, Span, Text, Times,
 };
 use crate::model::{ColumnType, LoadMode};
 
@@ -116,11 +116,11 @@ low_table! {
     /// `[spool]`
     LowSpool {
         /// Disk for the last messages of results; with less than 8MiB none are kept.
-        size: Size = "1GiB";
+        size: SizeOrNone = "1GiB";
         /// How long a result waits for a client that was cut off.
         keep: Span = "5m";
         /// Disk for whole results that are asked for again; with "0B" none are kept, and none are shared while they are made.
-        cache: Size = "4GiB";
+        cache: SizeOrNone = "4GiB";
     }
 }
 

@@ -85,6 +85,17 @@ pub fn size(text: &str) -> Result<u64, InvalidUnit> {
     whole(text, SIZE)
 }
 
+/// Reads a size as [`size`] does, and zero for none.
+///
+/// # Errors
+/// As [`size`], but for zero.
+pub fn size_or_none(text: &str) -> Result<u64, InvalidUnit> {
+    match size(text) {
+        Err(InvalidUnit::Zero) => Ok(0),
+        read => read,
+    }
+}
+
 /// Reads a rate in bits per second: a whole number and one of bit/s, kbit/s, Mbit/s, Gbit/s, MB/s. Zero is refused.
 ///
 /// # Errors
@@ -189,6 +200,8 @@ mod tests {
         assert_eq!(duration("1.5h"), Err(InvalidUnit::NotWhole));
         assert_eq!(duration("200000d"), Err(InvalidUnit::TooLarge));
         assert_eq!(size("0MiB"), Err(InvalidUnit::Zero));
+        assert_eq!(size_or_none("0B"), Ok(0));
+        assert_eq!(size_or_none("4GiB"), Ok(4 << 30));
         assert_eq!(size("9999999999TiB"), Err(InvalidUnit::TooLarge));
         assert_eq!(rate("5"), Err(InvalidUnit::NoUnit));
         assert_eq!(percent("101%"), Err(InvalidUnit::NoShare));

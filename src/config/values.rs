@@ -212,6 +212,21 @@ impl Low for Size {
     }
 }
 
+/// A size in bytes of something that there need not be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SizeOrNone(pub(crate) u64);
+
+impl Low for SizeOrNone {
+    fn read(value: &Spanned<DeValue<'_>>, key: &str, context: &mut Context<'_>) -> Option<Self> {
+        let expected = "a size such as \"256MiB\" or \"4GB\", or \"0B\" for none";
+        with_unit(value, key, context, expected, units::size_or_none).map(Self)
+    }
+
+    fn schema() -> Value {
+        Size::schema()
+    }
+}
+
 /// An address to listen on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Address(pub(crate) SocketAddr);
