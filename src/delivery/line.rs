@@ -10,7 +10,7 @@ mod turns;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -43,6 +43,8 @@ const BURST: Duration = Duration::from_millis(20);
 const TURN_MILLIS: u64 = 5;
 /// Packets in one turn, on the slowest lines and on the fastest.
 const TURN_PACKETS: [u64; 2] = [3, 180];
+/// Turns of a message that are given before its task has come for the first of them.
+const MOST_AHEAD: usize = 8;
 /// How long somebody may be ahead of the others by what goes ahead, in milliseconds of the line.
 const LEAD_MILLIS: u64 = 500;
 /// Bytes of that at least: what small answers are made of.
@@ -185,33 +187,27 @@ impl Lane {
         self.told = Some(journal.streams().enter(query_id, Arc::new(stream)));
     }
 
-    /// Most bytes that go in one turn; what has more of them takes several.
-    pub fn turn_bytes(&self) -> usize {
-        self.place.as_ref().map_or(usize::MAX, |place| place.shared.turn_bytes)
-    }
-
     /// Whether the line is so slow that gzip pays for whoever cannot have better.
     pub fn is_slow_enough_for_gzip(&self) -> bool {
         self.flow.as_ref().and_then(|line| line.rate).is_some_and(|rate| rate <= GZIP_PAYS)
     }
 
-    /// Ready once a message, or a part of one, of so many bytes may be sent; it counts as sent then. Until then it is asked again
-    /// with the same part. `goes_on` says that it is not the first of its message.
-    pub fn poll_turn(&mut self, bytes: u64, goes_on: bool, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready once some of the `waiting` bytes of a message may be sent: how many, which count as sent then. It is asked again with
+    /// the bytes that are left. `goes_on` says that the first of them are not the first of the message.
+    pub fn poll_turn(&mut self, waiting: usize, goes_on: bool, context: &mut Context<'_>) -> Poll<usize> {
         let since = *self.waits_since.get_or_insert_with(Instant::now);
-        if let Some(place) = &self.place
-            && place.poll_turn(Piece { bytes: on_the_line(bytes), goes_on }, context).is_pending()
-        {
-            return Poll::Pending;
-        }
+        let bytes = match &self.place {
+            Some(place) => ready!(place.poll_turn(waiting, goes_on, context)),
+            None => waiting,
+        };
         self.waits_since = None;
         if let Some(line) = &self.flow {
-            line.flow.count(bytes);
+            line.flow.count(bytes as u64);
         }
         if let Some(told) = &self.told {
-            told.sent(bytes, since.elapsed());
+            told.sent(bytes as u64, since.elapsed());
         }
-        Poll::Ready(())
+        Poll::Ready(bytes)
     }
 }
 
@@ -238,25 +234,22 @@ struct Place {
 }
 
 impl Place {
-    fn poll_turn(&self, piece: Piece, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_turn(&self, waiting: usize, goes_on: bool, context: &mut Context<'_>) -> Poll<usize> {
         let mut state = self.shared.state();
         match state.asks.get_mut(&self.id) {
-            Some(Ask::Granted) => {}
-            Some(Ask::Waits(waker)) => waker.clone_from(context.waker()),
+            Some(ask) => ask.waker.clone_from(context.waker()),
             None => {
-                state.turns.ask(&self.account, self.id, piece);
-                state.asks.insert(self.id, Ask::Waits(context.waker().clone()));
+                let (account, waker) = (self.account.clone(), context.waker().clone());
+                state.asks.insert(self.id, Ask { account, waker, granted: 0, asked: 0, rest: waiting });
+                state.ask(self.id, goes_on);
             }
         }
-        let granted = state.give_turns(self.shared.pace);
-        let is_granted = matches!(state.asks.get(&self.id), Some(Ask::Granted));
-        if is_granted {
-            state.asks.remove(&self.id);
-        }
+        let woken = state.give_turns(self.shared.pace);
+        let granted = state.take(self.id);
         drop(state);
-        granted.into_iter().for_each(Waker::wake);
-        if is_granted {
-            return Poll::Ready(());
+        woken.into_iter().for_each(Waker::wake);
+        if granted > 0 {
+            return Poll::Ready(granted);
         }
         self.shared.asked.notify_one();
         Poll::Pending
@@ -276,7 +269,6 @@ impl Drop for Place {
 struct Shared {
     /// Bits per second that are given out, headers included.
     pace: u64,
-    turn_bytes: usize,
     state: Arc<Mutex<State>>,
     /// Wakes what gives the turns, where somebody has to wait for one.
     asked: Arc<Notify>,
@@ -286,28 +278,37 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     turns: Turns,
-    /// Those who wait, and those who may go and have not looked yet.
+    /// The messages that wait, or may go and were not taken yet.
     asks: HashMap<u64, Ask>,
+    /// Bytes that go in one turn.
+    turn_bytes: usize,
     last_id: u64,
     /// When what was sent is through.
     free_at: Instant,
 }
 
+/// A message of which not all has been sent. A stream that has had a turn waits for its next one at once, not only when its task
+/// comes to it: on a busy machine others would have had several by then.
 #[derive(Debug)]
-enum Ask {
-    Waits(Waker),
-    Granted,
+struct Ask {
+    account: Account,
+    waker: Waker,
+    /// Bytes that may go.
+    granted: usize,
+    /// Bytes that wait for their turn.
+    asked: usize,
+    /// Bytes after those.
+    rest: usize,
 }
 
 impl Shared {
     fn open(rate: u64) -> Arc<Self> {
         let lead = (rate / 8 * LEAD_MILLIS / 1000).max(LEAST_LEAD);
-        let (turns, asks) = (Turns::new(lead), HashMap::new());
-        let state = Arc::new(Mutex::new(State { turns, asks, last_id: 0, free_at: Instant::now() }));
+        let (turns, asks, turn_bytes) = (Turns::new(lead), HashMap::new(), turn_bytes(rate));
+        let state = Arc::new(Mutex::new(State { turns, asks, turn_bytes, last_id: 0, free_at: Instant::now() }));
         let (pace, asked) = (rate / 100 * GIVEN_OUT, Arc::new(Notify::new()));
         let giving = give_turns(Arc::clone(&state), pace, Arc::clone(&asked));
-        let turn_bytes = turn_bytes(rate);
-        Arc::new(Self { pace, turn_bytes, state, asked, _gives_turns: AbortOnDropHandle::new(tokio::spawn(giving)) })
+        Arc::new(Self { pace, state, asked, _gives_turns: AbortOnDropHandle::new(tokio::spawn(giving)) })
     }
 
     fn enter(self: &Arc<Self>, account: Account, weight: f64) -> Place {
@@ -343,17 +344,42 @@ async fn give_turns(state: Arc<Mutex<State>>, pace: u64, asked: Arc<Notify>) {
 }
 
 impl State {
+    /// Lets the next part of a message wait for its turn.
+    fn ask(&mut self, id: u64, goes_on: bool) {
+        let Some(ask) = self.asks.get_mut(&id) else { return };
+        ask.asked = ask.rest.min(self.turn_bytes);
+        ask.rest -= ask.asked;
+        if ask.asked > 0 {
+            self.turns.ask(&ask.account, id, Piece { bytes: on_the_line(ask.asked as u64), goes_on });
+        }
+    }
+
     /// Gives the turns whose time has come; those who are to be woken for it.
     fn give_turns(&mut self, pace: u64) -> Vec<Waker> {
-        let (now, mut granted) = (Instant::now(), Vec::new());
+        let (now, mut woken) = (Instant::now(), Vec::new());
         while self.free_at <= now {
             let Some((id, bytes)) = self.turns.next() else { break };
             // What an idle line did not carry is lost, but for a burst.
             let from = now.checked_sub(BURST).map_or(self.free_at, |earliest| self.free_at.max(earliest));
             self.free_at = from + time(bytes, pace);
-            if let Some(Ask::Waits(waker)) = self.asks.insert(id, Ask::Granted) {
-                granted.push(waker);
+            let Some(ask) = self.asks.get_mut(&id) else { continue };
+            ask.granted += std::mem::take(&mut ask.asked);
+            woken.push(ask.waker.clone());
+            if ask.granted < MOST_AHEAD * self.turn_bytes {
+                self.ask(id, true);
             }
+        }
+        woken
+    }
+
+    /// What of a message may go by now. The message is forgotten once all of it went.
+    fn take(&mut self, id: u64) -> usize {
+        let Some(ask) = self.asks.get_mut(&id) else { return 0 };
+        let granted = std::mem::take(&mut ask.granted);
+        match (ask.asked, ask.rest) {
+            (0, 0) => drop(self.asks.remove(&id)),
+            (0, _) => self.ask(id, true),
+            _ => {}
         }
         granted
     }
@@ -405,9 +431,7 @@ mod tests {
     async fn send_bytes(lane: &mut Lane, bytes: usize) {
         let mut sent = 0;
         while sent < bytes {
-            let piece = lane.turn_bytes().min(bytes - sent);
-            poll_fn(|context| lane.poll_turn(piece as u64, sent > 0, context)).await;
-            sent += piece;
+            sent += poll_fn(|context| lane.poll_turn(bytes - sent, sent > 0, context)).await;
         }
     }
 
@@ -523,9 +547,8 @@ mod tests {
         let enter = |name| lines.enter(&who(name, &[]), at("10.0.0.1"));
         let mut bob = enter("bob");
         send(&mut bob, 1).await;
-        let asks = async |lane: &mut Lane| {
-            poll_fn(|context| Poll::Ready(lane.poll_turn(MESSAGE as u64, false, context))).await
-        };
+        let asks =
+            async |lane: &mut Lane| poll_fn(|context| Poll::Ready(lane.poll_turn(MESSAGE, false, context))).await;
         for _ in 0..50 {
             // Some go while they wait, others once they may send and before they look.
             let (mut waits, mut may) = (enter("waits"), enter("may"));
@@ -562,6 +585,30 @@ mod tests {
         assert!(beside <= 2 * alone, "{beside:?} instead of {alone:?}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_late_for_a_turn_has_the_next_ones_all_the_same() {
+        let lines = slow();
+        let mut tasks = JoinSet::new();
+        let _pulls = pull(&mut tasks, (0..8).map(|_| lines.enter(&who("ann", &[]), at("10.0.0.1"))).collect());
+        let mut bob = lines.enter(&who("bob", &[]), at("10.0.0.1"));
+        let (begun, mut sent) = (Instant::now(), 0);
+        while sent < MESSAGE {
+            // Its task has much else to do: several turns go by between two looks.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            sent += poll_fn(|context| lane_looks(&mut bob, MESSAGE - sent, sent > 0, context)).await;
+        }
+        let alone = time(on_the_line(MESSAGE as u64), 8_000_000);
+        assert!(begun.elapsed() < 2 * alone, "{:?} instead of {alone:?}", begun.elapsed());
+    }
+
+    /// What may be sent by now, which may be nothing.
+    fn lane_looks(lane: &mut Lane, waiting: usize, goes_on: bool, context: &mut Context<'_>) -> Poll<usize> {
+        match lane.poll_turn(waiting, goes_on, context) {
+            Poll::Pending => Poll::Ready(0),
+            ready => ready,
+        }
+    }
+
     #[tokio::test]
     async fn of_networks_within_each_other_the_smallest_counts() {
         let settings = [
@@ -585,9 +632,8 @@ mod tests {
         assert_eq!([at("10.9.1.1"), at("10.1.1.1"), None].map(is), [(true, false), (false, true), (false, false)]);
         let bytes = |address| lines.enter(&who("ann", &[]), at(address)).message_bytes();
         assert_eq!(["10.1.1.1", "10.9.1.1", "10.9.9.1"].map(bytes), [SLOW_MESSAGE_BYTES, MESSAGE_BYTES, MESSAGE_BYTES]);
-        let turn = |address| lines.enter(&who("ann", &[]), at(address)).turn_bytes();
-        assert_eq!(["10.1.1.1", "10.9.1.1"].map(turn), [4 * 1448 - 31, usize::MAX]);
-        assert!((32 << 10..=256 << 10).contains(&turn("10.9.9.1")), "{}", turn("10.9.9.1"));
+        assert_eq!(turn_bytes(10_000_000), 4 * 1448 - 31);
+        assert!((32 << 10..=256 << 10).contains(&turn_bytes(1_000_000_000)), "{}", turn_bytes(1_000_000_000));
         let gzip = |address| lines.enter(&who("ann", &[]), at(address)).is_slow_enough_for_gzip();
         assert_eq!(["10.1.1.1", "10.9.1.1", "10.9.9.1", "127.0.0.1"].map(gzip), [true, false, false, false]);
         assert_eq!(lines.prospect(&who("ann", &[]), at("10.1.1.1")), Some(9_204_193));

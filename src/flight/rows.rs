@@ -77,11 +77,11 @@ impl Outgoing {
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
-        let bytes = frame::len(&self.frame).min(self.lane.turn_bytes());
-        if bytes == 0 {
+        let waiting = frame::len(&self.frame);
+        if waiting == 0 {
             return Poll::Pending;
         }
-        ready!(self.lane.poll_turn(bytes as u64, self.has_begun, context));
+        let bytes = ready!(self.lane.poll_turn(waiting, self.has_begun, context));
         self.has_begun = true;
         Poll::Ready(Ok(frame::take(&mut self.frame, bytes)))
     }

@@ -4,8 +4,9 @@
 //! times are not read, and below the seal of a table it is a comparison that cannot fail. The engine does the same for
 //! `extract(year from at)` itself.
 
-use arrow::datatypes::{DataType, FieldRef};
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use chrono::{DateTime, Datelike, Months, NaiveTime};
+use datafusion::common::types::{NativeType, logical_date, logical_string};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions::datetime::date_trunc::DateTruncFunc;
 use datafusion::logical_expr::interval_arithmetic::Interval;
@@ -13,7 +14,8 @@ use datafusion::logical_expr::preimage::PreimageResult;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::sort_properties::{ExprProperties, SortProperties};
 use datafusion::logical_expr::{
-    Cast, ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
+    Cast, Coercion, ColumnarValue, Documentation, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature,
+    TypeSignature, TypeSignatureClass, Volatility,
 };
 
 const SECOND: i64 = 1_000_000;
@@ -21,46 +23,66 @@ const DAY: i64 = 24 * 60 * 60 * SECOND;
 /// Weeks begin on Mondays; 1970-01-05 was the first one.
 const FIRST_MONDAY: i64 = 4 * DAY;
 
-/// The engine's own, with a preimage for timestamps and dates of the lake.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct DateTrunc(DateTruncFunc);
+/// The engine's own, with a preimage for timestamps and dates of the lake. Dates and texts are cut as the timestamps that
+/// the lake has, of microseconds: the engine's have nanoseconds, and end in the year 2262.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DateTrunc {
+    engine: DateTruncFunc,
+    signature: Signature,
+}
+
+impl Default for DateTrunc {
+    fn default() -> Self {
+        let unit = || Coercion::new_exact(TypeSignatureClass::Native(logical_string()));
+        let time = Coercion::new_implicit(
+            TypeSignatureClass::Timestamp,
+            vec![TypeSignatureClass::Native(logical_string()), TypeSignatureClass::Native(logical_date())],
+            NativeType::Timestamp(TimeUnit::Microsecond, None),
+        );
+        let of_day = Coercion::new_exact(TypeSignatureClass::Time);
+        let forms = [time, of_day].map(|time| TypeSignature::Coercible(vec![unit(), time]));
+        Self { engine: DateTruncFunc::new(), signature: Signature::one_of(forms.into(), Volatility::Immutable) }
+    }
+}
 
 impl ScalarUDFImpl for DateTrunc {
     fn name(&self) -> &str {
-        self.0.name()
+        self.engine.name()
     }
 
     fn aliases(&self) -> &[String] {
-        self.0.aliases()
+        self.engine.aliases()
     }
 
     fn signature(&self) -> &Signature {
-        self.0.signature()
+        &self.signature
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        self.0.return_type(arguments)
+        self.engine.return_type(arguments)
     }
 
     fn return_field_from_args(&self, arguments: ReturnFieldArgs) -> Result<FieldRef> {
-        self.0.return_field_from_args(arguments)
+        self.engine.return_field_from_args(arguments)
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        self.0.invoke_with_args(arguments)
+        self.engine.invoke_with_args(arguments)
     }
 
     fn preimage(&self, arguments: &[Expr], cut: &Expr, info: &SimplifyContext) -> Result<PreimageResult> {
         let [Expr::Literal(unit, _), time] = arguments else { return Ok(PreimageResult::None) };
-        if let Expr::Literal(ScalarValue::TimestampNanosecond(Some(first), None), _) = cut {
-            return days(unit, time, *first, info);
-        }
         let Expr::Literal(ScalarValue::TimestampMicrosecond(Some(first), zone), _) = cut else {
             return Ok(PreimageResult::None);
         };
         let in_utc = zone.as_ref().is_none_or(|zone| matches!(zone.as_ref(), "UTC" | "+00:00"));
         let next = unit.try_as_str().flatten().and_then(|unit| next(unit, *first));
         let (true, Some(next)) = (in_utc, next) else { return Ok(PreimageResult::None) };
+        if let Expr::Cast(Cast { expr: date, .. }) = time
+            && info.get_data_type(date)? == DataType::Date32
+        {
+            return days(date, [*first, next]);
+        }
         let [lower, upper] = [*first, next].map(|time| ScalarValue::TimestampMicrosecond(Some(time), zone.clone()));
         if info.get_data_type(time)? != lower.data_type() {
             return Ok(PreimageResult::None);
@@ -70,26 +92,20 @@ impl ScalarUDFImpl for DateTrunc {
     }
 
     fn output_ordering(&self, input: &[ExprProperties]) -> Result<SortProperties> {
-        self.0.output_ordering(input)
+        self.engine.output_ordering(input)
     }
 
     fn documentation(&self) -> Option<&Documentation> {
-        self.0.documentation()
+        self.engine.documentation()
     }
 }
 
-/// Which days are cut to a time, in nanoseconds: the engine cuts a date as a timestamp of its own unit.
-fn days(unit: &ScalarValue, time: &Expr, first: i64, info: &SimplifyContext) -> Result<PreimageResult> {
-    let Expr::Cast(Cast { expr: date, .. }) = time else { return Ok(PreimageResult::None) };
-    let next = |unit: &str| (first % 1_000 == 0).then(|| next(unit, first / 1_000)).flatten();
-    let next = unit.try_as_str().flatten().and_then(next);
+/// The days from a time on and before another one, where these are days.
+fn days(date: &Expr, ends: [i64; 2]) -> Result<PreimageResult> {
     let whole = |time: i64| (time % DAY == 0).then(|| i32::try_from(time / DAY).ok()).flatten();
-    let Some((first, next)) = whole(first / 1_000).zip(next.and_then(whole)) else { return Ok(PreimageResult::None) };
-    if info.get_data_type(date)? != DataType::Date32 {
-        return Ok(PreimageResult::None);
-    }
-    let interval = Interval::try_new(ScalarValue::Date32(Some(first)), ScalarValue::Date32(Some(next)))?;
-    Ok(PreimageResult::Range { expr: date.as_ref().clone(), interval: Box::new(interval) })
+    let [Some(first), Some(next)] = ends.map(whole) else { return Ok(PreimageResult::None) };
+    let [lower, upper] = [first, next].map(|day| ScalarValue::Date32(Some(day)));
+    Ok(PreimageResult::Range { expr: date.clone(), interval: Box::new(Interval::try_new(lower, upper)?) })
 }
 
 /// When the unit after the one that begins at `first` begins, in microseconds; none where no unit begins then, or the

@@ -21,6 +21,8 @@ use crate::lake::snapshot::{DataFile, Pinned};
 
 /// Files that are looked at.
 const LOOKED_AT: usize = 3;
+/// Part of the rows looked at whose values may stand as they are, in a column of words: small files hardly have dictionaries.
+const MOST_PLAIN: f64 = 0.1;
 /// Bytes of a dictionary that are none of its words: the header of its page.
 const DICTIONARY_HEADER: f64 = 20.0;
 /// Compressed bytes of a dictionary below which its words are hardly shorter than they were.
@@ -131,8 +133,8 @@ struct Gathered<'a> {
     packed: f64,
     /// Bytes of texts, and how many there are.
     texts: (f64, f64),
-    /// Whether something stands there in another way than as words, or is within another column.
-    is_plain: bool,
+    /// Rows of groups where something stands in another way than as words, or is within another column.
+    plain_rows: f64,
     groups: Vec<Group<'a>>,
 }
 
@@ -158,7 +160,9 @@ impl<'a> Gathered<'a> {
         let dictionary = dictionary_bytes(chunk).filter(|_| chunk.column_path().parts().len() == 1);
         let Some(packed) = dictionary.filter(|_| has_words_only(chunk)) else {
             // A group without a value has no dictionary, and says nothing of the others.
-            self.is_plain |= values > 0.0;
+            if values > 0.0 {
+                self.plain_rows += rows;
+            }
             return;
         };
         let bounds = statistics.and_then(|known| Some((known.min_bytes_opt()?, known.max_bytes_opt()?)));
@@ -172,7 +176,7 @@ impl<'a> Gathered<'a> {
         let length = (values > 0.0).then(|| bytes / values);
         let most = self.groups.iter().max_by(|a, b| a.words.total_cmp(&b.words));
         let form = match most {
-            Some(most) if !self.is_plain => {
+            Some(most) if self.plain_rows <= MOST_PLAIN * rows => {
                 let sum: f64 = self.groups.iter().map(|group| group.words).sum();
                 // Groups that lie apart have words of their own, and so have those that were not looked at.
                 let count = if lie_apart(&self.groups) { sum * times } else { most.words };

@@ -300,7 +300,8 @@ async fn a_table_that_changes_under_a_replay_gives_the_old_rows_and_one_that_is_
 fn team() -> (Team, Vec<i64>) {
     let numbers: Vec<i64> = (0..300_000_i64).map(|number| number * 2_654_435_761 % (1 << 32)).collect();
     let team = Team::local();
-    team.configure(&format!("[tickets]\nkey = \"{}\"\n", "07".repeat(32)));
+    team.drop_file("ticket.key", "07".repeat(32));
+    team.configure("[tickets]\nkey = { file = \"ticket.key\" }\n");
     team.define("s.big", "[source]\nfiles = \"in/*.csv\"\n[[columns]]\nname = \"n\"\ntype = \"bigint\"\n");
     let lines: Vec<String> = numbers.iter().map(i64::to_string).collect();
     team.drop_file("in/big.csv", format!("n\n{}\n", lines.join("\n")));

@@ -55,6 +55,8 @@ impl Kept {
         // Many more batches than wait on the way to a client, and more bytes than there is memory for.
         house.load("t.big", columns, "select x, repeat('y', 100) from generate_series(1, 200000) g(x)").await;
         house.load("t.held", columns, "select x, 'z' from generate_series(1, 400000) g(x)").await;
+        // Their ends are looked at before anything runs, which is not what waits here.
+        assert_eq!(house.rows("select sum(length(s)) from t.held").await.unwrap(), ["400000"]);
         let address = house.serve().await;
         Self { house, store, address }
     }

@@ -20,7 +20,7 @@ async fn what_filters_or_sorts_uses_all_threads_and_gives_the_same_batches_each_
     let house = House::with_config(&["t.v"], "[limits]\nthreads = 3\nmemory = \"256MiB\"\n").await;
     for file in 0..7 {
         let sql = format!(
-            "select x, 'word ' || x % 9 from generate_series({}, {}) g(x)",
+            "select x, 'word ' || (x % 9) from generate_series({}, {}) g(x)",
             file * 20_000,
             file * 20_000 + 19_999
         );

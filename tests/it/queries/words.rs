@@ -87,7 +87,7 @@ async fn another_server_sends_what_a_ticket_was_announced_with() {
     let info = first.execute(ALL.to_owned(), None).await.unwrap();
     let announced = info.clone().try_decode_schema().unwrap();
     // Now all of them are different in the table's newest version.
-    let few = "select x, cast(x as varchar), cast(x as varchar), 0.5 from generate_series(1, 400000) g(x)";
+    let few = "select x, cast(x as varchar) as k, cast(x as varchar) as n, 0.5 from generate_series(1, 400000) g(x)";
     house.load("t.v", COLUMNS, few).await;
     let mut second = client(&house, Some("on")).await;
     let stream = second.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
