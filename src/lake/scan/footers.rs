@@ -174,7 +174,10 @@ impl<'a> Gathered<'a> {
     fn settled(self, rows: f64, times: f64) -> StoredColumn {
         let (bytes, values) = self.texts;
         let length = (values > 0.0).then(|| bytes / values);
-        let most = self.groups.iter().max_by(|a, b| a.words.total_cmp(&b.words));
+        // Hardly a word comes again in a small group, however few there are.
+        let largest = self.groups.iter().map(|group| group.rows).fold(0.0, f64::max);
+        let large = self.groups.iter().filter(|group| 2.0 * group.rows >= largest);
+        let most = large.max_by(|a, b| a.words.total_cmp(&b.words));
         let form = match most {
             Some(most) if self.plain_rows <= MOST_PLAIN * rows => {
                 let sum: f64 = self.groups.iter().map(|group| group.words).sum();

@@ -111,8 +111,7 @@ async fn a_filter_by_partitions_reads_their_files_alone_and_is_not_applied_again
         let sql = format!("select id, twice from t.parts where {filter}");
         store.take();
         let rows = house.rows(&sql).await.unwrap();
-        let plan = house.rows(&format!("explain {sql}")).await.unwrap().join("\n");
-        assert_eq!(rows.len(), files * ROWS, "{sql}: {:?} {plan}", rows.first());
+        assert_eq!(rows.len(), files * ROWS, "{sql}");
         assert_eq!(store.take().files.len(), files, "{sql}");
         let plan = house.rows(&format!("explain {sql}")).await.unwrap().join("\n");
         assert!(!plan.contains("FilterExec"), "{sql}: {plan}");
