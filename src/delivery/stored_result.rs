@@ -197,7 +197,8 @@ impl StoredResult {
             if may_take && let Some(room) = self.disk.take(len) {
                 return Some(room);
             }
-            if !(may_take && others()) && !self.drop_oldest(passed) {
+            let is_room_made = (may_take && others()) || self.drop_oldest(passed);
+            if !is_room_made {
                 return None;
             }
         }

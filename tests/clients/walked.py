@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -100,7 +101,7 @@ def secured(folder: Path) -> Iterator[tuple[str, Path]]:
 def slow(prepared: Served) -> Iterator[str]:
     """Serve the same lake behind a slow line, whose settings say how rows come to who does not; gives the address."""
     folder = prepared.folder / "slow"
-    folder.mkdir()
+    shutil.copytree(prepared.folder / "tables", folder / "tables")
     line = '[[line]]\nnetworks = ["127.0.0.0/8"]\nrate = "40Mbit/s"\ncodec = "lz4"\ndictionaries = true\n'
     (folder / "lakegate.toml").write_text(f'[lake]\nlocation = "{prepared.folder / "lake"}"\n{line}')
     with serve(prepared.program, folder) as url:
