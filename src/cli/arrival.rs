@@ -12,6 +12,11 @@ use crate::flight::Arrival;
 /// How often the line moves by itself, so that one sees the program is alive.
 const TICK: Duration = Duration::from_millis(120);
 
+/// What the line shows where it is not known how much comes, or more came than was thought.
+const OPEN: &str = "{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}";
+/// What it shows otherwise.
+const OF_ALL: &str = "{bar:30} {binary_bytes} of about {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {msg}";
+
 /// Tells people on standard error how far a result has come.
 pub(super) struct Arriving {
     bar: ProgressBar,
@@ -23,8 +28,7 @@ impl Arriving {
     pub(super) fn new(bars: &MultiProgress, file: Option<&Path>) -> Self {
         let shown = std::io::stderr().is_terminal() && (file.is_some() || !std::io::stdout().is_terminal());
         let bar = if shown { bars.add(ProgressBar::new_spinner()) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{spinner} {binary_bytes}  {binary_bytes_per_sec}  {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_style(style(OPEN));
         if shown {
             bar.enable_steady_tick(TICK);
         }
@@ -35,7 +39,17 @@ impl Arriving {
     pub(super) fn watcher(&self) -> impl Fn(Arrival) + Send + Sync + 'static + use<> {
         let (bar, bars, cut) = (self.bar.clone(), self.bars.clone(), AtomicBool::new(false));
         move |arrival| match arrival {
-            Arrival::Bytes(bytes) => bar.inc(bytes),
+            Arrival::Begins(Some(bytes)) if bytes > 0 => {
+                bar.set_length(bytes);
+                bar.set_style(style(OF_ALL));
+            }
+            Arrival::Begins(_) => bar.set_style(style(OPEN)),
+            Arrival::Bytes(bytes) => {
+                bar.inc(bytes);
+                if bar.length().is_some_and(|all| bar.position() > all) {
+                    bar.set_style(style(OPEN));
+                }
+            }
             Arrival::Cut { reason, .. } if !cut.swap(true, Ordering::Relaxed) => {
                 say(&bars, &format!("the connection was cut ({reason}); trying to get the rest"));
             }
@@ -65,7 +79,23 @@ impl Drop for Arriving {
     }
 }
 
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
 fn say(bars: &MultiProgress, line: &str) {
     // Nobody is left to tell when standard error is closed.
     let _ = bars.suspend(|| writeln!(std::io::stderr(), "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_lines_are_templates() {
+        for template in [OPEN, OF_ALL] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
 }

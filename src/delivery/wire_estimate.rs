@@ -92,7 +92,7 @@ impl WireEstimate {
             rows: rows.map(whole),
             rows_exact: estimate.rows.is_some_and(|rows| rows.is_exact),
             wire_bytes: wire_bytes.map(whole),
-            seconds: wire_bytes.zip(rate.filter(|rate| *rate > 0.0)).map(|(bytes, rate)| bytes / rate),
+            seconds: wire_bytes.zip(rate.filter(|rate| *rate > 0.0)).map(|(bytes, rate)| to_millis(bytes / rate)),
             columns,
         }
     }
@@ -124,7 +124,7 @@ impl WireEstimate {
         let number = |bytes: Option<u64>| bytes.and_then(|bytes| i64::try_from(bytes).ok());
         let seconds = |bytes: Option<u64>| {
             let share = bytes? as f64 / self.wire_bytes.filter(|all| *all > 0)? as f64;
-            Some(self.seconds? * share)
+            Some(to_millis(self.seconds? * share))
         };
         let each = || self.columns.iter();
         let count = 1 + self.columns.len();
@@ -140,6 +140,11 @@ impl WireEstimate {
         ];
         RecordBatch::try_new(Estimate::table_schema(), columns).map_err(DeliveryError::Encode)
     }
+}
+
+/// Seconds, to the millisecond.
+fn to_millis(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
 }
 
 fn whole(number: f64) -> u64 {

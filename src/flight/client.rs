@@ -313,6 +313,7 @@ impl FlightClient {
     /// When the credentials cannot be sent.
     pub(crate) fn fetch(&mut self, announced: Announcement) -> Result<Batches, ClientError> {
         let Announcement { schema, info, .. } = announced;
+        (self.watcher.0)(Arrival::Begins(u64::try_from(info.total_bytes).ok()));
         self.running = Some(info.clone());
         let (calls, headers) = (self.service.inner().clone(), self.all_headers()?);
         let watcher = self.watcher.clone();

@@ -24,6 +24,8 @@ const COME_BACK: RetryPolicy =
 /// What happens to a result on its way.
 #[derive(Clone, Debug)]
 pub enum Arrival {
+    /// Rows begin to come: about so many bytes, where the server knows.
+    Begins(Option<u64>),
     /// So many bytes more have come.
     Bytes(u64),
     /// The connection was cut; the server is asked again after a pause.

@@ -417,7 +417,7 @@ async fn our_own_client_goes_on_by_itself_and_says_so() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&told);
     client.watch(move |arrival| match arrival {
-        Arrival::Bytes(_) => {}
+        Arrival::Begins(_) | Arrival::Bytes(_) => {}
         other => heard.lock().unwrap().push(matches!(other, Arrival::GoesOn)),
     });
     let (_, batches) = client.query(BIG, &[]).await.unwrap();
