@@ -37,8 +37,8 @@ const FIRST_BYTES: usize = 64 << 10;
 /// Bytes of rows a column has in a message at least: five times what describes it there.
 const COLUMN_BYTES: usize = 1 << 10;
 /// The same of later messages that are compressed: each column is compressed by itself, and what has fewer rows takes more.
-/// Of a table of 200 columns, a tenth more where they have 4 KiB each, a twentieth with this.
-const PACKED_COLUMN_BYTES: usize = 7 << 10;
+/// Of a table of 200 columns, a tenth more where they have 4 KiB each, a twentieth with 7 KiB.
+const PACKED_COLUMN_BYTES: usize = 12 << 10;
 /// Portions of fewer bytes are packed where the stream is polled while nothing else is being packed: it takes a third of a
 /// millisecond, which is about what handing over and waiting for a thread can take on a busy machine.
 const HANDED_OVER_BYTES: usize = 128 << 10;
