@@ -69,6 +69,8 @@ class Seat:
     def __init__(self, where: Namespaces | Loopback, link: Link, contender: Contender):
         self.contender = contender
         self._where, self._link = where, link
+        # What lakegate does by itself for clients on its own machine and in networks that are called fast.
+        self._fast = {"lakegate-codec": "none"} if not link.bits and contender.name.startswith("lakegate") else {}
         self._stack = contextlib.ExitStack()
         self._address = ""
         self._open()
@@ -80,7 +82,7 @@ class Seat:
             self.close()
             self._open()
         sent, cpu = self._way.sent(), 0.0
-        asked = {"headers": peer.headers, "pandas": name == "frames", "timeout": patience}
+        asked = {"headers": self._headers(peer), "pandas": name == "frames", "timeout": patience}
         try:
             cpu = peers.processor_seconds(peer.pid)
             taken = self._asker.pull(peer.asks(name, text), patience=patience + 5, **asked)
@@ -92,6 +94,10 @@ class Seat:
             taken["server_cpu_seconds"] = peers.processor_seconds(peer.pid) - cpu
             taken["server_peak_bytes"] = peers.memory(peer.pid, "VmHWM")
         return taken
+
+    def _headers(self, peer: peers.Peer) -> dict[str, str]:
+        """Return the headers of a call; our own client sends those it was made with."""
+        return {**peer.headers, **self._fast} if peer.kind == "flight" else peer.headers
 
     def recover(self) -> str:
         """End the client and wait until its server and the line rest, else start the server anew; says which."""
@@ -114,10 +120,11 @@ class Seat:
         peer = self.contender.peer
         self._address = peer.address
         self._way: Way = self._stack.enter_context(way(self._where, self._link, peer.address))
-        self._asker = self._stack.enter_context(peers.Asker(self._where, peer.kind, self._way.address))
+        own = self._fast if peer.kind == "lakegate" else {}
+        self._asker = self._stack.enter_context(peers.Asker(self._where, peer.kind, self._way.address, headers=own))
         if peer.kind in ("flight", "lakegate"):  # the others connect for each pull
             with contextlib.suppress(OSError):  # a server that does not answer is told of by the pull that counts
-                asked = {"headers": peer.headers, "timeout": WARM_SECONDS}
+                asked = {"headers": self._headers(peer), "timeout": WARM_SECONDS}
                 self._asker.pull(peer.asks("", WARMING), patience=WARM_SECONDS, **asked)
 
 

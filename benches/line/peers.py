@@ -27,7 +27,7 @@ from datasets import SAMPLES, TABLES
 from measure import THREADS, definition, settings, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from links import Loopback, Namespaces
 
@@ -361,11 +361,19 @@ def memory(pid: int, name: str) -> int:
 class Asker:
     """A client's process; see `asker.py`."""
 
-    def __init__(self, where: Namespaces | Loopback, kind: str, address: str, *, cache: Path | None = None):
+    def __init__(
+        self,
+        where: Namespaces | Loopback,
+        kind: str,
+        address: str,
+        *,
+        cache: Path | None = None,
+        headers: Mapping[str, str] | None = None,
+    ):
         command = [*where.client, sys.executable, str(HERE / "asker.py"), kind, address, "--password", PASSWORD]
         if cache:
             command += ["--cache", str(cache)]
-        for name, value in where.headers.items():
+        for name, value in {**where.headers, **(headers or {})}.items():
             command += ["--header", f"{name}={value}"]
         client = str(HERE.parents[1] / "python-client" / "src")
         surroundings = {**os.environ, "PYTHONPATH": client}

@@ -152,10 +152,16 @@ impl Asking<'_> {
         destination: Destination,
         arriving: &Arriving,
     ) -> Result<Written, Broken> {
+        // Nothing is printed before there is something to print: what is begun twice would have two headers.
+        let mut next = match answer.next_batch().await {
+            Err(error) if error.kind() == ErrorKind::Conflict => return Err(Broken::Lost(error)),
+            Err(error) => return Err(tell(error).into()),
+            next => next,
+        };
         let mut writer = destination.begin(answer.schema())?;
         let mut written = Written { rows: 0, sent: 0, moved: answer.moved() };
         loop {
-            match answer.next_batch().await {
+            match next {
                 Ok(Some((batch, was_sent))) => {
                     // Writing may wait for the disk or for who reads; nothing else runs in this program.
                     writer.write(&batch)?;
@@ -169,14 +175,12 @@ impl Asking<'_> {
                     return Ok(written);
                 }
                 // A file is begun anew; what was printed is printed.
-                Err(error)
-                    if error.kind() == ErrorKind::Conflict
-                        && (written.rows == 0 || self.arguments.output.is_some()) =>
-                {
+                Err(error) if error.kind() == ErrorKind::Conflict && self.arguments.output.is_some() => {
                     return Err(Broken::Lost(error));
                 }
                 Err(error) => return Err(tell(error).into()),
             }
+            next = answer.next_batch().await;
         }
     }
 }

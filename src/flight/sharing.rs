@@ -29,8 +29,10 @@ use crate::journal::SharedFrom;
 use crate::model::WireProfile;
 use crate::query::{Planned, StatementKind};
 
-/// How long readers are waited for who take nothing, where what they lack cannot be kept for them.
+/// How long others are waited for in all by those of one run, where what they lack cannot be kept for them.
 const STALLED: Duration = Duration::from_secs(30);
+/// How long for each message after that: who keeps up needs less.
+const STALLED_AGAIN: Duration = Duration::from_secs(1);
 
 /// A plan that begins to run.
 pub(crate) type Starting = BoxFuture<'static, Result<EncodedResult, Status>>;
@@ -52,7 +54,7 @@ struct Core {
     /// Waits for a place, after it was given away.
     again: Option<BoxFuture<'static, Result<Slot, Status>>>,
     admission: Admission,
-    /// Since when all readers have what they want; none while the engine works.
+    /// Since when the engine has nothing to do: all readers have what they want, or one is waited for. None while it works.
     waits_since: Option<Instant>,
     /// Messages that were made.
     made: u64,
@@ -66,8 +68,10 @@ struct Core {
     /// Which message each reader wants next.
     readers: HashMap<u64, u64>,
     last_reader: u64,
-    /// How long readers are waited for still.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// Since when readers are waited for, and until when.
+    stalled: Option<(tokio::time::Instant, Pin<Box<Sleep>>)>,
+    /// How long they can be waited for still, in all.
+    patience: Duration,
     /// Whether all messages were made.
     is_whole: bool,
     /// Whether nobody can follow any more.
@@ -201,6 +205,7 @@ impl Shared {
             readers: HashMap::from([(0, 0)]),
             last_reader: 0,
             stalled: None,
+            patience: STALLED,
             is_whole: false,
             closed: false,
             failed: None,
@@ -234,17 +239,21 @@ impl SharedRows {
         self.sent
     }
 
-    /// Whether the engine waits for a place, by the last poll.
+    /// Whether the engine waits for a place, or other readers are waited for, by the last poll.
     pub(crate) fn is_queued(&self) -> bool {
         self.is_queued
     }
 
-    /// Ready once the engine has begun.
+    /// Ready once the engine has begun, whether it has a place right now or not.
     ///
     /// # Errors
     /// When it could not.
     pub(crate) fn poll_started(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        self.drive(context, |core, _, person, context| core.poll_started(person, context))
+        self.drive(context, |core, _, person, context| match core.making {
+            // What is kept can be read by now.
+            Making::Rows(_) => Poll::Ready(Ok(())),
+            Making::Starting(_) | Making::Over => core.poll_started(person, context),
+        })
     }
 
     /// The next message.
@@ -255,7 +264,9 @@ impl SharedRows {
                 let read = ready!(reading.poll_unpin(context));
                 self.reading = None;
                 let read = read.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
-                    tracing::warn!(%error, "a result that is shared cannot be read from disk");
+                    tracing::warn!(%error, "a result that is shared cannot be read from disk, and is found no more");
+                    self.shared.core().closed = true;
+                    self.cache.remove(&self.key, &self.shared);
                     lost()
                 });
                 return Poll::Ready(Some(read));
@@ -290,8 +301,10 @@ impl SharedRows {
     /// Nobody reads here for now.
     pub(crate) fn rest(&mut self) {
         self.shared.bell.leave(self.id);
+        // Whoever comes to want more is in the bell before they have the lock.
+        let mut core = self.shared.core();
         if self.shared.bell.is_silent() {
-            self.shared.core().waits_since.get_or_insert_with(Instant::now);
+            core.nobody_waits();
         }
     }
 
@@ -316,7 +329,7 @@ impl SharedRows {
         let (polled, closed) = {
             let mut core = self.shared.core();
             let polled = work(&mut core, &self.cache, &self.person, &mut Context::from_waker(&waker));
-            self.is_queued = polled.is_pending() && core.again.is_some();
+            self.is_queued = polled.is_pending() && (core.again.is_some() || core.stalled.is_some());
             (polled, core.closed)
         };
         if closed {
@@ -364,9 +377,15 @@ impl Core {
             return Some((std::mem::replace(&mut self.making, Making::Over), self.slot.take()));
         }
         if nobody_waits {
-            self.waits_since.get_or_insert_with(Instant::now);
+            self.nobody_waits();
         }
         None
+    }
+
+    /// Nobody wants more for now. A place that came by then would be taken by nobody, and not be given away either.
+    fn nobody_waits(&mut self) {
+        self.again = None;
+        self.waits_since.get_or_insert_with(Instant::now);
     }
 
     /// What a reader finds who wants a message, and whether others waited for it to be taken.
@@ -384,7 +403,14 @@ impl Core {
             return (Next::Failed(lost()), false);
         };
         *wanted = number + 1;
-        (Next::Found(found, sent), self.stalled.take().is_some())
+        (Next::Found(found, sent), self.end_wait())
+    }
+
+    /// Nobody is waited for any more; whether somebody was.
+    fn end_wait(&mut self) -> bool {
+        let Some((since, _)) = self.stalled.take() else { return false };
+        self.patience = self.patience.saturating_sub(since.elapsed());
+        true
     }
 
     fn found(&self, number: u64) -> Option<(Found, (u64, u64))> {
@@ -405,7 +431,6 @@ impl Core {
         if number < self.made || self.is_whole || self.failed.is_some() {
             return Poll::Ready(Ok(()));
         }
-        self.waits_since = None;
         ready!(self.poll_written(context));
         ready!(self.poll_taken(context));
         if let Err(status) = ready!(self.poll_started(person, context)) {
@@ -437,6 +462,7 @@ impl Core {
         if let Err(status) = ready!(self.poll_place(person, context)) {
             return Poll::Ready(Err(status));
         }
+        self.waits_since = None;
         let Making::Starting(starting) = &mut self.making else { return Poll::Ready(Ok(())) };
         match ready!(starting.poll_unpin(context)) {
             Ok(rows) => {
@@ -466,16 +492,19 @@ impl Core {
         Poll::Ready(())
     }
 
-    /// Ready once nobody needs the last message who can only have it from here. Who takes nothing is not waited for any longer.
+    /// Ready once nobody needs the last message who can only have it from here. Who takes nothing, or is waited for again and
+    /// again, is not waited for any longer.
     fn poll_taken(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let made = self.made;
         if !self.last_is_kept && self.readers.values().any(|wanted| *wanted < made) {
-            let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+            let longest = self.patience.max(STALLED_AGAIN);
+            let wait = || (tokio::time::Instant::now(), Box::pin(sleep(longest)));
+            let (_, stalled) = self.stalled.get_or_insert_with(wait);
             ready!(stalled.as_mut().poll(context));
-            tracing::debug!("readers of a shared result who take nothing have to ask for it again");
+            tracing::debug!("readers of a shared result who hold up others have to ask for it again");
             self.readers.retain(|_, wanted| *wanted >= made);
         }
-        self.stalled = None;
+        self.end_wait();
         Poll::Ready(())
     }
 
@@ -724,6 +753,25 @@ mod tests {
         assert_eq!(ground.admission.taken(), 0);
     }
 
+    #[tokio::test]
+    async fn a_place_that_comes_when_nobody_wants_it_any_more_is_given_on() {
+        let ground = Ground::new(64 << 20, None);
+        let mut rows = ground.begin(1).await;
+        message(&mut rows).await.unwrap().unwrap();
+        rows.yield_place(Duration::ZERO);
+        let cid = Person { name: "cid".to_owned(), is_admin: false };
+        let mut all = Vec::new();
+        while let Some(Ok(slot)) = ground.admission.enter(&cid).now_or_never() {
+            all.push(slot);
+        }
+        let waits = poll_fn(|context| Poll::Ready(rows.poll_message(context).is_pending())).await;
+        assert!(waits && rows.is_queued());
+        rows.rest();
+        drop(all);
+        assert_eq!((ground.admission.taken(), ground.admission.waiting()), (0, 0));
+        assert!(rest(rows).await.unwrap().len() + 1 >= LEAST_MESSAGES);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn without_disk_those_who_read_together_go_on_together_and_who_takes_nothing_is_let_go() {
         for folder in [None, Some("/dev/null/no-folder")] {
@@ -742,6 +790,26 @@ mod tests {
             assert!(ground.follow(1).is_none(), "{folder:?}: it was not kept");
             assert_eq!(ground.executed(), 1);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_waited_for_again_and_again_is_let_go_too() {
+        let ground = Ground::new(1 << 20, None);
+        let (one, mut slow) = (ground.begin(1).await, ground.begin(1).await);
+        let begun = tokio::time::Instant::now();
+        let fast = async { (rest(one).await, begun.elapsed()) };
+        let slow = async {
+            loop {
+                match message(&mut slow).await {
+                    Some(Ok(_)) => sleep(STALLED * 2 / 3).await,
+                    end => return end,
+                }
+            }
+        };
+        let ((messages, time), end) = tokio::join!(fast, slow);
+        assert!(messages.unwrap().len() >= LEAST_MESSAGES && time < STALLED * 2, "{time:?}");
+        let told = end.unwrap().unwrap_err();
+        assert_eq!((told.code(), ground.executed()), (Code::Unavailable, 1), "{told:?}");
     }
 
     #[tokio::test]

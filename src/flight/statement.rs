@@ -43,12 +43,12 @@ pub(crate) async fn look_at(service: &Service, caller: &Caller, statement: State
 /// Plans a statement. A panic while it does is the statement's error.
 pub(crate) async fn understand(service: &Service, caller: &Caller, statement: Statement) -> Result<Planned, Status> {
     let planning = AssertUnwindSafe(service.engine.plan(statement, &caller.access)).catch_unwind();
-    planning.await.unwrap_or_else(|_| Err(panicked())).map_err(Status::from)
+    planning.await.unwrap_or_else(|_| Err(panicked("planning"))).map_err(Status::from)
 }
 
 /// What a panic is told as; the panic itself has written to the log where it was.
-fn panicked() -> QueryError {
-    QueryError::new(ErrorKind::Internal, "planning panicked")
+fn panicked(what: &str) -> QueryError {
+    QueryError::new(ErrorKind::Internal, format!("{what} panicked"))
 }
 
 /// What was planned, if it can be run: all its parameters need values.
@@ -250,7 +250,7 @@ async fn begin(
     encoders: Encoders,
 ) -> Result<EncodedResult, Status> {
     let starting = AssertUnwindSafe(engine.execute(&planned, LONGEST_DOWNLOAD)).catch_unwind();
-    let batches = starting.await.unwrap_or_else(|_| Err(panicked()))?;
+    let batches = starting.await.unwrap_or_else(|_| Err(panicked("beginning to run the statement")))?;
     Ok(EncodedResult::new(schema, batches, profile, message_bytes, &encoders)?)
 }
 
@@ -266,6 +266,9 @@ async fn own(starting: Starting, mut patience: Patience, run: &Run) -> Result<(S
 
 /// Rows that others may have too, once they have begun to be made.
 async fn started(mut rows: SharedRows, mut patience: Patience, run: &Run) -> Result<(Source, Patience), Status> {
+    // Who has taken a turn only to plan needs it no more, and what is shared may wait for just that place.
+    let slot = run.handle.held().slot.take();
+    drop(slot);
     tokio::select! {
         biased;
         started = patience.wait(poll_fn(|context| rows.poll_started(context))) => started??,
@@ -274,8 +277,5 @@ async fn started(mut rows: SharedRows, mut patience: Patience, run: &Run) -> Res
     if let Some(from) = rows.shared_from() {
         run.told.shares(from);
     }
-    // Who has taken a turn only to plan needs it no more.
-    let slot = run.handle.held().slot.take();
-    drop(slot);
     Ok((Source::Shared(Box::new(rows)), patience))
 }

@@ -145,7 +145,8 @@ impl TableProvider for PlainScan {
             kept = enough(self.pinned.files(), &kept, limit);
         }
         let all_rows = by_row.is_empty() && !by_file.is_empty() && limit.is_none();
-        let statistics = self.statistics.of(&self.pinned, &leaf.columns, &kept, all_rows);
+        let read = all_rows.then(|| leaf.projection(projection)).transpose()?;
+        let statistics = self.statistics.of(&self.pinned, &leaf.columns, &kept, read.as_deref());
         leaf.plan(&kept, projection, predicate, limit, statistics)
     }
 

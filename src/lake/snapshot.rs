@@ -240,6 +240,8 @@ impl Pinned {
 
     fn partition_value(&self, column: &str, text: Option<String>) -> ScalarValue {
         let Ok(field) = self.schema.field_with_name(column) else { return ScalarValue::Null };
+        // An empty text is null, whatever the type (Delta protocol, "Partition Value Serialization").
+        let text = text.filter(|text| !text.is_empty());
         let parsed = text.and_then(|text| ScalarValue::try_from_string(text, field.data_type()).ok());
         parsed.or_else(|| ScalarValue::try_from(field.data_type()).ok()).unwrap_or(ScalarValue::Null)
     }

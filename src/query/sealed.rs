@@ -16,6 +16,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result, TableReference};
 use datafusion::datasource::provider_as_source;
@@ -27,8 +28,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::access::{Policy, TableRights};
 use crate::error::{Classify, ErrorKind, chain_text};
 use crate::model::TableName;
-use crate::query::QueryError;
 use crate::query::policy::{PolicyPart, PolicyPlanner, PolicyProblem};
+use crate::query::{QueryError, order};
 use exec::SealedExec;
 
 /// The columns of a table that may be read, as they are seen: a masked one may have no value where the table's own
@@ -204,13 +205,19 @@ impl fmt::Debug for SealedTable {
 }
 
 impl SealedTable {
-    /// The state of its own, for so many partitions.
-    fn state_in(&self, partitions: usize) -> Cow<'_, SessionState> {
-        if self.state.config().target_partitions() == partitions {
+    /// The state of its own, for as many partitions as are asked for, and for rows in the same order each time where these are.
+    fn state_as(&self, asked: &ConfigOptions) -> Cow<'_, SessionState> {
+        let (own, partitions) = (self.state.config_options(), asked.execution.target_partitions);
+        let in_order = order::is_kept(asked);
+        if own.execution.target_partitions == partitions && order::is_kept(own) == in_order {
             return Cow::Borrowed(self.state.as_ref());
         }
         let mut state = self.state.as_ref().clone();
-        state.config_mut().options_mut().execution.target_partitions = partitions;
+        let options = state.config_mut().options_mut();
+        options.execution.target_partitions = partitions;
+        if in_order {
+            order::keep(options);
+        }
         Cow::Owned(state)
     }
 
@@ -246,7 +253,7 @@ impl TableProvider for SealedTable {
     }
 
     /// Plans what is below the seal with a state of its own: it depends on nothing whoever asks can set, but for the number of
-    /// partitions, which is one where rows have to come in the same order again.
+    /// partitions and whether rows have to come in the same order again.
     async fn scan(
         &self,
         session: &dyn Session,
@@ -254,7 +261,7 @@ impl TableProvider for SealedTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let state = self.state_in(session.config().target_partitions());
+        let state = self.state_as(session.config_options());
         let mut plan = LogicalPlanBuilder::from(self.plan.clone());
         for filter in filters {
             if !sinking::cannot_fail(filter, &self.schema, &self.masked) {

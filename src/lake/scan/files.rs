@@ -28,21 +28,32 @@ pub(crate) fn partitioned(place: &TablePlace, file: &DataFile) -> PartitionedFil
 pub(crate) struct FileStatistics(OnceLock<Arc<Statistics>>);
 
 impl FileStatistics {
-    /// What is known of the files `kept`, in the leaf's order of columns: of all files, and where `all_rows` of these are of
-    /// the answer, everything that is exact, of others only rows and bytes.
-    pub(crate) fn of(&self, pinned: &Pinned, columns: &TableSchema, kept: &[usize], all_rows: bool) -> Statistics {
+    /// What is known of the files `kept`, in the leaf's order of columns: of all files everything that is exact; of others
+    /// rows and bytes, and what is exact of the columns `read`, which are told where all of their rows are of the answer.
+    pub(crate) fn of(
+        &self,
+        pinned: &Pinned,
+        columns: &TableSchema,
+        kept: &[usize],
+        read: Option<&[usize]>,
+    ) -> Statistics {
         let files = pinned.files();
         if kept.len() == files.len() {
-            return self.0.get_or_init(|| Arc::new(known_of(pinned, columns, kept))).as_ref().clone();
+            return self.0.get_or_init(|| Arc::new(known_of(pinned, columns, kept, |_| true))).as_ref().clone();
         }
-        if all_rows { known_of(pinned, columns, kept) } else { sizes(pinned, columns, kept) }
+        match read {
+            // Wide tables have many columns that nobody asks for, and this is worked out for each plan.
+            Some(read) => known_of(pinned, columns, kept, |place| read.contains(&place)),
+            None => sizes(pinned, columns, kept),
+        }
     }
 }
 
-fn known_of(pinned: &Pinned, columns: &TableSchema, kept: &[usize]) -> Statistics {
+fn known_of(pinned: &Pinned, columns: &TableSchema, kept: &[usize], is_wanted: impl Fn(usize) -> bool) -> Statistics {
     let mut statistics = sizes(pinned, columns, kept);
     let bounds = SafeBounds::new(pinned);
-    for (field, known) in columns.table_schema().fields().iter().zip(&mut statistics.column_statistics) {
+    let fields = columns.table_schema().fields().iter().zip(&mut statistics.column_statistics);
+    for (_, (field, known)) in fields.enumerate().filter(|(place, _)| is_wanted(*place)) {
         let column = Column::from_name(field.name());
         known.null_count = sum(bounds.null_counts(&column), kept);
         if are_exact(field.data_type()) {

@@ -45,14 +45,19 @@ pub(super) fn retain(kept: &mut Vec<usize>, leaf: &Leaf<'_>, filters: &[Expr]) -
     let columns: Vec<ArrayRef> = (0..fields.len()).map(values).collect::<Result<_>>()?;
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
     let schema = DFSchema::try_from(rows.schema())?;
-    let told = leaf.state.create_physical_expr(filter, &schema)?.evaluate(&rows)?.into_array(rows.num_rows())?;
-    if told.data_type().is_null() {
-        kept.clear();
-        return Ok(());
-    }
-    let is_no_condition = || DataFusionError::Internal("a filter by partition columns is no condition".to_owned());
-    let told = told.as_boolean_opt().ok_or_else(is_no_condition)?;
-    let mut holds = told.iter().map(|told| told == Some(true));
+    let filter = leaf.state.create_physical_expr(filter, &schema)?;
+    // File by file: of `n <> 0 and 10 / n > 1` the engine looks at the second part in all rows as soon as the first is true
+    // of some, and it would fail for a file of which the first is false.
+    let holds = (0..rows.num_rows()).map(|file| {
+        let told = filter.evaluate(&rows.slice(file, 1))?.into_array(1)?;
+        if told.data_type().is_null() {
+            return Ok(false);
+        }
+        let is_no_condition = || DataFusionError::Internal("a filter by partition columns is no condition".to_owned());
+        let told = told.as_boolean_opt().ok_or_else(is_no_condition)?;
+        Ok(told.iter().next().flatten() == Some(true))
+    });
+    let mut holds = holds.collect::<Result<Vec<bool>>>()?.into_iter();
     kept.retain(|_| holds.next() == Some(true));
     Ok(())
 }

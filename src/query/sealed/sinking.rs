@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use arrow::datatypes::{DataType, Schema};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Like, Operator};
 
@@ -13,7 +14,7 @@ const LONGEST_PATTERN: usize = 256;
 /// and looks at columns that are seen as they are.
 ///
 /// The list: a column compared with literals of its own type (`=`, `<`, BETWEEN, IN, …), LIKE with a plain pattern,
-/// IS NULL, a boolean column, and AND, OR, NOT of such. No casts, arithmetic or functions: they may fail, and the error
+/// IS NULL, a boolean column or constant, and AND, OR, NOT of such. No casts, arithmetic or functions: they may fail, and the error
 /// would tell of a row.
 pub(super) fn cannot_fail(predicate: &Expr, columns: &Schema, masked: &BTreeSet<String>) -> bool {
     Sinking { columns, masked }.cannot_fail(predicate)
@@ -28,6 +29,8 @@ impl Sinking<'_> {
     fn cannot_fail(&self, predicate: &Expr) -> bool {
         match predicate {
             Expr::Column(_) => self.column(predicate) == Some(&DataType::Boolean),
+            // The optimizer makes them of comparisons with null that sank before.
+            Expr::Literal(ScalarValue::Boolean(_) | ScalarValue::Null, _) => true,
             Expr::Not(inner)
             | Expr::IsTrue(inner)
             | Expr::IsFalse(inner)
@@ -83,7 +86,6 @@ fn is_plain_pattern(pattern: &Expr) -> bool {
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::Field;
-    use datafusion::common::ScalarValue;
     use datafusion::logical_expr::{cast, col, lit};
     use datafusion::prelude::{abs, random};
 
@@ -110,6 +112,7 @@ mod tests {
             col("id").in_list(vec![lit(1_i64), lit(ScalarValue::Int64(None))], true),
             col("name").like(lit("a%")),
             col("active"),
+            col("id").eq(lit(1_i64)).or(lit(ScalarValue::Boolean(None))),
             col("list").is_null(),
             col("id").eq(lit(1_i64)).or(!col("name").is_null()).and(col("active").is_true()),
         ] {

@@ -107,6 +107,8 @@ async fn a_filter_by_partitions_reads_their_files_alone_and_is_not_applied_again
         ("extract(day from day) = 2", 2),
         ("upper(place) = 'X' and day < date '2024-01-02'", 1),
         ("day = date '2023-01-01'", 0),
+        ("(place = '7') is not true or cast(place as int) > 6", 4),
+        ("place not in ('x', 'y') and cast(place as int) = 7", 1),
     ] {
         let sql = format!("select id, twice from t.parts where {filter}");
         store.take();
