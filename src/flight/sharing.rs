@@ -609,7 +609,7 @@ mod tests {
     use crate::query::{Dependencies, Statement, StatementOptions, TablePins, TableRead};
 
     /// Messages of a result in these tests: the schema, a first one of 64 KiB, and some of 512 KiB.
-    const LEAST_MESSAGES: usize = 8;
+    const LEAST_MESSAGES: usize = 6;
 
     struct Ground {
         sharing: Sharing,

@@ -409,7 +409,7 @@ mod tests {
                 root.header_as_record_batch().unwrap().compression().is_some()
             })
             .collect();
-        assert_eq!(compressed, [false, true, true, false]);
+        assert_eq!(compressed, [false, true, false]);
         assert_eq!(decode(&messages).iter().map(RecordBatch::num_rows).sum::<usize>(), 100_006);
     }
 
