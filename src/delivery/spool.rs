@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arrow::buffer::Buffer;
@@ -51,14 +51,15 @@ impl Spool {
     }
 
     fn file(&self) -> io::Result<File> {
-        match &self.folder {
-            None => tempfile::tempfile(),
-            Some(folder) => {
-                std::fs::create_dir_all(folder.as_path())?;
-                tempfile::tempfile_in(folder.as_path())
-            }
-        }
+        unnamed_file(self.folder.as_deref().map(PathBuf::as_path))
     }
+}
+
+/// A file that is gone with its process, in a folder or where temporary ones are.
+pub(super) fn unnamed_file(folder: Option<&Path>) -> io::Result<File> {
+    let Some(folder) = folder else { return tempfile::tempfile() };
+    std::fs::create_dir_all(folder)?;
+    tempfile::tempfile_in(folder)
 }
 
 /// The newest messages of a result, without a gap.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::delivery::WireMessage;
+use crate::delivery::spool::unnamed_file;
 
 /// Bytes that disk is counted in.
 const UNIT: u64 = 1 << 10;
@@ -54,13 +55,7 @@ impl Disk {
     }
 
     fn file(&self) -> io::Result<File> {
-        match &self.folder {
-            None => tempfile::tempfile(),
-            Some(folder) => {
-                std::fs::create_dir_all(folder.as_path())?;
-                tempfile::tempfile_in(folder.as_path())
-            }
-        }
+        unnamed_file(self.folder.as_deref().map(PathBuf::as_path))
     }
 }
 
