@@ -56,31 +56,35 @@ struct Family {
     no_dictionaries: Option<&'static str>,
     /// Whether they read half floats.
     halves: bool,
+    /// Whether they read what gRPC compressed with gzip, where they say so.
+    gzip: bool,
 }
 
 /// The families there are; the first whose prefix fits counts.
 const FAMILIES: &[Family] = &[
     // pyarrow, and all else on Arrow C++. ODBC drivers are built on it too.
-    Family { prefix: "grpc-c++/", codec: Codec::Zstd, no_dictionaries: None, halves: true },
+    Family { prefix: "grpc-c++/", codec: Codec::Zstd, no_dictionaries: None, halves: true, gzip: true },
     // The ADBC driver, in whatever language it is loaded.
-    Family { prefix: "ADBC Flight SQL Driver", codec: Codec::Zstd, no_dictionaries: None, halves: true },
+    Family { prefix: "ADBC Flight SQL Driver", codec: Codec::Zstd, no_dictionaries: None, halves: true, gzip: true },
     // arrow-go, which has decoded both codecs since before Flight SQL; Grafana's plugin is built on it.
-    Family { prefix: "grpc-go/", codec: Codec::Zstd, no_dictionaries: None, halves: true },
+    Family { prefix: "grpc-go/", codec: Codec::Zstd, no_dictionaries: None, halves: true, gzip: true },
     // `lakegate query`.
-    Family { prefix: "lakegate/", codec: Codec::Zstd, no_dictionaries: None, halves: true },
-    // The JDBC driver: it has no decompressor, and takes a dictionary's indices for its values.
+    Family { prefix: "lakegate/", codec: Codec::Zstd, no_dictionaries: None, halves: true, gzip: true },
+    // The JDBC driver: it has no decompressor, and takes a dictionary's indices for its values. Its gRPC offers gzip, but Arrow's
+    // reader looks for more of a message after its end there, and fails (measured with 18.3.0).
     Family {
         prefix: "grpc-java",
         codec: Codec::None,
         no_dictionaries: Some("Java's drivers take the positions in a dictionary for its values"),
         halves: false,
+        gzip: false,
     },
     // Rust clients decode what their builders switched on, which by default is nothing.
-    Family { prefix: "tonic/", codec: Codec::None, no_dictionaries: None, halves: true },
+    Family { prefix: "tonic/", codec: Codec::None, no_dictionaries: None, halves: true, gzip: true },
 ];
 
 /// Anybody else.
-const UNKNOWN: Family = Family { prefix: "", codec: Codec::None, no_dictionaries: None, halves: false };
+const UNKNOWN: Family = Family { prefix: "", codec: Codec::None, no_dictionaries: None, halves: false, gzip: true };
 
 /// What a client is, and what it wishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +207,7 @@ impl Wishes {
             Some(codec) => codec == Some(Codec::None),
             None => self.codec_default == CodecDefault::Only(Codec::None),
         };
-        self.unpacks_gzip && !self.is_near && !wants_none && self.codec() == Codec::None
+        self.unpacks_gzip && self.family.gzip && !self.is_near && !wants_none && self.codec() == Codec::None
     }
 }
 
@@ -470,14 +474,16 @@ mod tests {
     fn gzip_is_for_those_who_unpack_it_and_nothing_better() {
         let offers = (UNPACKED, "identity, deflate,gzip");
         let takes = |agent: &str, sent: &[(&str, &str)]| wishes(agent, sent).unwrap().takes_gzip();
-        assert!(takes(JAVA, &[offers]) && takes("grpc-node-js/1.13.4", &[offers, (CODEC, "auto")]));
-        assert!(!takes(JAVA, &[]) && !takes(JAVA, &[(UNPACKED, "identity")]));
-        assert!(!takes(PYARROW, &[offers]) && !takes(JAVA, &[offers, (CODEC, "none")]));
-        assert!(!takes(PYARROW, &[offers, (CODEC, "none")]) && !takes(JAVA, &[offers, (CODEC, "zstd")]));
-        let java = wishes(JAVA, &[offers]).unwrap();
-        assert!(!java.when_near(true).takes_gzip());
+        const NODE: &str = "grpc-node-js/1.13.4";
+        assert!(takes(NODE, &[offers]) && takes(NODE, &[offers, (CODEC, "auto")]));
+        assert!(!takes(NODE, &[]) && !takes(NODE, &[(UNPACKED, "identity")]));
+        assert!(!takes(PYARROW, &[offers]) && !takes(NODE, &[offers, (CODEC, "none")]));
+        assert!(!takes(PYARROW, &[offers, (CODEC, "none")]) && !takes(NODE, &[offers, (CODEC, "zstd")]));
+        assert!(!takes(JAVA, &[offers]), "it says so and fails");
+        let node = wishes(NODE, &[offers]).unwrap();
+        assert!(!node.when_near(true).takes_gzip());
         let none = ResultSettings { codec: CodecDefault::Only(Codec::None), dictionaries: false };
-        assert!(!java.on(LineDefaults::default(), none).takes_gzip());
+        assert!(!node.on(LineDefaults::default(), none).takes_gzip());
     }
 
     #[test]
