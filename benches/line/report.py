@@ -188,7 +188,7 @@ def bars(records: Sequence[dict]) -> list[Finding]:
     least = {}
     for (link, statement, peer), pulls in made.items():
         ours = made.get((link, statement, STOCK))
-        if statement == "full" and peer in UNCOMPRESSED and ours:
+        if statement == "full" and peer in UNCOMPRESSED and ours and pulls[0]["bits"]:
             ratio = middle(pulls, "wire_bytes") / middle(ours, "wire_bytes")
             least[peer] = min(ratio, least.get(peer, ratio))
     for peer, ratio in least.items():
@@ -216,7 +216,8 @@ def bytes_bar(made: dict[tuple[str, str, str], list[dict]], peers: Sequence[str]
         ratios = [
             (middle(pulls, "wire_bytes") / pulls[0]["around"] / pulls[0]["sizes"][size], f"{statement} at {link}")
             for (link, statement, who), pulls in made.items()
-            if who == peer and statement in WHOLE and pulls[0]["sizes"][size] > LEAST_BYTES
+            if who == peer and statement in WHOLE and pulls[0]["bits"]  # else rows go as they are
+            if pulls[0]["sizes"][size] > LEAST_BYTES
         ]
         if ratios:
             worst, where = max(ratios)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from pyarrow import flight
 from lakegate import _cache, _confirm, _protocol, _said
 from lakegate._announcement import ColumnSize, Estimate
 from lakegate._cache import Cache, default_folder, owner
+from lakegate._download import CANCELLING
 from lakegate._errors import InvalidQuery, NotFound, translated
 from lakegate._fetch import Fetch, Terms
 from lakegate._result import Result
@@ -340,6 +342,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; downloads still under way fail."""
+        for thread in threading.enumerate():
+            if thread.name == CANCELLING and thread is not threading.current_thread():
+                thread.join(CANCEL_SECONDS)
         self._flight.close()
 
     def __enter__(self) -> Client:

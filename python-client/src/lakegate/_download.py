@@ -39,6 +39,10 @@ class StartOver(Conflict):
     """The rest of a download cannot be had; only all of it anew."""
 
 
+#: Name of the threads that tell a server that nobody comes back for a result.
+CANCELLING = "lakegate-cancel"
+
+
 class Download:
     """Batches as they come over the line.
 
@@ -106,7 +110,8 @@ class Download:
                     # The server would wait for this client to come back. Not by the executor: the garbage collector may
                     # come by here while this thread holds the lock that its `submit` takes.
                     with contextlib.suppress(RuntimeError):  # the interpreter ends
-                        threading.Thread(target=self._source.cancel, name="lakegate-cancel", daemon=True).start()
+                        # No daemon: whoever leaves after Ctrl-C has to have said so. The call has a time-out.
+                        threading.Thread(target=self._source.cancel, name=CANCELLING, daemon=False).start()
             self._reader = None
             caller.shutdown(wait=False)
 
