@@ -49,14 +49,31 @@ impl Spool {
     pub fn is_full(&self) -> bool {
         self.room.available_permits() == 0
     }
+}
 
-    fn file(&self) -> io::Result<File> {
-        unnamed_file(self.folder.as_deref().map(PathBuf::as_path))
+/// Writes a message at a place of a file, which is made first where it is not there.
+pub(super) fn write_message(
+    folder: Option<&Path>,
+    file: &OnceLock<File>,
+    offset: u64,
+    message: &WireMessage,
+) -> io::Result<()> {
+    if file.get().is_none() {
+        // Nobody else is making it: messages are written one after the other.
+        let _ = file.set(unnamed_file(folder)?);
     }
+    let file = file.get().ok_or(io::ErrorKind::NotFound)?;
+    file.write_all_at(&message.header, offset)?;
+    let mut at = offset + message.header.len() as u64;
+    for part in &message.body {
+        file.write_all_at(part, at)?;
+        at += part.len() as u64;
+    }
+    Ok(())
 }
 
 /// A file that is gone with its process, in a folder or where temporary ones are.
-pub(super) fn unnamed_file(folder: Option<&Path>) -> io::Result<File> {
+fn unnamed_file(folder: Option<&Path>) -> io::Result<File> {
     let Some(folder) = folder else { return tempfile::tempfile() };
     std::fs::create_dir_all(folder)?;
     tempfile::tempfile_in(folder)
@@ -175,18 +192,7 @@ impl Tail {
 
 fn write(spool: &Spool, file: &OnceLock<File>, offset: u64, message: &WireMessage) -> io::Result<()> {
     fault::point("delivery.spool.write").map_err(io::Error::other)?;
-    if file.get().is_none() {
-        // Nobody else is making it: messages are written one after the other.
-        let _ = file.set(spool.file()?);
-    }
-    let file = file.get().ok_or(io::ErrorKind::NotFound)?;
-    file.write_all_at(&message.header, offset)?;
-    let mut at = offset + message.header.len() as u64;
-    for part in &message.body {
-        file.write_all_at(part, at)?;
-        at += part.len() as u64;
-    }
-    Ok(())
+    write_message(spool.folder.as_deref().map(PathBuf::as_path), file, offset, message)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::delivery::WireMessage;
-use crate::delivery::spool::unnamed_file;
+use crate::delivery::spool::write_message;
 
 /// Bytes that disk is counted in.
 const UNIT: u64 = 1 << 10;
@@ -52,10 +52,6 @@ impl Disk {
     fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         Arc::clone(&self.room).try_acquire_many_owned(units).ok()
-    }
-
-    fn file(&self) -> io::Result<File> {
-        unnamed_file(self.folder.as_deref().map(PathBuf::as_path))
     }
 }
 
@@ -238,18 +234,7 @@ fn apart(message: &WireMessage) -> WireMessage {
 }
 
 fn write(disk: &Disk, file: &OnceLock<File>, offset: u64, message: &WireMessage) -> io::Result<()> {
-    if file.get().is_none() {
-        // Nobody else is making it: messages are written one after the other.
-        let _ = file.set(disk.file()?);
-    }
-    let file = file.get().ok_or(io::ErrorKind::NotFound)?;
-    file.write_all_at(&message.header, offset)?;
-    let mut at = offset + message.header.len() as u64;
-    for part in &message.body {
-        file.write_all_at(part, at)?;
-        at += part.len() as u64;
-    }
-    Ok(())
+    write_message(disk.folder.as_deref().map(PathBuf::as_path), file, offset, message)
 }
 
 fn read(file: &OnceLock<File>, offset: u64, header: usize, body: usize) -> io::Result<WireMessage> {

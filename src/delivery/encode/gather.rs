@@ -17,7 +17,7 @@ use crate::delivery::DeliveryError;
 use crate::delivery::size::{cut, message_bytes};
 
 /// How many times larger each message is than the one before, until they are large enough.
-const GROWTH: usize = 8;
+const GROWTH: usize = 4;
 /// Most rows that are gathered, however narrow they are.
 const MOST_ROWS: usize = 1 << 18;
 
@@ -222,8 +222,8 @@ mod tests {
     async fn messages_grow_from_a_small_first_one() {
         let sizes = rows(vec![whole(2_000_000)], 2 << 20).await;
         let bytes: Vec<usize> = sizes.iter().map(|rows| rows * 8).collect();
-        assert!(bytes[0] <= 64 << 10 && bytes[1] <= 512 << 10, "{bytes:?}");
-        assert!(bytes[2..].iter().all(|bytes| *bytes <= 2 << 20), "{bytes:?}");
+        assert!(bytes[0] <= 64 << 10 && bytes[1] <= 256 << 10 && bytes[2] <= 1 << 20, "{bytes:?}");
+        assert!(bytes[3..].iter().all(|bytes| *bytes <= 2 << 20), "{bytes:?}");
         assert_eq!(sizes.iter().sum::<usize>(), 2_000_000);
         assert!(sizes.len() < 14, "{sizes:?}");
     }

@@ -20,8 +20,8 @@ use crate::model::{Codec, WireProfile};
 
 /// Rows of fewer bytes go uncompressed whatever the codec: they fit a packet or three either way.
 const SMALL_BYTES: usize = 4 << 10;
-/// Buffers begin at multiples of so many bytes: as few as the format allows, for whoever unpacks them puts them elsewhere anyway. With
-/// 64, messages of wide tables are a fiftieth larger.
+/// Buffers begin at multiples of so many bytes: as few as the format allows, for whoever unpacks them puts them elsewhere anyway, and
+/// what fills them up to 64 counts where columns are many and rows few.
 const ALIGNMENT: usize = 8;
 /// Level of Zstandard: higher ones cost many times the time for a few percent of the bytes (docs/benchmarks.md).
 const ZSTD_LEVEL: i32 = 1;
